@@ -1,0 +1,3 @@
+//! The raftgram command line.
+
+fn main() {}
