@@ -4,6 +4,7 @@
 
 pub mod cursor;
 pub mod entry;
+pub mod founding;
 pub mod machine;
 pub mod membership;
 pub mod message;
