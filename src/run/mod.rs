@@ -1,1 +1,5 @@
-//! The run room.
+//! The drivers: sockets, clocks, timers, disks and threads around the machines of the floors below.
+
+pub mod clock;
+pub mod socket;
+pub mod timer;
