@@ -1,10 +1,11 @@
 //! The one place that reads a clock.
 
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "our own Instant comes from here")]
+
 use crate::time::Instant;
 
 /// A monotonic clock whose zero is its making. Steps of the wall clock do not touch it.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::disallowed_types, reason = "the driver's clock is where our own Instant comes from")]
 pub struct Clock {
     start: std::time::Instant,
 }
@@ -12,7 +13,6 @@ pub struct Clock {
 impl Clock {
     /// A clock that reads zero here.
     #[must_use]
-    #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the driver's clock")]
     pub fn start() -> Self {
         Self { start: std::time::Instant::now() }
     }
