@@ -5,6 +5,7 @@
 pub mod cursor;
 pub mod entry;
 pub mod founding;
+pub mod hash;
 pub mod machine;
 pub mod membership;
 pub mod message;

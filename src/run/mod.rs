@@ -1,1 +1,3 @@
 //! The run room.
+
+pub mod disk;

@@ -1,0 +1,169 @@
+//! The map.
+
+use core::ops::Bound;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::command::{Command, CommandResult, PREVIOUS_BYTES_MAX, Previous, Refusal};
+use super::query::{Answer, PAGE_BYTES_MAX, PAGE_ROWS_MAX, Query, Row};
+use crate::hash::Fnv1a;
+use crate::machine::Machine;
+use crate::types::Index;
+
+/// What a key holds.
+#[derive(Clone, Debug)]
+struct Stored {
+    value: Arc<[u8]>,
+    /// The entry that wrote it.
+    index: Index,
+    /// Of key, value and index, taken once so that overwriting costs no second pass over the old value.
+    hash: u64,
+}
+
+/// The key–value machine.
+#[derive(Clone, Debug, Default)]
+pub struct Kv {
+    map: BTreeMap<Arc<[u8]>, Stored>,
+    /// The lengths of all keys and values together.
+    bytes: u64,
+    /// The wrapping sum of the stored hashes.
+    hash: u64,
+}
+
+impl Kv {
+    /// The empty map.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// True when there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// The lengths of all keys and values together.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// A hash of all keys, values and their indexes, for comparing replicas at one index. Kept up to date by each
+    /// command, so that asking costs nothing.
+    #[must_use]
+    pub const fn state_hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Carries out a command.
+    fn execute(&mut self, index: Index, command: Command<'_>) -> CommandResult {
+        let held = self.map.get(command.key());
+        let previous = held.map(|stored| Previous {
+            index: stored.index,
+            value: (stored.value.len() <= PREVIOUS_BYTES_MAX).then(|| stored.value.clone()),
+        });
+        match command {
+            Command::Put { key, value } => self.set(index, key, value),
+            Command::Delete { key } => self.remove(key),
+            Command::Cas { key, old, new } => {
+                if held.map(|stored| &stored.value[..]) != old {
+                    return CommandResult::CompareFailed { previous };
+                }
+                self.set(index, key, new);
+            }
+        }
+        CommandResult::Done { previous }
+    }
+
+    fn set(&mut self, index: Index, key: &[u8], value: &[u8]) {
+        let stored = Stored { value: value.into(), index, hash: hash(key, value, index) };
+        self.bytes += value.len() as u64;
+        self.hash = self.hash.wrapping_add(stored.hash);
+        match self.map.get_mut(key) {
+            Some(held) => {
+                self.bytes -= held.value.len() as u64;
+                self.hash = self.hash.wrapping_sub(held.hash);
+                *held = stored;
+            }
+            None => {
+                self.bytes += key.len() as u64;
+                self.map.insert(key.into(), stored);
+            }
+        }
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        if let Some(held) = self.map.remove(key) {
+            self.bytes -= (key.len() + held.value.len()) as u64;
+            self.hash = self.hash.wrapping_sub(held.hash);
+        }
+    }
+
+    fn get(&self, key: &[u8]) -> Answer<'_> {
+        match self.map.get(key) {
+            Some(stored) => Answer::Found { value: &stored.value, index: stored.index },
+            None => Answer::Missing,
+        }
+    }
+
+    /// The rows with this prefix after `after`, as many as both limits allow and at least one.
+    fn list(&self, prefix: &[u8], after: Option<&[u8]>, rows_max: u64, bytes_max: u64) -> Answer<'_> {
+        let rows_max = rows_max.clamp(1, PAGE_ROWS_MAX);
+        let bytes_max = bytes_max.min(PAGE_BYTES_MAX);
+        // Keys with the prefix sort from the prefix itself on; an `after` before that is no bound.
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let mut rows = Vec::new();
+        let mut bytes = 0;
+        let found = self.map.range::<[u8], _>((start, Bound::Unbounded));
+        for (key, stored) in found.take_while(|(key, _)| key.starts_with(prefix)) {
+            bytes += (key.len() + stored.value.len()) as u64;
+            let is_full = rows.len() as u64 == rows_max || bytes > bytes_max;
+            if is_full && !rows.is_empty() {
+                return Answer::Page { rows, is_last: false };
+            }
+            rows.push(Row { key, value: &stored.value, index: stored.index });
+        }
+        Answer::Page { rows, is_last: true }
+    }
+}
+
+impl Machine for Kv {
+    fn apply(&mut self, index: Index, command: &[u8]) -> Vec<u8> {
+        let result = match Command::decode(command) {
+            Ok(command) => match command.check() {
+                Ok(()) => self.execute(index, command),
+                Err(refusal) => CommandResult::Refused(refusal),
+            },
+            Err(_) => CommandResult::Refused(Refusal::Malformed),
+        };
+        result.to_bytes()
+    }
+
+    fn query(&self, query: &[u8]) -> Vec<u8> {
+        let answer = match Query::decode(query) {
+            Ok(Query::Get { key }) => self.get(key),
+            Ok(Query::List { prefix, after, rows_max, bytes_max }) => {
+                self.list(prefix, after, rows_max, bytes_max)
+            }
+            Err(_) => Answer::Refused(Refusal::Malformed),
+        };
+        answer.to_bytes()
+    }
+}
+
+/// The hash of one key's part of the state. The value goes in by its CRC-32 and length: FNV takes a byte at a
+/// time, and a value may be a mebibyte.
+fn hash(key: &[u8], value: &[u8], index: Index) -> u64 {
+    let fields = Fnv1a::default().bytes(key).u64(key.len() as u64).u64(index.0);
+    fields.u64(value.len() as u64).u64(u64::from(crc32fast::hash(value))).finish()
+}

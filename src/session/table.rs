@@ -1,0 +1,362 @@
+//! The table itself: apply, eviction, state hash, canonical encoding.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::command::{Command, Limits};
+use super::ranges::Ranges;
+use crate::cursor::{CursorError, Reader, Writer};
+use crate::hash::Fnv1a;
+use crate::machine::Machine;
+use crate::types::{Index, Sequence, SessionId, Term};
+
+/// What applying one command entry came to; the same on every replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The bounds are these from here on.
+    LimitsSet(Limits),
+    /// A session is open.
+    Opened {
+        /// Its id.
+        session: SessionId,
+    },
+    /// The session is gone, now or since earlier.
+    Closed,
+    /// Idle sessions were expired.
+    Expired {
+        /// How many of those named.
+        count: usize,
+    },
+    /// The write has taken effect, by this entry or by an earlier one of the same (session, sequence).
+    Applied {
+        /// The entry it took effect by.
+        index: Index,
+        /// That entry's term.
+        term: Term,
+        /// What the machine answered then.
+        result: Arc<[u8]>,
+        /// True when it was an earlier entry.
+        is_repeat: bool,
+    },
+    /// The client said before that it is done with this sequence; without effect.
+    Finished,
+    /// The session holds as many results as it may; without effect. The client tries again later.
+    WindowFull,
+    /// The session expired, was closed or never was; without effect.
+    SessionExpired,
+    /// The entry holds no command; without effect.
+    Malformed(CursorError),
+}
+
+/// A write that took effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Recorded {
+    index: Index,
+    term: Term,
+    result: Arc<[u8]>,
+    /// Of sequence and fields, taken once so that dropping the record costs no second pass over the result.
+    hash: u64,
+}
+
+impl Recorded {
+    fn new(sequence: Sequence, index: Index, term: Term, result: Arc<[u8]>) -> Self {
+        let fields = Fnv1a::default().u64(sequence.0).u64(index.0).u64(term.0);
+        let result_crc = u64::from(crc32fast::hash(&result));
+        let hash = fields.u64(result.len() as u64).u64(result_crc).finish();
+        Self { index, term, result, hash }
+    }
+}
+
+/// One client's part of the table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Session {
+    /// The last entry that named it and found it; always the key of `Sessions::by_use` that leads to it.
+    last_use: Index,
+    /// Sequences that can never take effect again. Grows only.
+    finished: Ranges,
+    /// What was applied and is not finished.
+    results: BTreeMap<Sequence, Recorded>,
+    /// The lengths of all results together.
+    bytes: u64,
+    /// The wrapping sum of the results' hashes.
+    results_hash: u64,
+}
+
+impl Session {
+    fn record(&mut self, sequence: Sequence, recorded: Recorded) {
+        self.bytes += recorded.result.len() as u64;
+        self.results_hash = self.results_hash.wrapping_add(recorded.hash);
+        let before = self.results.insert(sequence, recorded);
+        assert!(before.is_none(), "sequence {sequence} recorded twice");
+    }
+
+    /// Takes in what the client has finished and drops those results.
+    fn finish(&mut self, finished: &Ranges) {
+        for (first, last) in self.finished.merge(finished) {
+            let range = Sequence(first)..=Sequence(last);
+            while let Some((&sequence, recorded)) = self.results.range(range.clone()).next() {
+                self.bytes -= recorded.result.len() as u64;
+                self.results_hash = self.results_hash.wrapping_sub(recorded.hash);
+                self.results.remove(&sequence);
+            }
+        }
+    }
+
+    fn hash(&self, id: SessionId) -> u64 {
+        let fields = Fnv1a::default().u64(id.0.0).u64(self.last_use.0).u64(self.results_hash);
+        self.finished.pairs().iter().fold(fields, |hash, &(first, last)| hash.u64(first).u64(last)).finish()
+    }
+}
+
+/// The replicated session table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sessions {
+    limits: Limits,
+    /// The index of the last entry given to `apply`.
+    applied: Index,
+    sessions: BTreeMap<SessionId, Session>,
+    /// The same sessions, longest idle first. An entry uses at most one, so an index leads to one.
+    by_use: BTreeMap<Index, SessionId>,
+    /// The lengths of all results of all sessions.
+    bytes: u64,
+    /// The wrapping sum of the sessions' hashes, each as of the end of the last `apply`.
+    sessions_hash: u64,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            limits: Limits::FOUNDING,
+            applied: Index(0),
+            sessions: BTreeMap::new(),
+            by_use: BTreeMap::new(),
+            bytes: 0,
+            sessions_hash: 0,
+        }
+    }
+}
+
+impl Sessions {
+    /// The empty table, before the first entry of a log.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Applies a committed command entry. The machine is called once, and only when the outcome is `Applied` and
+    /// no repeat.
+    ///
+    /// # Panics
+    /// When entries do not come in log order.
+    pub fn apply<M>(&mut self, index: Index, term: Term, command: &[u8], machine: &mut M) -> Outcome
+    where
+        M: Machine + ?Sized,
+    {
+        assert!(index > self.applied, "entry {index} after entry {}", self.applied);
+        self.applied = index;
+        let command = match Command::decode(command) {
+            Ok(command) => command,
+            Err(error) => return Outcome::Malformed(error),
+        };
+        match command {
+            Command::SetLimits(limits) => {
+                self.limits = limits;
+                self.expire_to_limits();
+                Outcome::LimitsSet(limits)
+            }
+            Command::Open => self.open(index),
+            Command::Close { session } => {
+                self.take(session);
+                Outcome::Closed
+            }
+            Command::Expire { unused_since, sessions } => {
+                let count =
+                    sessions.into_iter().filter(|&session| self.expire(session, unused_since)).count();
+                Outcome::Expired { count }
+            }
+            Command::Write { session, sequence, finished, command } => {
+                let Some(mut taken) = self.take(session) else { return Outcome::SessionExpired };
+                taken.last_use = index;
+                taken.finish(&finished);
+                let outcome =
+                    self.write(&mut taken, (index, term), sequence, || machine.apply(index, command));
+                self.put(session, taken);
+                self.expire_to_limits();
+                outcome
+            }
+        }
+    }
+
+    fn open(&mut self, index: Index) -> Outcome {
+        let session = SessionId(index);
+        self.put(session, Session { last_use: index, ..Session::default() });
+        self.expire_to_limits();
+        Outcome::Opened { session }
+    }
+
+    /// Removes a session unless it was used after `unused_since`; says whether it did.
+    fn expire(&mut self, session: SessionId, unused_since: Index) -> bool {
+        let is_idle = self.sessions.get(&session).is_some_and(|session| session.last_use <= unused_since);
+        is_idle && self.take(session).is_some()
+    }
+
+    /// Decides one write of a session that exists.
+    fn write(
+        &self,
+        session: &mut Session,
+        (index, term): (Index, Term),
+        sequence: Sequence,
+        carry_out: impl FnOnce() -> Vec<u8>,
+    ) -> Outcome {
+        if session.finished.contains(sequence) {
+            return Outcome::Finished;
+        }
+        if let Some(Recorded { index, term, result, .. }) = session.results.get(&sequence) {
+            return Outcome::Applied { index: *index, term: *term, result: result.clone(), is_repeat: true };
+        }
+        let is_full = session.results.len() as u64 >= self.limits.window_max
+            || session.bytes >= self.limits.window_bytes_max;
+        if is_full {
+            return Outcome::WindowFull;
+        }
+        let result: Arc<[u8]> = carry_out().into();
+        session.record(sequence, Recorded::new(sequence, index, term, result.clone()));
+        Outcome::Applied { index, term, result, is_repeat: false }
+    }
+
+    /// Takes a session out of the table and out of its sums.
+    fn take(&mut self, id: SessionId) -> Option<Session> {
+        let session = self.sessions.remove(&id)?;
+        let by_use = self.by_use.remove(&session.last_use);
+        assert_eq!(by_use, Some(id), "{id} last used by entry {}", session.last_use);
+        self.bytes -= session.bytes;
+        self.sessions_hash = self.sessions_hash.wrapping_sub(session.hash(id));
+        Some(session)
+    }
+
+    /// Puts a session into the table and into its sums.
+    fn put(&mut self, id: SessionId, session: Session) {
+        self.bytes += session.bytes;
+        self.sessions_hash = self.sessions_hash.wrapping_add(session.hash(id));
+        let by_use = self.by_use.insert(session.last_use, id);
+        assert_eq!(by_use, None, "entry {} used {id} and another session", session.last_use);
+        let before = self.sessions.insert(id, session);
+        assert!(before.is_none(), "{id} stands in the table twice");
+    }
+
+    /// Expires the longest-idle sessions until the table is within its limits; the one used last always stays.
+    fn expire_to_limits(&mut self) {
+        while self.sessions.len() as u64 > self.limits.sessions_max
+            || (self.bytes > self.limits.bytes_max && self.sessions.len() > 1)
+        {
+            let longest_idle = self.by_use.first_key_value().map(|(_, &session)| session);
+            let taken = longest_idle.and_then(|session| self.take(session));
+            assert!(taken.is_some(), "{} sessions, none of them longest idle", self.sessions.len());
+        }
+    }
+
+    /// The bounds in force.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// How many sessions are open.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// True when none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// Bytes of results held.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// True when the session is open.
+    #[must_use]
+    pub fn contains(&self, session: SessionId) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
+    /// The sessions and the entries that last used them, longest idle first: what a leader chooses from when it
+    /// proposes [`Command::Expire`].
+    pub fn idle(&self) -> impl Iterator<Item = (SessionId, Index)> + '_ {
+        self.by_use.iter().map(|(&last_use, &session)| (session, last_use))
+    }
+
+    /// A hash of everything the table holds, for comparing replicas at one index. Kept up to date by each
+    /// `apply`, so that asking costs nothing.
+    #[must_use]
+    pub fn state_hash(&self) -> u64 {
+        let Limits { sessions_max, window_max, window_bytes_max, bytes_max } = self.limits;
+        [sessions_max, window_max, window_bytes_max, bytes_max, self.applied.0, self.sessions_hash]
+            .into_iter()
+            .fold(Fnv1a::default(), Fnv1a::u64)
+            .finish()
+    }
+
+    /// Appends the table in its one encoding: equal tables give equal bytes on every node.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        self.limits.encode(out);
+        out.put_varint(self.applied.0);
+        out.put_varint(self.sessions.len() as u64);
+        for (id, session) in &self.sessions {
+            out.put_varint(id.0.0);
+            out.put_varint(session.last_use.0);
+            session.finished.encode(out);
+            out.put_varint(session.results.len() as u64);
+            for (sequence, recorded) in &session.results {
+                out.put_varint(sequence.0);
+                out.put_varint(recorded.index.0);
+                out.put_varint(recorded.term.0);
+                out.put_prefixed(&recorded.result);
+            }
+        }
+    }
+
+    /// Reads what [`Self::encode`] wrote, and refuses what no log could have led to.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, CursorError> {
+        let limits = Limits::decode(reader)?;
+        let mut table = Self { limits, applied: Index(reader.varint()?), ..Self::default() };
+        let mut newest = Index(0);
+        for _ in 0..reader.varint()? {
+            let id = SessionId(Index(reader.varint()?));
+            let session = decode_session(reader, id)?;
+            let is_in_order = newest < id.0 && id.0 <= session.last_use && session.last_use <= table.applied;
+            if !is_in_order || table.by_use.contains_key(&session.last_use) {
+                return Err(CursorError::Value);
+            }
+            newest = id.0;
+            table.put(id, session);
+        }
+        if table.sessions.len() as u64 > limits.sessions_max {
+            return Err(CursorError::Value);
+        }
+        Ok(table)
+    }
+}
+
+fn decode_session(reader: &mut Reader<'_>, id: SessionId) -> Result<Session, CursorError> {
+    let last_use = Index(reader.varint()?);
+    let mut session = Session { last_use, finished: Ranges::decode(reader)?, ..Session::default() };
+    let mut newest = Sequence(0);
+    for _ in 0..reader.varint()? {
+        let sequence = Sequence(reader.varint()?);
+        let (index, term) = (Index(reader.varint()?), Term(reader.varint()?));
+        let result = reader.prefixed()?;
+        let is_within_life = id.0 < index && index <= last_use;
+        if sequence <= newest || session.finished.contains(sequence) || !is_within_life {
+            return Err(CursorError::Value);
+        }
+        newest = sequence;
+        session.record(sequence, Recorded::new(sequence, index, term, result.into()));
+    }
+    Ok(session)
+}
