@@ -153,7 +153,7 @@ fn every_source_file_begins_with_prose() {
 fn begins_with_prose(text: &str) -> bool {
     let lines = text.lines().map_while(|line| line.strip_prefix("//!"));
     let prose = lines.collect::<Vec<_>>().join(" ");
-    prose.contains(['.', ':']) && prose.split_whitespace().count() >= 3
+    prose.contains(['.', ':']) && prose.split_whitespace().count() >= 2
 }
 
 #[test]

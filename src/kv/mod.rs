@@ -18,6 +18,8 @@
 mod command;
 mod query;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use command::{
     Command, CommandResult, KEY_BYTES_MAX, PREVIOUS_BYTES_MAX, Previous, Refusal, VALUE_BYTES_MAX,

@@ -174,3 +174,99 @@ fn disk_error(operation: Operation, file: &str, error: &Error) -> DiskError {
     };
     DiskError { operation, file: file.to_owned(), kind, code: error.raw_os_error() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance::{self, Subject};
+
+    /// Folders of their own under the system's temporary one, removed at the end.
+    struct TemporaryFolders {
+        root: PathBuf,
+        count: u32,
+    }
+
+    impl TemporaryFolders {
+        fn new(name: &str) -> Self {
+            let root = std::env::temp_dir().join(format!("raftgram-{name}-{}", std::process::id()));
+            // Left by a process of this number that was killed.
+            if root.exists() {
+                fs::remove_dir_all(&root).unwrap();
+            }
+            Self { root, count: 0 }
+        }
+
+        fn next_path(&mut self) -> PathBuf {
+            self.count += 1;
+            self.root.join(format!("{}", self.count)).join("data")
+        }
+    }
+
+    impl Drop for TemporaryFolders {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.root).unwrap();
+        }
+    }
+
+    impl Subject for TemporaryFolders {
+        type Disk = FolderDisk;
+
+        fn empty(&mut self) -> FolderDisk {
+            FolderDisk::open(&self.next_path()).unwrap()
+        }
+
+        fn restarted(&mut self, disk: FolderDisk) -> FolderDisk {
+            let path = disk.path.clone();
+            drop(disk);
+            FolderDisk::open(&path).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_real_folder_conforms() {
+        conformance::check(&mut TemporaryFolders::new("conform"));
+    }
+
+    #[test]
+    fn a_folder_that_is_held_cannot_be_taken() {
+        let mut folders = TemporaryFolders::new("held");
+        let path = folders.next_path();
+        let held = FolderDisk::open(&path).unwrap();
+        let refused = FolderDisk::open(&path).unwrap_err();
+        assert_eq!((refused.kind, refused.operation), (DiskErrorKind::Locked, Operation::Folder));
+        let text = refused.to_string();
+        assert!(text.contains("another process holds the folder") && text.contains("data"), "{text}");
+        drop(held);
+        FolderDisk::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_folder_opened_to_read_is_never_changed_nor_made() {
+        let mut folders = TemporaryFolders::new("read");
+        let path = folders.next_path();
+        assert_eq!(FolderDisk::open_read_only(&path).unwrap_err().kind, DiskErrorKind::Missing);
+        let mut held = FolderDisk::open(&path).unwrap();
+        held.create("log-0000000000000001").unwrap();
+        let mut seen = FolderDisk::open_read_only(&path).unwrap();
+        assert_eq!(seen.file_bytes("log-0000000000000001"), Ok(0));
+        let changes = [
+            seen.create("x"),
+            seen.write_at("log-0000000000000001", 0, b"x"),
+            seen.shorten("log-0000000000000001", 0),
+            seen.remove("log-0000000000000001"),
+        ];
+        for change in changes {
+            assert_eq!(change.map_err(|error| error.kind), Err(DiskErrorKind::Denied));
+        }
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let mut folders = TemporaryFolders::new("way");
+        let path = folders.next_path();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "no folder").unwrap();
+        let refused = FolderDisk::open(&path).unwrap_err();
+        assert!(refused.to_string().contains(path.to_str().unwrap()), "{refused}");
+    }
+}

@@ -31,6 +31,8 @@
 mod command;
 mod ranges;
 mod table;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub use command::{Command, EXPIRE_MAX, Limits};

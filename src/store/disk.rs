@@ -37,6 +37,45 @@ pub trait Disk {
     fn sync_folder(&mut self) -> Result<(), DiskError>;
 }
 
+/// A disk that its owner only lends out: to a store, and takes back whatever comes of it.
+impl<D: Disk + ?Sized> Disk for &mut D {
+    fn list(&mut self) -> Result<Vec<String>, DiskError> {
+        (**self).list()
+    }
+
+    fn file_bytes(&mut self, file: &str) -> Result<u64, DiskError> {
+        (**self).file_bytes(file)
+    }
+
+    fn create(&mut self, file: &str) -> Result<(), DiskError> {
+        (**self).create(file)
+    }
+
+    fn read_at(&mut self, file: &str, offset: u64, out: &mut [u8]) -> Result<(), DiskError> {
+        (**self).read_at(file, offset, out)
+    }
+
+    fn write_at(&mut self, file: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        (**self).write_at(file, offset, bytes)
+    }
+
+    fn sync(&mut self, file: &str) -> Result<(), DiskError> {
+        (**self).sync(file)
+    }
+
+    fn shorten(&mut self, file: &str, bytes: u64) -> Result<(), DiskError> {
+        (**self).shorten(file, bytes)
+    }
+
+    fn remove(&mut self, file: &str) -> Result<(), DiskError> {
+        (**self).remove(file)
+    }
+
+    fn sync_folder(&mut self) -> Result<(), DiskError> {
+        (**self).sync_folder()
+    }
+}
+
 /// What was asked of the disk when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {

@@ -32,8 +32,10 @@
 
 mod batch;
 mod block;
+pub mod conformance;
 mod disk;
 mod error;
+pub mod inspect;
 mod memory;
 mod open;
 mod record;
@@ -42,6 +44,8 @@ mod segment;
 mod spare;
 #[expect(clippy::module_inception, reason = "the room is named after the one thing it is about")]
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use batch::Batch;
 pub use block::Header;

@@ -46,6 +46,22 @@ pub(super) struct FoundLog {
     pub(super) tail: Tail,
 }
 
+/// Why a named segment could not be read at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ScanError {
+    Damaged(Damage),
+    Disk(DiskError),
+}
+
+impl From<ScanError> for OpenError {
+    fn from(error: ScanError) -> Self {
+        match error {
+            ScanError::Damaged(damage) => Self::Damaged(damage),
+            ScanError::Disk(error) => Self::Disk(error),
+        }
+    }
+}
+
 /// The names in the folder that are the store's own, in order.
 pub(super) fn own_files<D: Disk>(disk: &mut D) -> Result<Vec<String>, DiskError> {
     let is_own = |file: &String| {
@@ -121,12 +137,12 @@ pub(super) fn scan_segment<D: Disk>(
     files: &[String],
     record: &Record,
     segment: SegmentRef,
-) -> Result<Scan, OpenError> {
+) -> Result<Scan, ScanError> {
     let file = segment.generation.file();
     if !files.contains(&file) {
-        return Err(Damage { file, offset: 0, what: DamageKind::MissingFile }.into());
+        return Err(ScanError::Damaged(Damage { file, offset: 0, what: DamageKind::MissingFile }));
     }
-    let bytes = read_file(disk, &file)?;
+    let bytes = read_file(disk, &file).map_err(ScanError::Disk)?;
     let expected =
         Expected { cluster: record.cluster, store: record.store, segment, record: record.sequence };
     Ok(segment::scan(&bytes, &expected))

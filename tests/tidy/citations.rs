@@ -20,19 +20,34 @@ impl Cited {
 
     /// Rules nobody keeps, rules nobody tests, and citations of rules that do not exist.
     pub(crate) fn faults(&self, spec: &str) -> Vec<String> {
-        let known: BTreeSet<u32> = rules(spec).into_iter().map(|(_, rule)| rule).collect();
-        if known.is_empty() {
-            return vec!["wire-spec.md has no rules".to_owned()];
-        }
+        let known = match defined(spec) {
+            Ok(known) => known,
+            Err(fault) => return vec![fault],
+        };
         let missing = |side: &BTreeMap<u32, String>, whom: &str| -> Vec<String> {
             let missing = known.iter().filter(|rule| !side.contains_key(rule));
             missing.map(|rule| format!("[W-{rule}] is cited by no {whom}")).collect()
         };
-        let strange = self.code.iter().chain(&self.tests).filter(|(rule, _)| !known.contains(rule));
+        let in_spec = rules(spec).into_iter().map(|(line, rule)| (rule, format!("wire-spec.md:{line}")));
+        let cited = self.code.iter().chain(&self.tests).map(|(&rule, place)| (rule, place.clone()));
+        let strange = cited.chain(in_spec).filter(|(rule, _)| !known.contains(rule));
         let strange =
             strange.map(|(rule, place)| format!("{place}: wire-spec.md has no [W-{rule}]")).collect();
         [missing(&self.code, "code"), missing(&self.tests, "test"), strange].concat()
     }
+}
+
+/// The rules that the spec states: each stands once as `**[W-n]**` at the beginning of a line.
+fn defined(spec: &str) -> Result<BTreeSet<u32>, String> {
+    let mut known = BTreeSet::new();
+    for line in spec.lines().filter(|line| line.starts_with("**[W-")) {
+        for (_, rule) in rules(line).into_iter().take(1) {
+            if !known.insert(rule) {
+                return Err(format!("wire-spec.md states [W-{rule}] twice"));
+            }
+        }
+    }
+    if known.is_empty() { Err("wire-spec.md has no rules".to_owned()) } else { Ok(known) }
 }
 
 /// Every `[W-n]` in the text, with its line.
@@ -53,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_rule_needs_code_and_a_test() {
-        let spec = "[W-1] MUST a.\n[W-2] MUST b. See [W-1].";
+        let spec = "**[W-1]** MUST a.\n**[W-2]** MUST b. See [W-1].";
         let mut cited = Cited::default();
         assert_eq!(cited.faults(spec).len(), 4);
         cited.add("a.rs", "// [W-1], [W-2]\n\n// [W-1]", |line| line == 3);
@@ -67,8 +82,16 @@ mod tests {
         let mut cited = Cited::default();
         cited.add("a.rs", "// [W-1]\n// [W-9]", |_| false);
         cited.add("b.rs", "// [W-1]", |_| true);
-        assert_eq!(cited.faults("[W-1]"), ["a.rs:2: wire-spec.md has no [W-9]"]);
-        assert_eq!(cited.faults("no rules").len(), 1);
+        assert_eq!(cited.faults("**[W-1]** a"), ["a.rs:2: wire-spec.md has no [W-9]"]);
+        let strange = ["a.rs:2: wire-spec.md has no [W-9]", "wire-spec.md:2: wire-spec.md has no [W-3]"];
+        assert_eq!(cited.faults("**[W-1]** a\nsee [W-3]"), strange);
+    }
+
+    #[test]
+    fn a_rule_is_stated_once() {
+        let cited = Cited::default();
+        assert_eq!(cited.faults("see [W-1]"), ["wire-spec.md has no rules"]);
+        assert_eq!(cited.faults("**[W-1]** a\n**[W-1]** b"), ["wire-spec.md states [W-1] twice"]);
     }
 
     #[test]

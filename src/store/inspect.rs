@@ -1,0 +1,81 @@
+//! Looking at a data folder without changing or booting it.
+//!
+//! It reads with the boot's own eyes: what [`verify`] calls damaged, `open` refuses, with the same file and byte.
+
+use crate::store::disk::{Disk, DiskError};
+use crate::store::error::OpenError;
+use crate::store::record::{self, Record};
+use crate::store::recover::{self, Tail};
+use crate::store::segment::{FoundBatch, SegmentEnd, SegmentRef};
+use crate::types::Index;
+
+/// What the hard-state files say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// The record that counts.
+    pub record: Record,
+    /// The two files, and the sequence of the record in each: `None` where no valid one stands.
+    pub copies: [(&'static str, Option<u64>); 2],
+}
+
+/// One segment of the log, whole.
+#[derive(Clone, Debug)]
+pub struct SegmentReport {
+    /// Its file.
+    pub file: String,
+    /// What the record says of it.
+    pub segment: SegmentRef,
+    /// Its entries above this index were cut by a later segment; `None` for the last one.
+    pub live_to: Option<Index>,
+    /// The batches that are intact, up to the first that is not.
+    pub batches: Vec<FoundBatch>,
+    /// What follows them. Behind the live part even damage harms nothing.
+    pub end: SegmentEnd,
+}
+
+/// What a folder holds that would open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// The last entry.
+    pub last: Index,
+    /// Entries above this one are synced only by the next boot.
+    pub mark: Index,
+    /// How the log ends.
+    pub tail: Tail,
+}
+
+/// Reads the hard-state files.
+pub fn meta<D: Disk>(disk: &mut D) -> Result<Meta, OpenError> {
+    let files = recover::own_files(disk)?;
+    let found = recover::find_record(disk, &files)?;
+    let [first, second] = record::FILES;
+    let [first_copy, second_copy] = found.copies;
+    Ok(Meta { record: found.record, copies: [(first, first_copy), (second, second_copy)] })
+}
+
+/// Reads the live segments one by one, oldest first.
+pub fn log<'a, D: Disk>(
+    disk: &'a mut D,
+    meta: &'a Meta,
+) -> Result<impl Iterator<Item = Result<SegmentReport, DiskError>> + use<'a, D>, OpenError> {
+    let files = recover::own_files(disk)?;
+    let segments = &meta.record.segments;
+    let reports = segments.iter().enumerate().map(move |(place, segment)| {
+        let live_to = segments.get(place + 1).map(|next| next.base);
+        let (batches, end) = match recover::scan_segment(disk, &files, &meta.record, *segment) {
+            Ok(scan) => (scan.batches, scan.end),
+            Err(recover::ScanError::Damaged(damage)) => (Vec::new(), SegmentEnd::Damaged(damage)),
+            Err(recover::ScanError::Disk(error)) => return Err(error),
+        };
+        Ok(SegmentReport { file: segment.generation.file(), segment: *segment, live_to, batches, end })
+    });
+    Ok(reports)
+}
+
+/// Checks everything that a boot would check.
+pub fn verify<D: Disk>(disk: &mut D) -> Result<Verified, OpenError> {
+    let files = recover::own_files(disk)?;
+    let found = recover::find_record(disk, &files)?;
+    let log = recover::find_log(disk, &files, &found.record)?;
+    Ok(Verified { last: Index(log.entries.len() as u64), mark: log.mark, tail: log.tail })
+}
