@@ -1,1 +1,268 @@
-//! The client room.
+//! The whole client, without I/O: finding the leader, keeping a session, trying again.
+//!
+//! An application offers *operations*: writes, reads and questions about a node. Each has a deadline and ends
+//! exactly once, with an answer or with an error that says whether it may have happened.
+//!
+//! # Finding the leader
+//! The client knows addresses. It says hello to all of them, learns the cluster id from the first answer (another
+//! id later is an error), and sends to the node it believes to lead. A node that does not lead answers with a
+//! redirect; an address the client did not know is added to its list. Without a known leader it asks its nodes in
+//! turn, with a pause between rounds so that an election is not disturbed.
+//!
+//! # Trying again
+//! An attempt ends with an answer, with a failed call (the node restarted) or after `attempt_timeout`. The next
+//! attempt is a *new call*, usually to another node, with the same session and sequence: the calls below remove
+//! duplicates only within one pair of incarnations, the replicated session does so for ever. A read is simply
+//! asked again.
+//!
+//! # The session
+//! It is opened when the first write needs it; writes wait meanwhile. Its window hands out sequences and tells,
+//! with every write, which answers have arrived, so that the cluster can forget them. When the cluster has
+//! evicted the session, writes that were sent end with "outcome unknown", since an attempt may have been carried
+//! out before; writes never sent go into a new session.
+//!
+//! Left out: spreading reads over followers (`lease` is served by the leader as a linearizable read).
+
+mod attempt;
+mod error;
+mod operation;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+pub use error::{ClientError, Outcome, Phase};
+pub use operation::{Answer, OperationId};
+
+use crate::rng::Rng;
+use crate::rpc::{Event, LinkId, Local, Output as RpcOutput, Rpc, RpcConfig};
+use crate::session::Window;
+use crate::time::{Instant, earliest};
+use crate::types::{CallId, NodeId, SessionId};
+use crate::wire::client::ReadLevel;
+use operation::{Kind, Operation};
+
+/// How a client behaves.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// How long one attempt waits for its answer before another node is asked. Too short and a slow disk looks
+    /// like a dead leader; too long and a failover takes that long to notice.
+    pub attempt_timeout: Duration,
+    /// The pause before the next attempt when no node led. Too short and a leaderless cluster is pestered; too
+    /// long and it delays the first write after an election.
+    pub retry_pause: Duration,
+    /// The most operations under way at once; more are refused.
+    pub operations_max: usize,
+    /// The layer below.
+    pub rpc: RpcConfig,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            attempt_timeout: Duration::from_millis(300),
+            retry_pause: Duration::from_millis(5),
+            operations_max: 65_536,
+            rpc: RpcConfig::default(),
+        }
+    }
+}
+
+/// What the driver is to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Send this datagram.
+    Transmit {
+        /// Where to.
+        to: SocketAddr,
+        /// The UDP payload.
+        bytes: Vec<u8>,
+    },
+    /// An operation has ended.
+    Done {
+        /// Which.
+        id: OperationId,
+        /// How.
+        result: Result<Answer, ClientError>,
+    },
+}
+
+/// One node the client knows of.
+#[derive(Debug)]
+struct Server {
+    address: SocketAddr,
+    link: LinkId,
+    /// Known once its hello was answered.
+    node: Option<NodeId>,
+}
+
+/// Where the client stands with its session.
+#[derive(Debug, PartialEq, Eq)]
+enum Session {
+    /// None is open and none is asked for.
+    Closed,
+    /// An operation of the client's own is asking.
+    Opening(OperationId),
+    /// Writes may go.
+    Open(SessionId),
+}
+
+/// The client machine; see the module's page.
+#[derive(Debug)]
+pub struct Client {
+    config: ClientConfig,
+    rpc: Rpc,
+    servers: Vec<Server>,
+    /// The server believed to lead.
+    leader: Option<usize>,
+    /// The server to ask next when none is believed to lead.
+    next_server: usize,
+    session: Session,
+    window: Window,
+    /// Writes that wait for a session or for room in its window.
+    parked: VecDeque<OperationId>,
+    /// Operations to attempt in this turn.
+    ready: VecDeque<OperationId>,
+    operations: BTreeMap<OperationId, Operation>,
+    /// The next instant each operation must be looked at; exactly one per operation.
+    timers: BTreeSet<(Instant, OperationId)>,
+    calls: BTreeMap<(LinkId, CallId), OperationId>,
+    next_operation: u64,
+    outputs: VecDeque<Output>,
+}
+
+impl Client {
+    /// A client of the cluster that answers at `addresses`.
+    ///
+    /// # Panics
+    /// When there are none.
+    #[must_use]
+    pub fn new(config: ClientConfig, addresses: &[SocketAddr], rng: Rng, now: Instant) -> Self {
+        assert!(!addresses.is_empty(), "a client needs at least one address");
+        let mut rpc = Rpc::new(config.rpc.clone(), Local::client(), rng, now);
+        let server = |&address| Server { address, link: rpc.connect(now, address, None), node: None };
+        let servers = addresses.iter().map(server).collect();
+        Self {
+            config,
+            rpc,
+            servers,
+            leader: None,
+            next_server: 0,
+            session: Session::Closed,
+            window: Window::new(),
+            parked: VecDeque::new(),
+            ready: VecDeque::new(),
+            operations: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            calls: BTreeMap::new(),
+            next_operation: 0,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Offers a command for the replicated machine; carried out at most once.
+    pub fn propose(&mut self, command: Vec<u8>, deadline: Instant) -> OperationId {
+        self.begin(Kind::Write { command, sequence: None }, deadline)
+    }
+
+    /// Asks the machine.
+    pub fn read(&mut self, query: Vec<u8>, level: ReadLevel, deadline: Instant) -> OperationId {
+        self.begin(Kind::Read { query, level }, deadline)
+    }
+
+    /// Asks the node at the `server`th of the addresses given how it is.
+    ///
+    /// # Panics
+    /// When there are fewer addresses.
+    pub fn status(&mut self, server: usize, deadline: Instant) -> OperationId {
+        assert!(server < self.servers.len(), "server {server} of {}", self.servers.len());
+        self.begin(Kind::Status { server }, deadline)
+    }
+
+    /// Hands in a datagram.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        self.rpc.handle_datagram(now, from, bytes);
+    }
+
+    /// Tells that time has passed; harmless when none has.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.rpc.handle_timeout(now);
+        while let Some(&(at, id)) = self.timers.first()
+            && at <= now
+        {
+            self.timers.pop_first();
+            self.operation_timed_out(now, id);
+        }
+    }
+
+    /// Ends a turn: acts on what came in, attempts what is ready, packs what goes out. Drain
+    /// [`Self::poll_output`] afterwards.
+    pub fn turn(&mut self, now: Instant) {
+        loop {
+            while let Some(output) = self.rpc.poll_output() {
+                match output {
+                    RpcOutput::Transmit { to, bytes } => self.outputs.push_back(Output::Transmit { to, bytes }),
+                    RpcOutput::Event(event) => self.on_event(now, event),
+                }
+            }
+            let Some(id) = self.ready.pop_front() else { break };
+            self.attempt(now, id);
+        }
+        self.rpc.flush(now);
+        while let Some(output) = self.rpc.poll_output() {
+            match output {
+                RpcOutput::Transmit { to, bytes } => self.outputs.push_back(Output::Transmit { to, bytes }),
+                RpcOutput::Event(event) => self.on_event(now, event),
+            }
+        }
+    }
+
+    /// The next thing for the driver to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Self::handle_timeout`] next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let own = if self.ready.is_empty() { self.timers.first().map(|&(at, _)| at) } else { Some(Instant::ZERO) };
+        earliest(own, self.rpc.poll_timeout())
+    }
+
+    /// How many operations are under way.
+    #[must_use]
+    pub fn operation_count(&self) -> usize {
+        self.operations.len()
+    }
+
+    fn begin(&mut self, kind: Kind, deadline: Instant) -> OperationId {
+        let id = OperationId(self.next_operation);
+        self.next_operation += 1;
+        if self.operations.len() >= self.config.operations_max {
+            self.outputs.push_back(Output::Done { id, result: Err(ClientError::Busy) });
+            return id;
+        }
+        self.timers.insert((deadline, id));
+        self.operations.insert(id, Operation::new(kind, deadline));
+        self.ready.push_back(id);
+        id
+    }
+
+    fn on_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Connected { link, peer } => self.on_connected(link, peer),
+            Event::Reply { link, call, body } => {
+                if let Some(id) = self.calls.remove(&(link, call)) {
+                    self.on_reply(now, id, link, &body);
+                }
+            }
+            Event::CallFailed { link, call, .. } => {
+                if let Some(id) = self.calls.remove(&(link, call)) {
+                    self.forget_leader(link);
+                    self.retry_after(now, id, Duration::ZERO);
+                }
+            }
+            _ => {}
+        }
+    }
+}

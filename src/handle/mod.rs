@@ -1,1 +1,5 @@
-//! The handle room.
+//! What an application holds.
+
+mod pending;
+
+pub use pending::{Pending, WaitError};

@@ -1,1 +1,55 @@
-//! The store room.
+//! The data folder: what a node must not forget.
+//!
+//! A folder holds two copies of one *hard-state record* and a log in *segments*:
+//!
+//! ```text
+//! hard-state-a  hard-state-b     term, vote, boot counter, cluster, stores seen, live segments
+//! log-0000000000000007           batches of entries, 4 KiB-aligned, then zeros
+//! log-0000000000000008           the spare: all zeros, named by no record yet
+//! ```
+//!
+//! **Writing.** [`Store::persist`] makes a batch durable before it returns. Entries alone cost one positional
+//! write into a zero-filled segment and one sync. Term and vote go into the record, which is written to one file,
+//! synced, written to the other, synced. A truncation, a full segment and every boot start a new segment; the
+//! record names it with its *base*, and entries above a later segment's base are cut. So a truncation is one
+//! record, and no block is ever written twice.
+//!
+//! **Reading.** [`Store::open`] takes the valid record with the highest sequence and reads the segments that it
+//! names. Sealed segments must be whole up to the next base. In the last one the first bad batch is a *tear*, and
+//! is cut, only if it shows a zero where no finished write leaves one and nothing says that it was ever durable:
+//! no later batch, no length in the record. All else is *damage*, and refused with file and byte ([`Damage`]).
+//! What lies above the highest synced mark may have been read from a page cache that a power cut would lose: it
+//! is copied into a fresh segment and synced before the boot counts.
+//!
+//! **Failing.** A failed write or sync ends the store ([`StoreError::Failed`]); nothing is tried twice. Having no
+//! room for a new segment is no failed write ([`StoreError::Full`]): nothing was written.
+//!
+//! Everything is sans-I/O over [`Disk`]; [`MemoryDisk`] loses what was not synced and fails where told, and
+//! [`conformance`] holds the same checks against any implementation. `docs/data-folder.md` draws the bytes.
+//!
+//! Left out so far: snapshots and the purge they allow (their place in the record is reserved), and repair of
+//! damage from other nodes: damage is detected, and the node refuses to start.
+
+mod batch;
+mod block;
+mod disk;
+mod error;
+mod memory;
+mod open;
+mod record;
+mod recover;
+mod segment;
+mod spare;
+#[expect(clippy::module_inception, reason = "the room is named after the one thing it is about")]
+mod store;
+
+pub use batch::Batch;
+pub use block::Header;
+pub use disk::{Disk, DiskError, DiskErrorKind, Operation};
+pub use error::{Damage, DamageKind, FormatError, OpenError, StoreError};
+pub use memory::{DiskFault, MemoryDisk};
+pub use open::{FIRST_INCARNATION_MAX, FormatOptions, Fsync, OpenOptions, Recovered, SEGMENT_BYTES};
+pub use record::{BootSeen, FORMAT_VERSION, KernelBoot, PEERS_MAX, Record, SEGMENTS_MAX, Stop, Syncing};
+pub use recover::Tail;
+pub use segment::{FoundBatch, Generation, SegmentEnd, SegmentRef};
+pub use store::{PeerSeen, Store, Upkeep};

@@ -1,3 +1,103 @@
-//! The raftgram command line.
+//! The raftgram command line: parse, run, map the failure to an exit code.
 
-fn main() {}
+#[cfg_attr(not(test), expect(dead_code, reason = "for the commands that name nodes"))]
+mod address;
+mod bench;
+mod cli;
+mod config;
+mod docs;
+mod error;
+mod interrupt;
+mod log;
+mod output;
+mod units;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
+
+use crate::cli::{Cli, Command, ConfigCommand};
+use crate::error::{CliError, Code};
+use crate::output::{Format, Json};
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((format, error)) => {
+            format.failure(&error);
+            ExitCode::from(error.code.exit())
+        }
+    }
+}
+
+fn run(arguments: &[OsString]) -> Result<(), (Format, CliError)> {
+    let guess = Format::choose(json_asked_for(arguments));
+    let file = config::File::load(arguments).map_err(|error| (guess, error))?;
+    let mut tree = file.layer(Cli::command()).map_err(|error| (guess, error))?;
+    let parsed = tree.try_get_matches_from_mut(arguments);
+    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return answer_or_usage(&error, guess).map_err(|error| (guess, error)),
+    };
+    let format = cli.global.format();
+    dispatch(cli, &file, &tree, &matches).map_err(|error| (format, error))
+}
+
+fn dispatch(
+    cli: Cli,
+    file: &config::File,
+    tree: &clap::Command,
+    matches: &ArgMatches,
+) -> Result<(), CliError> {
+    let format = cli.global.format();
+    match cli.command {
+        Command::Bench(bench) => {
+            let (logger, _writes_what_is_queued) = log::logger(cli.global.log_level);
+            bench.run(format, &logger)
+        }
+        Command::Config(ConfigCommand::Show { prefix }) => {
+            config::show(file, tree, matches, prefix.as_deref(), format)
+        }
+        Command::Completions(completions) => completions.run(tree.clone(), format),
+        Command::Man(man) => man.run(tree.clone(), format),
+    }
+}
+
+/// Help and version are answers; everything else that the parser says is a wrong command line.
+fn answer_or_usage(error: &clap::Error, format: Format) -> Result<(), CliError> {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return error.print().map_err(|error| CliError::io("writing to stdout", &error));
+    }
+    let text = error.render();
+    if !format.is_json() {
+        // Printed as the parser lays it out, colours included; the document's parts would say less.
+        let _ = error.print();
+        std::process::exit(i32::from(Code::Usage.exit()));
+    }
+    let text = text.to_string();
+    let (message, hint) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    Err(CliError::usage(one_line(message)).hint(one_line(hint)))
+}
+
+/// What the failures before parsing are written as; the parser knows better once it succeeded.
+fn json_asked_for(arguments: &[OsString]) -> Json {
+    let options: Vec<&OsString> = arguments.iter().take_while(|argument| *argument != "--").collect();
+    let asked = |flag: &str, variable: &str| {
+        let truths = ["1", "true", "yes", "on", "y", "t"];
+        let value = std::env::var(variable).unwrap_or_default().to_lowercase();
+        options.iter().any(|argument| *argument == flag) || truths.contains(&value.as_str())
+    };
+    if asked("--json", "RAFTGRAM_JSON") {
+        Json::Document
+    } else if asked("--json-stream", "RAFTGRAM_JSON_STREAM") {
+        Json::Stream
+    } else {
+        Json::No
+    }
+}

@@ -1,0 +1,296 @@
+//! Attempts: sending an operation, judging its answer, trying again.
+
+use std::time::Duration;
+
+use super::operation::{Answer, Kind, OperationId};
+use super::{Client, ClientError, Outcome, Output, Phase, Server, Session, Window};
+use crate::rpc::{LinkId, PeerInfo};
+use crate::time::Instant;
+use crate::types::{NodeId, SessionId};
+use crate::wire::Class;
+use crate::wire::client::{ClientReply, ClientRequest};
+
+/// How long the client's own opening of a session may take before the writes that wait for it give up by their
+/// own deadlines; it is tried again as long as any waits.
+const OPEN_SESSION_TIMEOUT: Duration = Duration::from_secs(3600);
+
+impl Client {
+    /// Sends an operation to where it should go, or leaves it to wait for what it lacks.
+    pub(super) fn attempt(&mut self, now: Instant, id: OperationId) {
+        let Some(mut operation) = self.operations.remove(&id) else { return };
+        if let Kind::Write { sequence, .. } = &mut operation.kind
+            && sequence.is_none()
+        {
+            *sequence = if matches!(self.session, Session::Open(_)) { self.window.next() } else { None };
+            if sequence.is_none() {
+                self.parked.push_back(id);
+                self.operations.insert(id, operation);
+                self.open_session(now);
+                return;
+            }
+        }
+        let (server, class) = match &operation.kind {
+            Kind::Status { server } => (*server, Class::Again),
+            Kind::Read { .. } => (self.pick_server(), Class::Again),
+            Kind::Write { .. } | Kind::OpenSession => (self.pick_server(), Class::Once),
+        };
+        let link = self.servers[server].link;
+        let body = self.encode(&operation.kind);
+        match self.rpc.call(now, link, class, body) {
+            Ok(call) => {
+                operation.call = Some((link, call));
+                operation.attempt_count += 1;
+                self.calls.insert((link, call), id);
+                let until = (now + self.config.attempt_timeout).min(operation.deadline);
+                self.operations.insert(id, operation);
+                self.set_timer(id, until);
+            }
+            Err(_) => {
+                self.operations.insert(id, operation);
+                self.retry_after(now, id, self.config.retry_pause);
+            }
+        }
+    }
+
+    fn encode(&self, kind: &Kind) -> Vec<u8> {
+        let mut body = Vec::new();
+        match kind {
+            Kind::OpenSession => ClientRequest::OpenSession.encode(&mut body),
+            Kind::Status { .. } => ClientRequest::Status.encode(&mut body),
+            Kind::Read { query, level } => ClientRequest::Read { level: *level, query }.encode(&mut body),
+            Kind::Write { command, sequence } => {
+                let Session::Open(session) = self.session else { unreachable!("a sequence is of an open session") };
+                let sequence = sequence.expect("a write is encoded after it got its sequence");
+                let finished = self.window.finished();
+                ClientRequest::Propose { session, sequence, finished, command }.encode(&mut body);
+            }
+        }
+        body
+    }
+
+    /// The believed leader, or the next server in turn.
+    fn pick_server(&mut self) -> usize {
+        if let Some(leader) = self.leader {
+            return leader;
+        }
+        let server = self.next_server;
+        self.next_server = (server + 1) % self.servers.len();
+        server
+    }
+
+    pub(super) fn on_connected(&mut self, link: LinkId, peer: &PeerInfo) {
+        let node = peer.identity.map(|identity| identity.node);
+        if let Some(server) = self.servers.iter_mut().find(|server| server.link == link) {
+            server.node = node;
+        }
+    }
+
+    pub(super) fn on_reply(&mut self, now: Instant, id: OperationId, link: LinkId, body: &[u8]) {
+        if let Some(operation) = self.operations.get_mut(&id) {
+            operation.call = None;
+        }
+        let Ok(reply) = ClientReply::decode(body) else {
+            return self.end(id, Err(ClientError::BadReply));
+        };
+        match reply {
+            ClientReply::SessionOpened { session } => self.on_session_opened(id, link, session),
+            ClientReply::Applied { index, term, result } => {
+                self.believe_in(link);
+                self.end(id, Ok(Answer::Applied { index, term, result: result.to_vec() }));
+            }
+            ClientReply::Read { index, term, result } => {
+                self.end(id, Ok(Answer::Read { index, term, result: result.to_vec() }));
+            }
+            ClientReply::Status(status) => self.end(id, Ok(Answer::Status(Box::new(status)))),
+            ClientReply::Redirect { leader } => self.on_redirect(now, id, link, leader),
+            ClientReply::Busy { retry_after_us } => {
+                self.retry_after(now, id, Duration::from_micros(retry_after_us).max(self.config.retry_pause));
+            }
+            ClientReply::SessionExpired => self.on_session_expired(id),
+            ClientReply::TooLarge { bytes_max } => self.end(id, Err(ClientError::TooLarge { bytes_max })),
+            ClientReply::Refused { reason } => {
+                self.end(id, Err(ClientError::Refused { reason: reason.to_owned() }));
+            }
+            _ => self.end(id, Err(ClientError::BadReply)),
+        }
+    }
+
+    fn on_redirect(&mut self, now: Instant, id: OperationId, link: LinkId, leader: Option<(NodeId, &str)>) {
+        self.forget_leader(link);
+        let Some((node, address)) = leader else {
+            return self.retry_after(now, id, self.config.retry_pause);
+        };
+        let known = self.servers.iter().position(|server| server.node == Some(node));
+        let server = known.or_else(|| self.add_server(now, node, address));
+        match server {
+            // A node that names the very node that sent us away: an election is going on.
+            Some(server) if self.servers[server].link == link => {
+                self.retry_after(now, id, self.config.retry_pause);
+            }
+            Some(server) => {
+                self.leader = Some(server);
+                self.ready.push_back(id);
+            }
+            None => self.retry_after(now, id, self.config.retry_pause),
+        }
+    }
+
+    /// Adds the node that a redirect named; `None` when its address is a name that this client cannot use.
+    fn add_server(&mut self, now: Instant, node: NodeId, address: &str) -> Option<usize> {
+        let address = address.parse().ok()?;
+        let link = match self.servers.iter().position(|server| server.address == address) {
+            Some(server) => return Some(server),
+            None => self.rpc.connect(now, address, Some(node)),
+        };
+        self.servers.push(Server { address, link, node: Some(node) });
+        Some(self.servers.len() - 1)
+    }
+
+    fn believe_in(&mut self, link: LinkId) {
+        if self.leader.is_none_or(|leader| self.servers[leader].link != link) {
+            self.leader = self.servers.iter().position(|server| server.link == link);
+        }
+    }
+
+    pub(super) fn forget_leader(&mut self, link: LinkId) {
+        if self.leader.is_some_and(|leader| self.servers[leader].link == link) {
+            self.leader = None;
+        }
+    }
+
+    fn open_session(&mut self, now: Instant) {
+        if self.session == Session::Closed {
+            self.session = Session::Opening(self.begin(Kind::OpenSession, now + OPEN_SESSION_TIMEOUT));
+        }
+    }
+
+    fn on_session_opened(&mut self, id: OperationId, link: LinkId, session: SessionId) {
+        self.believe_in(link);
+        self.remove(id);
+        // A second answer, to an attempt that had been given up, opened a session that nobody will use; the
+        // cluster lets the longest idle go.
+        if self.session == Session::Opening(id) {
+            self.session = Session::Open(session);
+            self.ready.extend(self.parked.drain(..));
+        }
+    }
+
+    /// The cluster has evicted the session. Nothing sent under it may be sent again under another.
+    fn on_session_expired(&mut self, id: OperationId) {
+        // One attempt, answered by a refusal: it was certainly not carried out.
+        let attempts = self.operations.get(&id).map_or(0, |operation| operation.attempt_count);
+        let outcome = if attempts > 1 { Outcome::Unknown } else { Outcome::NotSent };
+        self.end(id, Err(ClientError::SessionExpired { outcome }));
+        let has_sequence = |kind: &Kind| matches!(kind, Kind::Write { sequence: Some(_), .. });
+        let sent: Vec<OperationId> = self
+            .operations
+            .iter()
+            .filter(|(_, operation)| has_sequence(&operation.kind))
+            .map(|(id, _)| *id)
+            .collect();
+        for other in sent {
+            self.end(other, Err(ClientError::SessionExpired { outcome: Outcome::Unknown }));
+        }
+        self.session = Session::Closed;
+        self.window = Window::new();
+    }
+
+    /// The operation's timer fired: its deadline, the end of an attempt, or the end of a pause.
+    pub(super) fn operation_timed_out(&mut self, now: Instant, id: OperationId) {
+        let Some(operation) = self.operations.get_mut(&id) else { return };
+        let call = operation.call.take();
+        if now >= operation.deadline {
+            let outcome =
+                if operation.is_write() && operation.attempt_count > 0 { Outcome::Unknown } else { Outcome::NotSent };
+            let phase = self.phase(call.is_some());
+            self.cancel(now, call);
+            return self.end(id, Err(ClientError::TimedOut { outcome, phase }));
+        }
+        let deadline = operation.deadline;
+        if let Some((link, _)) = call {
+            self.forget_leader(link);
+        }
+        self.cancel(now, call);
+        self.set_timer(id, deadline);
+        self.ready.push_back(id);
+    }
+
+    fn phase(&self, was_asking: bool) -> Phase {
+        if self.servers.iter().all(|server| server.node.is_none()) {
+            Phase::Connecting
+        } else if was_asking && self.leader.is_some() {
+            Phase::Answer
+        } else {
+            Phase::NoLeader
+        }
+    }
+
+    /// Lets the operation rest, then attempts it again.
+    pub(super) fn retry_after(&mut self, now: Instant, id: OperationId, pause: Duration) {
+        let Some(operation) = self.operations.get_mut(&id) else { return };
+        operation.call = None;
+        if pause.is_zero() {
+            self.ready.push_back(id);
+            return;
+        }
+        let at = (now + pause).min(operation.deadline);
+        self.set_timer(id, at);
+    }
+
+    fn set_timer(&mut self, id: OperationId, at: Instant) {
+        if let Some(operation) = self.operations.get_mut(&id) {
+            self.timers.remove(&(operation.timer, id));
+            operation.timer = at;
+            self.timers.insert((at, id));
+        }
+    }
+
+    fn cancel(&mut self, now: Instant, call: Option<(LinkId, crate::types::CallId)>) {
+        if let Some((link, call)) = call {
+            self.calls.remove(&(link, call));
+            self.rpc.cancel(now, link, call);
+        }
+    }
+
+    fn end(&mut self, id: OperationId, result: Result<Answer, ClientError>) {
+        if !self.remove(id) {
+            return;
+        }
+        if let Err(error) = &result
+            && self.session == Session::Opening(id)
+        {
+            // What the session cannot have, the writes that wait for it cannot have either.
+            self.session = Session::Closed;
+            let error = error.clone();
+            for parked in std::mem::take(&mut self.parked) {
+                self.end(parked, Err(error.clone()));
+            }
+            return;
+        }
+        self.outputs.push_back(Output::Done { id, result });
+    }
+
+    /// Forgets the operation; false when it had ended before.
+    fn remove(&mut self, id: OperationId) -> bool {
+        let Some(operation) = self.operations.remove(&id) else { return false };
+        self.timers.remove(&(operation.timer, id));
+        if let Some(call) = operation.call {
+            self.calls.remove(&call);
+        }
+        if let Kind::Write { sequence: Some(sequence), .. } = operation.kind {
+            self.window.finish(sequence);
+            self.unpark_one();
+        }
+        true
+    }
+
+    /// The window has room for one more write; those whose deadline passed while they waited are skipped.
+    fn unpark_one(&mut self) {
+        while let Some(id) = self.parked.pop_front() {
+            if self.operations.contains_key(&id) {
+                self.ready.push_back(id);
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! How an operation can fail, with what the caller needs to know next: may it have happened?
+
+use core::fmt;
+
+/// Whether a write that has no answer may have been carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was never sent.
+    NotSent,
+    /// It was sent: it may have been carried out, or may yet be.
+    Unknown,
+}
+
+/// How far an operation had come when its deadline passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No node has answered at all.
+    Connecting,
+    /// Nodes answered, and none of them led.
+    NoLeader,
+    /// A node that seemed to lead was asked and has not answered.
+    Answer,
+}
+
+/// Why an operation has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// Its deadline passed.
+    TimedOut {
+        /// Whether it may have happened.
+        outcome: Outcome,
+        /// How far it had come.
+        phase: Phase,
+    },
+    /// The cluster has forgotten the session it was sent under.
+    SessionExpired {
+        /// Whether an earlier attempt may have been carried out.
+        outcome: Outcome,
+    },
+    /// The command is longer than the cluster takes.
+    TooLarge {
+        /// The most it takes, in bytes.
+        bytes_max: u64,
+    },
+    /// As many operations are under way as the client allows.
+    Busy,
+    /// A node refused it and said why.
+    Refused {
+        /// The node's words.
+        reason: String,
+    },
+    /// A node answered with bytes that mean nothing.
+    BadReply,
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut { outcome, phase } => {
+                let phase = match phase {
+                    Phase::Connecting => "no node answered",
+                    Phase::NoLeader => "the nodes that answered have no leader",
+                    Phase::Answer => "the leader was asked and has not answered",
+                };
+                write!(f, "timed out: {phase}; {outcome}")
+            }
+            Self::SessionExpired { outcome } => write!(f, "the session has expired; {outcome}"),
+            Self::TooLarge { bytes_max } => write!(f, "longer than the {bytes_max} bytes that the cluster takes"),
+            Self::Busy => f.write_str("too many operations are under way"),
+            Self::Refused { reason } => write!(f, "refused: {reason}"),
+            Self::BadReply => f.write_str("a node's answer could not be read"),
+        }
+    }
+}
+
+impl core::error::Error for ClientError {}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotSent => "it was not sent",
+            Self::Unknown => "outcome unknown: it may or may not take effect",
+        })
+    }
+}

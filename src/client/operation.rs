@@ -1,0 +1,81 @@
+//! One thing an application asked for, from its offering to its end.
+
+use core::fmt;
+
+use crate::rpc::LinkId;
+use crate::time::Instant;
+use crate::types::{CallId, Index, Sequence, Term};
+use crate::wire::client::{NodeStatus, ReadLevel};
+
+/// An operation's number, unique within its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OperationId(pub(super) u64);
+
+impl fmt::Display for OperationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "op{}", self.0)
+    }
+}
+
+/// What an operation brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A write was carried out.
+    Applied {
+        /// Its entry.
+        index: Index,
+        /// That entry's term.
+        term: Term,
+        /// What the machine returned.
+        result: Vec<u8>,
+    },
+    /// A read was answered.
+    Read {
+        /// The applied index it was answered at.
+        index: Index,
+        /// The answering node's term.
+        term: Term,
+        /// What the machine returned.
+        result: Vec<u8>,
+    },
+    /// How a node is.
+    Status(Box<NodeStatus>),
+}
+
+/// What an operation asks for.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// A session for this client; its answer never leaves the client.
+    OpenSession,
+    /// A command for the machine.
+    Write {
+        command: Vec<u8>,
+        /// Given once, when a session is open and its window has room; kept through all attempts.
+        sequence: Option<Sequence>,
+    },
+    /// A question to the machine.
+    Read { query: Vec<u8>, level: ReadLevel },
+    /// A question to one node.
+    Status { server: usize },
+}
+
+#[derive(Debug)]
+pub(super) struct Operation {
+    pub(super) kind: Kind,
+    pub(super) deadline: Instant,
+    /// The open attempt.
+    pub(super) call: Option<(LinkId, CallId)>,
+    /// When [`super::Client::timers`] holds it; each operation stands there exactly once.
+    pub(super) timer: Instant,
+    pub(super) attempt_count: u32,
+}
+
+impl Operation {
+    pub(super) fn new(kind: Kind, deadline: Instant) -> Self {
+        Self { kind, deadline, call: None, timer: deadline, attempt_count: 0 }
+    }
+
+    pub(super) fn is_write(&self) -> bool {
+        matches!(self.kind, Kind::Write { .. })
+    }
+}

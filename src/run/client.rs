@@ -1,0 +1,94 @@
+//! The event loop of one client.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::client::{Answer, Client, ClientError, OperationId, Output};
+use crate::run::mailbox::Mailbox;
+use crate::run::net::Net;
+use crate::wire::client::ReadLevel;
+
+/// Who waits for an operation to end.
+pub trait Respond: Send {
+    /// Takes the end.
+    fn respond(self, result: Result<Answer, ClientError>);
+}
+
+/// What other threads ask of the loop.
+#[derive(Debug)]
+pub enum Request<R> {
+    /// Carry this out once.
+    Propose {
+        /// The machine's command.
+        command: Vec<u8>,
+        /// When to give up.
+        timeout: Duration,
+        /// Who waits.
+        respond: R,
+    },
+    /// Ask the machine.
+    Read {
+        /// The machine's query.
+        query: Vec<u8>,
+        /// How fresh the answer must be.
+        level: ReadLevel,
+        /// When to give up.
+        timeout: Duration,
+        /// Who waits.
+        respond: R,
+    },
+    /// Ask one node how it is.
+    Status {
+        /// Which of the client's addresses.
+        server: usize,
+        /// When to give up.
+        timeout: Duration,
+        /// Who waits.
+        respond: R,
+    },
+    /// End the loop; whoever waits is let go without an answer.
+    Stop,
+}
+
+/// Runs `client` on `net` until it is told to stop or the poll fails.
+pub fn run<R: Respond>(mut client: Client, mut net: Net, mailbox: &Arc<Mailbox<Request<R>>>) -> io::Result<()> {
+    let mut waiting: BTreeMap<OperationId, R> = BTreeMap::new();
+    let mut requests = Vec::new();
+    loop {
+        net.wait(client.poll_timeout())?;
+        mailbox.take(&mut requests);
+        let now = net.now();
+        for request in requests.drain(..) {
+            let (id, respond) = match request {
+                Request::Propose { command, timeout, respond } => {
+                    (client.propose(command, now + timeout), respond)
+                }
+                Request::Read { query, level, timeout, respond } => {
+                    (client.read(query, level, now + timeout), respond)
+                }
+                Request::Status { server, timeout, respond } => (client.status(server, now + timeout), respond),
+                Request::Stop => return Ok(()),
+            };
+            waiting.insert(id, respond);
+        }
+        net.receive(|now, from, bytes| client.handle_datagram(now, from, bytes));
+        let now = net.now();
+        if client.poll_timeout().is_some_and(|at| at <= now) {
+            client.handle_timeout(now);
+        }
+        client.turn(now);
+        while let Some(output) = client.poll_output() {
+            match output {
+                Output::Transmit { to, bytes } => net.queue(to, bytes),
+                Output::Done { id, result } => {
+                    if let Some(respond) = waiting.remove(&id) {
+                        respond.respond(result);
+                    }
+                }
+            }
+        }
+        net.send(|to, error| client.handle_send_error(now, to, error));
+    }
+}

@@ -1,0 +1,112 @@
+//! The socket, the timer and the poll of one event loop, as one thing to wait on.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mio::{Events, Poll, Token, Waker};
+
+use crate::run::clock::Clock;
+use crate::run::socket::{BufferSizes, Outgoing, Socket};
+use crate::run::timer::Timer;
+use crate::time::Instant;
+
+const SOCKET: Token = Token(0);
+const TIMER: Token = Token(1);
+const WAKER: Token = Token(2);
+
+/// How many datagrams one turn reads before it looks at anything else, so that a flood cannot keep timers from
+/// firing.
+const RECEIVE_COUNT_MAX: usize = 512;
+
+/// Everything a loop waits for. A turn of the loop is `wait`, `receive`, work, `send`.
+#[derive(Debug)]
+pub struct Net {
+    poll: Poll,
+    events: Events,
+    socket: Socket,
+    timer: Timer,
+    clock: Clock,
+    waker: Arc<Waker>,
+    /// Set when the socket was readable and has not been read to its end since: an edge-triggered poll does not
+    /// say it twice.
+    is_readable: bool,
+    outgoing: Vec<Outgoing>,
+}
+
+impl Net {
+    /// Binds `address` and builds the poll around it.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut socket = Socket::bind(address)?;
+        socket.register(poll.registry(), SOCKET)?;
+        let timer = Timer::new(poll.registry(), TIMER)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let events = Events::with_capacity(16);
+        let clock = Clock::start();
+        Ok(Self { poll, events, socket, timer, clock, waker, is_readable: true, outgoing: Vec::new() })
+    }
+
+    /// What other threads wake this loop with.
+    #[must_use]
+    pub fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Where the socket is bound.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// What the kernel granted of the buffers asked for.
+    #[must_use]
+    pub fn buffers(&self) -> BufferSizes {
+        self.socket.buffers()
+    }
+
+    /// Waits until a datagram came, `deadline` passed or another thread woke the loop; not at all while the
+    /// socket may still hold something.
+    pub fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        let deadline = if self.is_readable { Some(Instant::ZERO) } else { deadline };
+        let timeout = self.timer.arm(self.clock.now(), deadline)?;
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        for event in &self.events {
+            match event.token() {
+                SOCKET => self.is_readable = true,
+                TIMER => self.timer.acknowledge(),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what has come, at most a bounded batch, and hands each datagram over with the time of its reading.
+    pub fn receive(&mut self, mut take: impl FnMut(Instant, SocketAddr, &[u8])) {
+        if self.is_readable {
+            let clock = self.clock;
+            self.is_readable =
+                self.socket.receive(RECEIVE_COUNT_MAX, &mut |from, bytes| take(clock.now(), from, bytes));
+        }
+    }
+
+    /// Adds a datagram to those that the next [`Self::send`] sends.
+    pub fn queue(&mut self, to: SocketAddr, bytes: Vec<u8>) {
+        self.outgoing.push(Outgoing { to, bytes });
+    }
+
+    /// Sends what was queued; `failed` hears what the kernel refused.
+    pub fn send(&mut self, mut failed: impl FnMut(SocketAddr, io::ErrorKind)) {
+        if !self.outgoing.is_empty() {
+            self.socket.send(&mut self.outgoing, &mut failed);
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Formatting a folder, and the boot: what is done to a folder before anything in it counts.
+
+use std::collections::BTreeMap;
+
+use crate::entry::Entry;
+use crate::founding::FoundingRecord;
+use crate::store::block::{BLOCK_BYTES, Encoder, Header};
+use crate::store::disk::{Disk, DiskError, DiskErrorKind};
+use crate::store::error::{FormatError, OpenError};
+use crate::store::record::{self, BootSeen, KernelBoot, Record, Stop, Syncing};
+use crate::store::recover::{self, FORMATTING, FoundLog, FoundRecord, Tail};
+use crate::store::segment::{Generation, SegmentRef};
+use crate::store::spare::{FillError, Spare};
+use crate::store::store::{Active, Store, Sync};
+use crate::types::{ClusterId, HardState, Incarnation, Index, StoreId};
+
+/// The length of a log segment unless told otherwise.
+pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The highest number a boot counter may start from.
+pub const FIRST_INCARNATION_MAX: u32 = (1 << 30) - 1;
+
+/// What a new folder is given.
+#[derive(Clone, Copy, Debug)]
+pub struct FormatOptions {
+    /// Its identity: sixteen random bytes, never zero.
+    pub store: StoreId,
+    /// Where its boot counter starts: random, at most [`FIRST_INCARNATION_MAX`]. The first boot is one higher.
+    pub first_incarnation: Incarnation,
+    /// How long a log segment is: a multiple of 4 KiB. Long ones are made rarely and cost a longer stall when
+    /// they were not made ahead.
+    pub segment_bytes: u64,
+}
+
+/// How a folder is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenOptions {
+    /// The cluster it must belong to, if the caller knows.
+    pub cluster: Option<ClusterId>,
+    /// The length of new log segments: a multiple of 4 KiB.
+    pub segment_bytes: u64,
+    /// The kernel's boot id, where there is one.
+    pub kernel_boot: KernelBoot,
+    /// Whether writes of this run are synced.
+    pub fsync: Fsync,
+}
+
+/// Whether a run syncs its writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// It does.
+    On,
+    /// It does not: for measurements. A machine crash loses data, and the folder then refuses to be opened.
+    Off,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            cluster: None,
+            segment_bytes: SEGMENT_BYTES,
+            kernel_boot: KernelBoot::default(),
+            fsync: Fsync::On,
+        }
+    }
+}
+
+/// What a boot found; all of it is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// Whose folder it is.
+    pub store: StoreId,
+    /// Of which cluster; zero before founding or joining.
+    pub cluster: ClusterId,
+    /// This boot's number, never used before.
+    pub incarnation: Incarnation,
+    /// What the cluster was founded as, if this store took part.
+    pub founding: Option<FoundingRecord>,
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// The log from index 1.
+    pub entries: Vec<Entry>,
+    /// The highest boot adopted of each other store.
+    pub peers: BTreeMap<StoreId, BootSeen>,
+    /// How the run before ended.
+    pub stop: Stop,
+    /// How the log ended.
+    pub tail: Tail,
+}
+
+impl<D: Disk> Store<D> {
+    /// Makes a store in an empty folder, or where formatting was cut short. Other people's files are left alone.
+    ///
+    /// # Panics
+    /// For options outside their domain.
+    pub fn format(disk: &mut D, options: FormatOptions) -> Result<(), FormatError> {
+        assert!(!options.store.is_zero(), "a store id is never zero");
+        assert!(options.first_incarnation.0 <= FIRST_INCARNATION_MAX, "{}", options.first_incarnation);
+        check_segment_bytes(options.segment_bytes);
+        let files = recover::own_files(disk).map_err(FormatError::Disk)?;
+        let was_begun = files.iter().any(|file| file == FORMATTING);
+        match files.first() {
+            Some(file) if !was_begun => Err(FormatError::NotEmpty { file: file.clone() }),
+            _ => write_empty_store(disk, &files, options).map_err(FormatError::Disk),
+        }
+    }
+
+    /// Boots: reads the folder, refuses what may not be used, makes durable what was only read, and counts.
+    /// A refusal has changed no durable content.
+    ///
+    /// # Panics
+    /// For a segment length outside its domain.
+    pub fn open(mut disk: D, options: OpenOptions) -> Result<(Self, Recovered), OpenError> {
+        check_segment_bytes(options.segment_bytes);
+        let files = recover::own_files(&mut disk)?;
+        let found = recover::find_record(&mut disk, &files)?;
+        recover::check_cluster(&found.record, options.cluster)?;
+        check_synced(&found.record, options.kernel_boot)?;
+        let log = recover::find_log(&mut disk, &files, &found.record)?;
+        let incarnation = found.record.incarnation.0.checked_add(1).ok_or(OpenError::BootsExhausted)?;
+
+        let recovered = Recovered {
+            store: found.record.store,
+            cluster: found.record.cluster,
+            incarnation: Incarnation(incarnation),
+            founding: found.record.founding.clone(),
+            hard_state: found.record.hard_state,
+            entries: log.entries.clone(),
+            peers: found.record.peers.clone(),
+            stop: found.record.stop,
+            tail: log.tail.clone(),
+        };
+        let mut store = begin(disk, &files, &found, options)?;
+        store.record.incarnation = recovered.incarnation;
+        store.copy_tail(&log)?;
+        store.write_copies(Sync::Now)?;
+        store.remove_unnamed(&files)?;
+        Ok((store, recovered))
+    }
+
+    /// Copies what may live only in the page cache into a fresh segment, and with it what is cheap to copy, so
+    /// that many short runs do not leave many short segments. The record that names it is written afterwards.
+    fn copy_tail(&mut self, log: &FoundLog) -> Result<(), OpenError> {
+        let base = self.choose_base(log);
+        let entries = &log.entries[base.0 as usize..];
+        let bytes = if entries.is_empty() { 0 } else { self.encoder.stage(entries) as u64 };
+        match self.spare.fill_all(&mut self.disk, bytes.max(self.segment_bytes)) {
+            Ok(()) => {}
+            Err(FillError::Full) => return Err(OpenError::Full),
+            Err(FillError::Failed(error)) => return Err(error.into()),
+        }
+        let segment = SegmentRef {
+            generation: self.spare.generation,
+            base,
+            first_batch: log.next_batch,
+            durable_bytes: bytes,
+        };
+        self.active = Active { file: segment.generation.file(), bytes: self.spare.filled(), offset: bytes };
+        self.spare = Spare::planned(segment.generation.next());
+        self.next_batch = log.next_batch;
+        if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
+            let header = Header {
+                cluster: self.record.cluster,
+                store: self.record.store,
+                generation: segment.generation,
+                sequence: self.next_batch,
+                blocks: 0,
+                content_bytes: 0,
+                first: first.index,
+                last: last.index,
+                last_term: last.term,
+                mark: base,
+                // The record found may itself live only in the page cache; this batch must not outlive it as
+                // a witness.
+                record: 0,
+                body_crc: 0,
+            };
+            self.disk.write_at(&self.active.file, 0, self.encoder.seal(header))?;
+            self.disk.sync(&self.active.file)?;
+            self.next_batch += 1;
+        }
+        self.record.segments.retain(|older| older.base < base);
+        self.record.segments.push(segment);
+        if let Some(last) = log.entries.last() {
+            (self.last, self.last_term, self.last_chain) = (last.index, last.term, Some(last.chain));
+        }
+        Ok(())
+    }
+
+    /// The lowest base for the fresh segment that copies at most a quarter of one; at the least all above the
+    /// mark.
+    fn choose_base(&mut self, log: &FoundLog) -> Index {
+        let mut base = log.mark;
+        for segment in self.record.segments.iter().rev() {
+            if segment.base >= base {
+                continue;
+            }
+            let entries = &log.entries[segment.base.0 as usize..];
+            if self.encoder.stage(entries) as u64 > self.segment_bytes / 4 {
+                break;
+            }
+            base = segment.base;
+        }
+        base
+    }
+
+    /// Removes the log files that the record on the disk does not name.
+    fn remove_unnamed(&mut self, files: &[String]) -> Result<(), DiskError> {
+        for file in files {
+            let Some(generation) = Generation::of_file(file) else { continue };
+            if self.record.segments.iter().all(|segment| segment.generation != generation) {
+                self.disk.remove(file)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_segment_bytes(bytes: u64) {
+    assert!(bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES as u64), "a segment of {bytes} bytes");
+}
+
+/// A run without fsync that did not stop cleanly is as good as what the kernel still remembers.
+fn check_synced(record: &Record, now: KernelBoot) -> Result<(), OpenError> {
+    match (record.syncing, record.stop) {
+        (Syncing::Never(then), Stop::Unclean) if then != now || now == KernelBoot::default() => {
+            Err(OpenError::UnsyncedStop)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A store around what was found, before anything was written.
+fn begin<D: Disk>(
+    mut disk: D,
+    files: &[String],
+    found: &FoundRecord,
+    options: OpenOptions,
+) -> Result<Store<D>, OpenError> {
+    if found.record.syncing != Syncing::Always {
+        for segment in &found.record.segments {
+            disk.sync(&segment.generation.file())?;
+        }
+    }
+    for name in record::FILES {
+        if !files.iter().any(|file| file == name) {
+            disk.create(name)?;
+        }
+        fill_record_file(&mut disk, name)?;
+    }
+    disk.sync_folder()?;
+    let spare = find_spare(&mut disk, files, &found.record, options.segment_bytes)?;
+    let mut record = found.record.clone();
+    record.stop = Stop::Unclean;
+    record.syncing = match options.fsync {
+        Fsync::On => Syncing::Always,
+        Fsync::Off => Syncing::Never(options.kernel_boot),
+    };
+    Ok(Store {
+        disk,
+        record,
+        stalest: found.stalest,
+        active: Active { file: String::new(), bytes: 0, offset: 0 },
+        spare,
+        segment_bytes: options.segment_bytes,
+        last: Index(0),
+        last_term: crate::types::Term(0),
+        last_chain: None,
+        marked: Index(0),
+        next_batch: 0,
+        encoder: Encoder::default(),
+        record_bytes: Vec::new(),
+        failed: None,
+    })
+}
+
+/// Takes a spare that the last run left, if it is whole and was never written to; otherwise plans a new one with a
+/// number higher than any ever seen here.
+fn find_spare<D: Disk>(
+    disk: &mut D,
+    files: &[String],
+    record: &Record,
+    segment_bytes: u64,
+) -> Result<Spare, DiskError> {
+    let named = record.segments.last().map_or(Generation(0), |segment| segment.generation);
+    let highest = files.iter().filter_map(|file| Generation::of_file(file)).max().unwrap_or(named).max(named);
+    if highest > named {
+        let content = recover::read_file(disk, &highest.file())?;
+        if content.len() as u64 >= segment_bytes && content.iter().all(|byte| *byte == 0) {
+            return Ok(Spare::found(highest, content.len() as u64));
+        }
+    }
+    Ok(Spare::planned(highest.next()))
+}
+
+fn write_empty_store<D: Disk>(
+    disk: &mut D,
+    files: &[String],
+    options: FormatOptions,
+) -> Result<(), DiskError> {
+    if !files.iter().any(|file| file == FORMATTING) {
+        disk.create(FORMATTING)?;
+    }
+    disk.sync_folder()?;
+    for file in files.iter().filter(|file| *file != FORMATTING) {
+        disk.remove(file)?;
+    }
+    let record = Record {
+        sequence: 1,
+        store: options.store,
+        cluster: ClusterId::ZERO,
+        incarnation: options.first_incarnation,
+        hard_state: HardState::default(),
+        stop: Stop::Clean,
+        syncing: Syncing::Always,
+        founding: None,
+        peers: BTreeMap::new(),
+        segments: Vec::new(),
+    };
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes);
+    for name in record::FILES {
+        disk.create(name)?;
+        fill_record_file(disk, name)?;
+        disk.write_at(name, 0, &bytes)?;
+        disk.sync(name)?;
+    }
+    match Spare::planned(Generation(1)).fill_all(disk, options.segment_bytes) {
+        Ok(()) => {}
+        Err(FillError::Failed(error)) => return Err(error),
+        Err(FillError::Full) => {
+            let file = Generation(1).file();
+            let operation = crate::store::disk::Operation::Write;
+            return Err(DiskError { operation, file, kind: DiskErrorKind::Full, code: None });
+        }
+    }
+    // The record's files and the spare have their names on the disk before the marker goes.
+    disk.remove(FORMATTING)?;
+    disk.sync_folder()
+}
+
+/// Gives a hard-state file its full length, so that no later record needs room.
+fn fill_record_file<D: Disk>(disk: &mut D, name: &str) -> Result<(), DiskError> {
+    let bytes = disk.file_bytes(name)? as usize;
+    if bytes < record::FILE_BYTES {
+        disk.write_at(name, bytes as u64, &vec![0; record::FILE_BYTES - bytes])?;
+        disk.sync(name)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! Reading a data folder without changing it: which record stands, what the log holds, what is damaged.
+
+use crate::entry::Entry;
+use crate::store::block::{BLOCK_BYTES, HEADER_BYTES, Header};
+use crate::store::disk::{Disk, DiskError};
+use crate::store::error::{Damage, DamageKind, OpenError};
+use crate::store::record::{self, Invalid, Record};
+use crate::store::segment::{self, Expected, FoundBatch, Generation, Scan, SegmentEnd, SegmentRef};
+use crate::types::{ClusterId, Index};
+
+/// Stands in the folder while it is being formatted; a folder that holds it was never used.
+pub(super) const FORMATTING: &str = "formatting";
+
+/// Where the log ends and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// With its last batch.
+    Whole,
+    /// With a batch that was cut short, and so never acknowledged.
+    Cut {
+        /// The segment's file.
+        file: String,
+        /// Where the unfinished batch begins.
+        offset: u64,
+    },
+}
+
+/// The record found, and what the boot must know about its two files.
+#[derive(Clone, Debug)]
+pub(super) struct FoundRecord {
+    pub(super) record: Record,
+    /// Which of the two files to write first: the one that is invalid or older.
+    pub(super) stalest: usize,
+    /// What each file holds: a sequence, or nothing valid.
+    pub(super) copies: [Option<u64>; 2],
+}
+
+/// The log found.
+#[derive(Clone, Debug)]
+pub(super) struct FoundLog {
+    pub(super) entries: Vec<Entry>,
+    /// Every entry up to here is known to have been synced.
+    pub(super) mark: Index,
+    /// The number of the next batch.
+    pub(super) next_batch: u64,
+    pub(super) tail: Tail,
+}
+
+/// The names in the folder that are the store's own, in order.
+pub(super) fn own_files<D: Disk>(disk: &mut D) -> Result<Vec<String>, DiskError> {
+    let is_own = |file: &String| {
+        record::FILES.contains(&file.as_str()) || file == FORMATTING || Generation::of_file(file).is_some()
+    };
+    let mut files: Vec<String> = disk.list()?.into_iter().filter(is_own).collect();
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// Reads both copies of the hard-state record and takes the newer one (E1, E3, I4).
+pub(super) fn find_record<D: Disk>(disk: &mut D, files: &[String]) -> Result<FoundRecord, OpenError> {
+    if files.is_empty() {
+        return Err(OpenError::NotFormatted);
+    }
+    if files.iter().any(|file| file == FORMATTING) {
+        return Err(OpenError::FormatUnfinished);
+    }
+    if !record::FILES.iter().any(|name| files.iter().any(|file| file == name)) {
+        return Err(OpenError::HardStateMissing { beside: files[0].clone() });
+    }
+    let mut copies = [const { None }; 2];
+    for (copy, name) in copies.iter_mut().zip(record::FILES) {
+        if !files.iter().any(|file| file == name) {
+            continue;
+        }
+        match Record::decode(&read_file(disk, name)?) {
+            Ok(record) => *copy = Some(record),
+            Err(Invalid::Bytes) => {}
+            Err(Invalid::Newer(found)) => {
+                return Err(OpenError::NewerFormat { found, known: record::FORMAT_VERSION });
+            }
+        }
+    }
+    choose(copies)
+}
+
+fn choose(copies: [Option<Record>; 2]) -> Result<FoundRecord, OpenError> {
+    let sequences = [&copies[0], &copies[1]].map(|copy| copy.as_ref().map(|record| record.sequence));
+    let (record, stalest) = match copies {
+        [None, None] => {
+            let damage = Damage { file: record::FILES[0].to_owned(), offset: 0, what: DamageKind::HardState };
+            return Err(damage.into());
+        }
+        [Some(first), None] => (first, 1),
+        [None, Some(second)] => (second, 0),
+        [Some(first), Some(second)] => {
+            if first.store != second.store {
+                return Err(OpenError::TwoStores { first: first.store, second: second.store });
+            }
+            if first.sequence == second.sequence && first != second {
+                return Err(OpenError::CopiesDiffer { sequence: first.sequence });
+            }
+            if first.sequence > second.sequence { (first, 1) } else { (second, 0) }
+        }
+    };
+    Ok(FoundRecord { record, stalest, copies: sequences })
+}
+
+/// Refuses the folder of another cluster than the one asked for.
+pub(super) fn check_cluster(record: &Record, expected: Option<ClusterId>) -> Result<(), OpenError> {
+    match expected {
+        Some(expected) if expected != record.cluster => {
+            Err(OpenError::ForeignCluster { found: record.cluster, expected })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads one named segment whole.
+pub(super) fn scan_segment<D: Disk>(
+    disk: &mut D,
+    files: &[String],
+    record: &Record,
+    segment: SegmentRef,
+) -> Result<Scan, OpenError> {
+    let file = segment.generation.file();
+    if !files.contains(&file) {
+        return Err(Damage { file, offset: 0, what: DamageKind::MissingFile }.into());
+    }
+    let bytes = read_file(disk, &file)?;
+    let expected =
+        Expected { cluster: record.cluster, store: record.store, segment, record: record.sequence };
+    Ok(segment::scan(&bytes, &expected))
+}
+
+/// Reads the log that the record names; the first damage ends it.
+pub(super) fn find_log<D: Disk>(
+    disk: &mut D,
+    files: &[String],
+    record: &Record,
+) -> Result<FoundLog, OpenError> {
+    let mut log = FoundLog {
+        entries: Vec::new(),
+        mark: Index(0),
+        next_batch: record.segments.first().map_or(1, |segment| segment.first_batch),
+        tail: Tail::Whole,
+    };
+    for (place, segment) in record.segments.iter().enumerate() {
+        let scan = scan_segment(disk, files, record, *segment)?;
+        match record.segments.get(place + 1) {
+            Some(next) => add_sealed(&mut log, record.cluster, *segment, next, scan)?,
+            None => add_last(&mut log, record.cluster, *segment, scan)?,
+        }
+    }
+    check_unnamed(disk, files, record)?;
+    Ok(log)
+}
+
+/// Takes from a segment what lies at or below the next one's base. All of it was durable when that was named.
+fn add_sealed(
+    log: &mut FoundLog,
+    cluster: ClusterId,
+    segment: SegmentRef,
+    next: &SegmentRef,
+    scan: Scan,
+) -> Result<(), Damage> {
+    check_base(log, segment)?;
+    let mut end = 0;
+    for batch in &scan.batches {
+        if last_index(log) >= next.base {
+            break;
+        }
+        add_batch(log, cluster, segment, batch)?;
+        end = batch.offset + batch.header.bytes() as u64;
+    }
+    if last_index(log) < next.base {
+        return Err(match scan.end {
+            SegmentEnd::Damaged(damage) => damage,
+            SegmentEnd::Torn { offset } => lost(segment, offset),
+            SegmentEnd::Clean => lost(segment, end),
+        });
+    }
+    log.entries.truncate(next.base.0 as usize);
+    log.mark = next.base;
+    log.next_batch = next.first_batch;
+    Ok(())
+}
+
+/// Takes all of the last segment; here alone a tear is possible.
+fn add_last(log: &mut FoundLog, cluster: ClusterId, segment: SegmentRef, scan: Scan) -> Result<(), Damage> {
+    check_base(log, segment)?;
+    log.mark = segment.base;
+    log.next_batch = segment.first_batch;
+    for batch in &scan.batches {
+        add_batch(log, cluster, segment, batch)?;
+        log.mark = log.mark.max(batch.header.mark.min(batch.header.last));
+        if batch.offset + batch.header.bytes() as u64 <= segment.durable_bytes {
+            log.mark = log.mark.max(batch.header.last);
+        }
+        log.next_batch = batch.header.sequence + 1;
+    }
+    match scan.end {
+        SegmentEnd::Clean => Ok(()),
+        SegmentEnd::Torn { offset } => {
+            log.tail = Tail::Cut { file: segment.generation.file(), offset };
+            Ok(())
+        }
+        SegmentEnd::Damaged(damage) => Err(damage),
+    }
+}
+
+/// The first segment has to begin the log, and each later one must be reached by those before.
+fn check_base(log: &FoundLog, segment: SegmentRef) -> Result<(), Damage> {
+    let expected = last_index(log).next();
+    if segment.base == last_index(log) {
+        return Ok(());
+    }
+    Err(Damage { file: segment.generation.file(), offset: 0, what: DamageKind::Gap { expected } })
+}
+
+fn add_batch(
+    log: &mut FoundLog,
+    cluster: ClusterId,
+    segment: SegmentRef,
+    batch: &FoundBatch,
+) -> Result<(), Damage> {
+    let file = || segment.generation.file();
+    let expected = last_index(log).next();
+    if batch.header.first != expected {
+        return Err(Damage { file: file(), offset: batch.offset, what: DamageKind::Gap { expected } });
+    }
+    for (offset, entry) in &batch.entries {
+        let prev_chain = log.entries.last().map_or(0, |last| last.chain);
+        if !entry.is_chained_to(cluster, prev_chain) {
+            let what = DamageKind::Chain { index: entry.index };
+            return Err(Damage { file: file(), offset: *offset, what });
+        }
+        log.entries.push(entry.clone());
+    }
+    Ok(())
+}
+
+/// A file that the record does not name is a spare, or is left from a boot cut short; one that was written under
+/// a later record shows that both copies of the hard state were put back to an old state.
+fn check_unnamed<D: Disk>(disk: &mut D, files: &[String], record: &Record) -> Result<(), OpenError> {
+    for file in files.iter().filter(|file| Generation::of_file(file).is_some()) {
+        if record.segments.iter().any(|segment| segment.generation.file() == **file) {
+            continue;
+        }
+        if disk.file_bytes(file)? < BLOCK_BYTES as u64 {
+            continue;
+        }
+        let mut block = [0; HEADER_BYTES];
+        disk.read_at(file, 0, &mut block)?;
+        let newer = Header::read(&block)
+            .filter(|header| header.store == record.store && header.record > record.sequence);
+        if let Some(header) = newer {
+            let what = DamageKind::HardStateOlder { needed: header.record, found: record.sequence };
+            return Err(Damage { file: file.clone(), offset: 0, what }.into());
+        }
+    }
+    Ok(())
+}
+
+fn last_index(log: &FoundLog) -> Index {
+    Index(log.entries.len() as u64)
+}
+
+fn lost(segment: SegmentRef, offset: u64) -> Damage {
+    Damage { file: segment.generation.file(), offset, what: DamageKind::Lost }
+}
+
+pub(super) fn read_file<D: Disk>(disk: &mut D, file: &str) -> Result<Vec<u8>, DiskError> {
+    let bytes = disk.file_bytes(file)?;
+    let mut content = vec![0; bytes as usize];
+    disk.read_at(file, 0, &mut content)?;
+    Ok(content)
+}

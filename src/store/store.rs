@@ -1,0 +1,442 @@
+//! The open store: durable writes, one at a time.
+
+use crate::founding::FoundingRecord;
+use crate::store::batch::Batch;
+use crate::store::block::{BLOCK_BYTES, Encoder, Header};
+use crate::store::disk::{Disk, DiskError};
+use crate::store::error::StoreError;
+use crate::store::record::{self, BootSeen, PEERS_MAX, Record, SEGMENTS_MAX, Stop, Syncing};
+use crate::store::segment::SegmentRef;
+use crate::store::spare::{FillError, Spare};
+use crate::types::{BootNonce, ClusterId, HardState, Incarnation, Index, StoreId, Term};
+
+/// What another store's boot means beside those seen before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerSeen {
+    /// It is the highest one, and that is durable.
+    Adopted,
+    /// It is lower, or equal with another nonce: one of two copies of a folder is speaking. Nothing was changed.
+    Copy {
+        /// The boot that was adopted before.
+        known: BootSeen,
+    },
+}
+
+/// Whether [`Store::maintain`] has more to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upkeep {
+    /// The spare segment is ready.
+    Done,
+    /// Call again when there is time.
+    More,
+}
+
+/// Where the log goes on.
+#[derive(Clone, Debug)]
+pub(super) struct Active {
+    pub(super) file: String,
+    /// The file's length.
+    pub(super) bytes: u64,
+    /// Everything below was written, and synced unless the run does not sync.
+    pub(super) offset: u64,
+}
+
+/// A data folder in use. Its driver makes one call at a time and may merge what queued up meanwhile.
+///
+/// After [`StoreError::Failed`] every later call returns the same: a write or sync that failed leaves a disk of
+/// which nothing is known, and only a new boot that reads it again can know more (E4, D3, L16).
+#[derive(Debug)]
+pub struct Store<D> {
+    pub(super) disk: D,
+    /// The record on the disk.
+    pub(super) record: Record,
+    /// The copy to write first.
+    pub(super) stalest: usize,
+    /// The log's last segment, which `record.segments` names last.
+    pub(super) active: Active,
+    pub(super) spare: Spare,
+    pub(super) segment_bytes: u64,
+    /// The last entry of the log; with its chain value, unless a truncation made that unknown.
+    pub(super) last: Index,
+    pub(super) last_term: Term,
+    pub(super) last_chain: Option<u32>,
+    /// What the disk says of itself has been synced: the mark in its last batch, or what the record tells.
+    pub(super) marked: Index,
+    pub(super) next_batch: u64,
+    pub(super) encoder: Encoder,
+    pub(super) record_bytes: Vec<u8>,
+    pub(super) failed: Option<DiskError>,
+}
+
+impl<D: Disk> Store<D> {
+    /// Whose folder this is.
+    #[must_use]
+    pub fn id(&self) -> StoreId {
+        self.record.store
+    }
+
+    /// The cluster it belongs to; zero before founding or joining.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.record.cluster
+    }
+
+    /// The number of this boot.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.record.incarnation
+    }
+
+    /// The durable term and vote.
+    #[must_use]
+    pub fn hard_state(&self) -> HardState {
+        self.record.hard_state
+    }
+
+    /// The last durable entry's index.
+    #[must_use]
+    pub fn last_index(&self) -> Index {
+        self.last
+    }
+
+    /// The error that ended this store, if one did.
+    #[must_use]
+    pub fn failure(&self) -> Option<&DiskError> {
+        self.failed.as_ref()
+    }
+
+    /// True while the spare segment is ready: writes go on even if the disk is full now. A leader refuses
+    /// proposals while this is false, and `maintain` reports [`StoreError::Full`].
+    #[must_use]
+    pub fn has_spare(&self) -> bool {
+        self.spare.is_ready(self.segment_bytes)
+    }
+
+    /// The disk below.
+    #[must_use]
+    pub fn disk(&self) -> &D {
+        &self.disk
+    }
+
+    /// The disk below, for its owner to set faults on.
+    #[must_use]
+    pub fn disk_mut(&mut self) -> &mut D {
+        &mut self.disk
+    }
+
+    /// Gives the disk back without a word to it, as a crash would.
+    #[must_use]
+    pub fn into_disk(self) -> D {
+        self.disk
+    }
+
+    /// Makes the batch durable: hard state first, then the truncation, then the entries; only on `Ok` may
+    /// anything that depends on it be shown. [`StoreError::Full`] has written nothing.
+    ///
+    /// A batch of entries costs one positional write and one sync.
+    ///
+    /// # Panics
+    /// When the entries do not follow the log, or the store belongs to no cluster and has no log to follow.
+    pub fn persist(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        self.check_alive()?;
+        let cut_from = batch.truncate_from.filter(|from| *from <= self.last);
+        self.check_entries(batch, cut_from);
+        let bytes = if batch.entries.is_empty() { 0 } else { self.encoder.stage(&batch.entries) as u64 };
+        let needs_segment = cut_from.is_some() || self.active.offset + bytes > self.active.bytes;
+        if needs_segment {
+            self.make_room(bytes)?;
+        }
+        if let Some(hard_state) = batch.hard_state {
+            let old = self.record.hard_state;
+            let keeps_vote = hard_state.term > old.term || old.vote.is_none() || hard_state.vote == old.vote;
+            assert!(hard_state.term >= old.term && keeps_vote, "hard state {hard_state} after {old}");
+            self.record.hard_state = hard_state;
+        }
+        if needs_segment {
+            // One record carries both: term and vote, and the truncation.
+            self.start_segment(cut_from.map_or(self.last, Index::prev))?;
+        } else if batch.hard_state.is_some() {
+            self.write_record()?;
+        }
+        if let Some(last) = batch.entries.last() {
+            self.write_batch(batch.entries[0].index, last.index, last.term)?;
+            self.last_chain = Some(last.chain);
+        }
+        Ok(())
+    }
+
+    /// After 50 ms without a write: lets the disk tell that everything is synced, so that no later doubt falls
+    /// on the last batch.
+    pub fn quiet(&mut self) -> Result<(), StoreError> {
+        self.check_alive()?;
+        if self.marked == self.last {
+            return Ok(());
+        }
+        if self.active.offset + BLOCK_BYTES as u64 > self.active.bytes {
+            // The record says the same, and needs no room in the segment.
+            return self.write_record();
+        }
+        self.encoder.stage(&[]);
+        self.write_batch(self.last.next(), self.last, self.last_term)
+    }
+
+    /// Does one bounded step (at most 1 MiB of zeros) towards the spare segment, to be called when nothing waits;
+    /// what is not done by then is done when the segment is needed. [`StoreError::Full`] may be tried again.
+    pub fn maintain(&mut self) -> Result<Upkeep, StoreError> {
+        self.check_alive()?;
+        if self.has_spare() {
+            return Ok(Upkeep::Done);
+        }
+        let filled = self.spare.fill(&mut self.disk, self.segment_bytes);
+        self.filled(filled)?;
+        Ok(if self.has_spare() { Upkeep::Done } else { Upkeep::More })
+    }
+
+    /// Ends the run: carries the mark on, syncs what a run without fsync left unsynced, records a clean stop.
+    pub fn shutdown(&mut self) -> Result<(), StoreError> {
+        self.quiet()?;
+        if self.record.syncing != Syncing::Always {
+            let files: Vec<String> = self.record.segments.iter().map(|s| s.generation.file()).collect();
+            for file in &files {
+                let synced = self.disk.sync(file);
+                self.guard(synced)?;
+            }
+            let synced = self.disk.sync_folder();
+            self.guard(synced)?;
+        }
+        self.record.stop = Stop::Clean;
+        let written = self.write_copies(Sync::Now);
+        self.guard(written)
+    }
+
+    /// Stores what the cluster was founded as, once: the same record again changes nothing, another is refused.
+    ///
+    /// # Panics
+    /// When the record binds no member to this store: the caller has to look before.
+    pub fn record_founding(&mut self, founding: &FoundingRecord) -> Result<(), StoreError> {
+        self.check_alive()?;
+        if self.record.founding.as_ref() == Some(founding) {
+            return Ok(());
+        }
+        if !self.record.cluster.is_zero() {
+            return Err(StoreError::AlreadyFounded { cluster: self.record.cluster });
+        }
+        let binds = founding.membership.iter().any(|(_, member)| member.store == self.record.store);
+        assert!(binds, "a founding record without store {}", self.record.store);
+        self.record.cluster = founding.cluster;
+        self.record.founding = Some(founding.clone());
+        self.write_record()
+    }
+
+    /// Joins a cluster that others founded: stores its id, once.
+    ///
+    /// # Panics
+    /// For the zero id.
+    pub fn record_cluster(&mut self, cluster: ClusterId) -> Result<(), StoreError> {
+        self.check_alive()?;
+        assert!(!cluster.is_zero(), "no cluster has the zero id");
+        if self.record.cluster == cluster {
+            return Ok(());
+        }
+        if !self.record.cluster.is_zero() {
+            return Err(StoreError::AlreadyFounded { cluster: self.record.cluster });
+        }
+        self.record.cluster = cluster;
+        self.write_record()
+    }
+
+    /// Adopts the boot that another store has proven, unless it shows a copy. Durable before it returns.
+    pub fn record_peer(
+        &mut self,
+        store: StoreId,
+        incarnation: Incarnation,
+        nonce: BootNonce,
+    ) -> Result<PeerSeen, StoreError> {
+        self.check_alive()?;
+        match self.record.peers.get(&store) {
+            Some(known) if known.incarnation == incarnation && known.nonce == nonce => Ok(PeerSeen::Adopted),
+            Some(known) if known.incarnation >= incarnation => Ok(PeerSeen::Copy { known: *known }),
+            None if self.record.peers.len() >= PEERS_MAX => Err(StoreError::PeersFull),
+            Some(_) | None => {
+                self.record.peers.insert(store, BootSeen { incarnation, nonce });
+                self.write_record()?;
+                Ok(PeerSeen::Adopted)
+            }
+        }
+    }
+
+    /// Forgets a store that no membership will hold again, to make room for others.
+    pub fn forget_peer(&mut self, store: StoreId) -> Result<(), StoreError> {
+        self.check_alive()?;
+        match self.record.peers.remove(&store) {
+            Some(_) => self.write_record(),
+            None => Ok(()),
+        }
+    }
+
+    fn check_alive(&self) -> Result<(), StoreError> {
+        match &self.failed {
+            Some(error) => Err(StoreError::Failed(error.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Remembers the first failure for ever.
+    fn guard<T>(&mut self, result: Result<T, DiskError>) -> Result<T, StoreError> {
+        result.map_err(|error| {
+            self.failed = Some(error.clone());
+            StoreError::Failed(error)
+        })
+    }
+
+    fn filled(&mut self, result: Result<(), FillError>) -> Result<(), StoreError> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(FillError::Full) => Err(StoreError::Full),
+            Err(FillError::Failed(error)) => self.guard(Err(error)),
+        }
+    }
+
+    /// The entries must follow what is left of the log, and each other.
+    fn check_entries(&self, batch: &Batch, cut_from: Option<Index>) {
+        if batch.entries.is_empty() {
+            return;
+        }
+        let cluster = self.record.cluster;
+        assert!(!cluster.is_zero(), "store {} has no cluster and no log", self.record.store);
+        let mut last = cut_from.map_or(self.last, Index::prev);
+        let mut prev_chain = match last {
+            Index(0) => Some(0),
+            _ if cut_from.is_some() => None,
+            _ => self.last_chain,
+        };
+        for entry in &batch.entries {
+            assert_eq!(entry.index, last.next(), "entries do not follow the log");
+            if let Some(prev) = prev_chain {
+                assert!(entry.is_chained_to(cluster, prev), "entry {entry} does not chain to {prev:#x}");
+            }
+            last = entry.index;
+            prev_chain = Some(entry.chain);
+        }
+    }
+
+    /// Has a spare segment that holds a batch of `bytes`, or reports that there is no room.
+    fn make_room(&mut self, bytes: u64) -> Result<(), StoreError> {
+        if self.record.segments.len() >= SEGMENTS_MAX {
+            return Err(StoreError::Full);
+        }
+        let filled = self.spare.fill_all(&mut self.disk, bytes.max(self.segment_bytes));
+        self.filled(filled)
+    }
+
+    /// Goes on in the spare segment, which takes the entries after `base`; what lies above in older ones is cut.
+    fn start_segment(&mut self, base: Index) -> Result<(), StoreError> {
+        let is_live = |segment: &SegmentRef| segment.base < base;
+        let (live, dropped): (Vec<_>, Vec<_>) = self.record.segments.iter().copied().partition(is_live);
+        self.close_active();
+        let sealed = live.last().map(|last| (last.generation.file(), last.generation));
+        let sealed_bytes = self.active.offset;
+        let was_active = self.record.segments.last().map(|last| last.generation);
+        self.record.segments.retain(is_live);
+        self.record.segments.push(SegmentRef {
+            generation: self.spare.generation,
+            base,
+            first_batch: self.next_batch,
+            durable_bytes: 0,
+        });
+        self.active = Active { file: self.spare.generation.file(), bytes: self.spare.filled(), offset: 0 };
+        self.spare = Spare::planned(self.spare.generation.next());
+        self.write_record()?;
+        if base != self.last {
+            self.last_chain = None;
+            self.last_term = Term(0);
+        }
+        self.last = base;
+        self.marked = base;
+        for segment in dropped {
+            let removed = self.disk.remove(&segment.generation.file());
+            self.guard(removed)?;
+        }
+        match sealed {
+            Some((file, generation)) if Some(generation) == was_active => {
+                let cut = self.disk.shorten(&file, sealed_bytes);
+                self.guard(cut)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells in the record how much of the active segment is durable.
+    fn close_active(&mut self) {
+        let offset = self.active.offset;
+        if let Some(active) = self.record.segments.last_mut() {
+            active.durable_bytes = offset;
+        }
+    }
+
+    /// Writes what is staged and syncs it.
+    fn write_batch(&mut self, first: Index, last: Index, last_term: Term) -> Result<(), StoreError> {
+        let segment = self.record.segments.last().copied();
+        let generation = segment.expect("every boot names a segment").generation;
+        assert!(self.last <= last && self.marked <= self.last, "mark {} of {}", self.marked, self.last);
+        let header = Header {
+            cluster: self.record.cluster,
+            store: self.record.store,
+            generation,
+            sequence: self.next_batch,
+            blocks: 0,
+            content_bytes: 0,
+            first,
+            last,
+            last_term,
+            mark: self.last,
+            record: self.record.sequence,
+            body_crc: 0,
+        };
+        let bytes = self.encoder.seal(header);
+        let end = self.active.offset + bytes.len() as u64;
+        assert!(end <= self.active.bytes, "batch ends at {end} of {}", self.active.bytes);
+        let mut written = self.disk.write_at(&self.active.file, self.active.offset, bytes);
+        if self.record.syncing == Syncing::Always {
+            written = written.and_then(|()| self.disk.sync(&self.active.file));
+        }
+        self.guard(written)?;
+        self.active.offset = end;
+        self.next_batch += 1;
+        self.marked = self.last;
+        self.last = last;
+        self.last_term = last_term;
+        Ok(())
+    }
+
+    fn write_record(&mut self) -> Result<(), StoreError> {
+        let sync = if self.record.syncing == Syncing::Always { Sync::Now } else { Sync::Later };
+        let written = self.write_copies(sync);
+        self.guard(written)
+    }
+
+    /// Writes the next record to both files, the second only after the first is synced (E1, I4).
+    pub(super) fn write_copies(&mut self, sync: Sync) -> Result<(), DiskError> {
+        self.record.sequence += 1;
+        self.close_active();
+        self.record.encode(&mut self.record_bytes);
+        let blocks = self.record_bytes.len().next_multiple_of(BLOCK_BYTES);
+        self.record_bytes.resize(blocks, 0);
+        for copy in [self.stalest, 1 - self.stalest] {
+            self.disk.write_at(record::FILES[copy], 0, &self.record_bytes)?;
+            if sync == Sync::Now {
+                self.disk.sync(record::FILES[copy])?;
+            }
+        }
+        self.marked = self.last;
+        Ok(())
+    }
+}
+
+/// Whether a write of the record is made durable at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sync {
+    Now,
+    /// In a run without fsync.
+    Later,
+}

@@ -1,0 +1,31 @@
+//! Measuring. Every figure stands beside the settings it was taken with; a figure without them is nobody's.
+
+mod echo;
+mod report;
+mod socket;
+mod udp;
+
+use clap::Subcommand;
+use slog::Logger;
+
+use crate::error::CliError;
+use crate::output::Format;
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Ping-pong between two processes over loopback UDP: the floor under every commit.
+    Udp(udp::Udp),
+    /// The other process of `bench udp`.
+    #[command(hide = true)]
+    UdpEcho(echo::Echo),
+}
+
+impl Bench {
+    pub(crate) fn run(self, format: Format, logger: &Logger) -> Result<(), CliError> {
+        match self {
+            Self::Udp(udp) => udp.run(format, logger),
+            Self::UdpEcho(echo) => echo.run(),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The command tree. Each option can also come from the environment or a file; config.rs adds those sources, so
+//! that they are the same for every command.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::bench;
+use crate::docs;
+use crate::log::LogLevel;
+use crate::output::{Format, Json};
+
+/// Raft over UDP: node, client, load generator and wire tools.
+#[derive(Debug, Parser)]
+#[command(name = "raftgram", version, propagate_version = true, max_term_width = 110)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable or timed out, 4 not found or compare \
+failed, 5 no leader or no quorum, 6 corrupt data, 7 a checked property is violated, 8 inconclusive, 130 interrupted.";
+
+/// What every command understands.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Print one JSON document, also for a failure.
+    #[arg(long, global = true, conflicts_with = "json_stream")]
+    json: bool,
+    /// Print a JSON document per line as things happen.
+    #[arg(long, global = true)]
+    json_stream: bool,
+    /// Read defaults from this TOML file.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Log this much to stderr.
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: LogLevel,
+}
+
+impl Global {
+    /// How to write answers.
+    pub(crate) fn format(&self) -> Format {
+        Format::choose(match (self.json, self.json_stream) {
+            (true, _) => Json::Document,
+            (_, true) => Json::Stream,
+            _ => Json::No,
+        })
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measure, and print the settings beside every figure.
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Show where each setting comes from.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print completions for a shell.
+    Completions(docs::Completions),
+    /// Write manual pages into a folder.
+    Man(docs::Man),
+}
+
+/// Questions about settings.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print every setting: flags over RAFTGRAM_* environment over the TOML file over defaults.
+    Show {
+        /// Only settings that begin with this, such as `bench-udp`.
+        prefix: Option<String>,
+    },
+}
