@@ -39,7 +39,7 @@ fn raw(frames: &[u8]) -> Vec<u8> {
     bytes
 }
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let mut cases = headers();
     cases.extend(malformed_frames());
     cases.extend(unknown_frames());
@@ -129,15 +129,16 @@ fn unknown_frames() -> Vec<Case> {
     rows.iter().map(|(name, frames)| dropped(name, raw(frames), DropReason::UnknownCriticalFrame)).collect()
 }
 
-/// The receiver of every step is node 2 in incarnation 7 of the cluster. Its link to the source was opened with
-/// `peer_incarnation`, and `largest_packet` is the highest number seen on it, every one below seen as well.
-pub fn steps() -> Vec<Case> {
+/// The receiver of every step is node 2 in incarnation 7 of the cluster. Its link to node 1 was opened with
+/// `peer_incarnation`; `largest_packet` is the highest number seen on it, and every one below was seen too.
+// [W-11] [W-14] [W-15] [W-21] [W-28] [W-40]
+pub(crate) fn steps() -> Vec<Case> {
     let context = BTreeMap::from([
         ("node".to_owned(), 2),
         ("incarnation".to_owned(), 7),
         ("peer_incarnation".to_owned(), 7),
         ("largest_packet".to_owned(), 5000),
-        ("credit_bytes".to_owned(), 1 << 16),
+        ("datagram_bytes_max".to_owned(), 1200),
     ]);
     let step = |name: &str, header: Header, frames: &[Frame<'_>], expect: &str| Case {
         kind: Kind::ExchangeStep,
@@ -153,10 +154,13 @@ pub fn steps() -> Vec<Case> {
     };
     let node = |id| Party::Node(NodeId::new(id).unwrap());
     use DropReason as R;
-    let rows: [(&str, Header, &[Frame<'_>], &str); 14] = [
+    let rows: [(&str, Header, &[Frame<'_>], &str); 15] = [
         ("next-packet", next, &request, "accept"),
         ("far-ahead", Header { packet: PacketNumber(1 << 40), ..next }, &request, "accept"),
-        ("fragment-within-credit", next, &part(1 << 16), "accept"),
+        ("largest-datagram", next, &[Frame::Padding { bytes: 1200 - 32 - 3 }], "accept"),
+        ("large-body", next, &part(1 << 16), "accept"),
+        // Read, and answered by call-refused.
+        ("body-of-2-to-the-62-less-1", next, &part((1 << 62) - 1), "accept"),
         ("request-under-tag-0", Header { cluster_tag: 0, ..next }, &request, R::ClusterTag.name()),
         ("other-node", Header { destination: node(3), ..next }, &request, R::Destination.name()),
         (
@@ -196,8 +200,7 @@ pub fn steps() -> Vec<Case> {
             &request,
             R::Replay.name(),
         ),
-        ("fragment-past-the-credit", next, &part((1 << 16) + 1), R::OverLimit.name()),
-        ("fragment-of-2-to-the-62-less-1", next, &part((1 << 62) - 1), R::OverLimit.name()),
+        ("datagram-too-large", next, &[Frame::Padding { bytes: 1200 - 32 - 2 }], R::OverLimit.name()),
     ];
     rows.into_iter().map(|(name, header, frames, expect)| step(name, header, frames, expect)).collect()
 }
