@@ -1,1 +1,302 @@
-//! The raft room.
+//! Consensus: elections, replication, reads. Pure and deterministic: messages, time and finished disk writes come
+//! in, messages and disk writes go out.
+//!
+//! # The protocol in prose
+//! Time is cut into *terms*. In each, at most one node leads, because a candidate needs the votes of a quorum and
+//! each voter has one vote a term, durable before it is told (Raft paper §5.2). A follower that hears no leader
+//! for an election timeout first asks around whether it could win (*pre-vote*, thesis §9.6), and only then raises
+//! the term. Voters that hear a leader help nobody to depose it (thesis §4.2.3), and a leader that no longer
+//! hears a quorum stops leading by itself (*check-quorum*, thesis §6.2). These three belong together and cannot
+//! be switched apart.
+//!
+//! Clients' commands go into the leader's log. The leader sends each follower the entries after those the two have
+//! in common; the follower takes them only if its log agrees at the entry before (§5.3), and acknowledges when
+//! they are durable. An entry of the leader's own term that is durable on a quorum is committed, and all before it
+//! (§5.4.2). A candidate whose log lacks committed entries gets no quorum (§5.4.1), so what is committed stays.
+//!
+//! # What this room expects of messages
+//! Nothing. Any message may be lost, doubled, delayed for minutes or reordered with any other. Each carries what
+//! makes a late copy harmless: term, campaign, attempt, round. Requests are calls that the transport re-sends until
+//! they are answered or cancelled; even that is not relied on.
+//!
+//! # Driving it
+//! Commands ([`Raft::propose`], [`Raft::read`], [`Raft::transfer_leadership`]) and `handle_*` take `now`. After any
+//! of them, or several, drain [`Raft::poll_output`]; appends and disk writes are made there, so a turn's proposals
+//! share them. [`Raft::poll_timeout`] says when [`Raft::handle_timeout`] is due; calling it early is harmless.
+//! Hand over queued input before timeouts that fell due meanwhile, or a paused leader would depose itself.
+//!
+//! What must wait for the disk is held inside until [`Raft::handle_persisted`]: see `durable`.
+//!
+//! # Left out so far
+//! Membership changes (entries with a membership act, and joint quorums are counted, but none can be proposed),
+//! snapshots (the log has a base; a peer that needs what lies below it gets heartbeats only), lease reads.
+
+mod config;
+mod durable;
+mod election;
+mod follower;
+pub mod invariant;
+mod leader;
+mod log;
+mod output;
+mod plausible;
+mod progress;
+mod quorum;
+mod read;
+mod reorder;
+mod role;
+mod status;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+use std::collections::BTreeMap;
+
+use crate::message::Message;
+use crate::rng::Rng;
+use crate::time::Instant;
+use crate::types::{HardState, Identity, Incarnation, Index, NodeId, Term};
+
+pub use config::{Base, ConfigError, NUMBER_MAX, RaftConfig, Restored};
+pub use output::{
+    Alarm, Output, ProposeError, ReadError, ReadId, ReplyToken, RoleKind, Ticket, TransferError,
+};
+pub use status::{PeerStatus, ProgressKind};
+
+use durable::Durable;
+use invariant::Observation;
+use log::Log;
+use role::{Follower, Role};
+
+/// One node's part in one Raft group.
+#[derive(Debug)]
+pub struct Raft {
+    config: RaftConfig,
+    rng: Rng,
+    /// The latest moment any caller named; outputs are made at it.
+    now: Instant,
+    /// Term and vote as they act here. Changed only by `set_hard_state`, which stages them for the disk.
+    hard_state: HardState,
+    log: Log,
+    /// Raised only by `commit_through`.
+    commit: Index,
+    durable: Durable,
+    role: Role,
+    /// When to campaign. `None` for a leader, and while a term or vote is being written.
+    election_deadline: Option<Instant>,
+    /// The last sign of life of a leader in its term; makes votes sticky.
+    leader_heard: Option<Instant>,
+    /// No vote is granted before.
+    quiet_until: Instant,
+    /// The number of the last campaign, over all boots: an answer to one of an earlier boot is known as such.
+    campaigns: u64,
+    /// The last term in which an order to campaign was followed.
+    transfer_taken: Term,
+    /// The boots of the members, as far as they connected.
+    incarnations: BTreeMap<NodeId, Incarnation>,
+    told: Told,
+}
+
+/// What the driver was told last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    commit: Index,
+    role: RoleKind,
+    term: Term,
+    leader: Option<NodeId>,
+}
+
+impl Raft {
+    /// A node at its start, a follower of nobody yet.
+    ///
+    /// # Panics
+    /// When the settings are not valid, or what was restored contradicts itself.
+    #[must_use]
+    pub fn new(config: RaftConfig, restored: Restored, rng: Rng, now: Instant) -> Self {
+        config.validate().expect("the caller validated the settings");
+        let Restored { hard_state, membership, base, entries } = restored;
+        let log = Log::restore(config.cluster, base, membership, entries);
+        let is_blank = hard_state.term == Term(0) && log.last_index() == Index(0);
+        let quiet_until = if is_blank { now } else { now + config.election_timeout_min };
+        let durable = Durable::new(hard_state, log.last_index());
+        let told = Told { commit: base.index, role: RoleKind::Follower, term: hard_state.term, leader: None };
+        // An incarnation has 32 bits: the sum stays below what a varint holds for 2^30 campaigns a boot.
+        let campaigns = u64::from(config.incarnation.0) << 30;
+        let mut raft = Self {
+            config,
+            rng,
+            now,
+            hard_state,
+            log,
+            commit: base.index,
+            durable,
+            role: Role::Follower(Follower::default()),
+            election_deadline: None,
+            leader_heard: None,
+            quiet_until,
+            campaigns,
+            transfer_taken: Term(0),
+            incarnations: BTreeMap::new(),
+            told,
+        };
+        raft.restart_election_timer(now);
+        invariant::check(&raft);
+        raft
+    }
+
+    /// A message from this member of the cluster; `token` names the call it came by, if it wants an answer.
+    pub fn handle_message(
+        &mut self,
+        now: Instant,
+        from: Identity,
+        message: Message,
+        token: Option<ReplyToken>,
+    ) {
+        let before = self.begin(now);
+        if from.node == self.config.identity.node || !plausible::is_plausible(&message) {
+            self.durable.tell(Output::Alarm(Alarm::Implausible { from }));
+        } else {
+            self.heed_term(now, &message);
+            self.dispatch(now, from, message, token);
+        }
+        self.end(before);
+    }
+
+    /// Raft paper §5.1: whoever sees a higher term adopts it and follows. Two requests are exempt: a pre-vote
+    /// changes nothing (E11), and a vote request is not heeded while leader stickiness holds.
+    fn heed_term(&mut self, now: Instant, message: &Message) {
+        let is_heeded = match message {
+            Message::PreVote(_) => false,
+            Message::Vote(m) => self.may_vote_now(now, *m),
+            _ => true,
+        };
+        if is_heeded && message.term() > self.term() {
+            self.adopt_term(now, message.term());
+        }
+    }
+
+    fn dispatch(&mut self, now: Instant, from: Identity, message: Message, token: Option<ReplyToken>) {
+        match message {
+            Message::PreVote(m) => self.handle_pre_vote(now, from, m, token),
+            Message::PreVoteReply(m) => self.handle_pre_vote_reply(now, from, m),
+            Message::Vote(m) => self.handle_vote(now, from, m, token),
+            Message::VoteReply(m) => self.handle_vote_reply(now, from, m),
+            Message::Append(m) => self.handle_append(now, from, m, token),
+            Message::AppendReply(m) => self.handle_append_reply(now, from, m),
+            Message::Heartbeat(m) => self.handle_heartbeat(now, from, m),
+            Message::HeartbeatReply(m) => self.handle_heartbeat_reply(now, from, m),
+            Message::ReadProbe(m) => self.handle_read_probe(now, from, m, token),
+            Message::ReadProbeReply(m) => self.handle_read_probe_reply(now, from, m),
+            Message::Transfer(m) => self.handle_transfer(now, from, m, token),
+            Message::TransferReply(m) => self.handle_transfer_reply(from, m),
+        }
+    }
+
+    /// The disk finished this write and all before it.
+    ///
+    /// # Panics
+    /// When the ticket was never issued.
+    pub fn handle_persisted(&mut self, now: Instant, ticket: Ticket) {
+        let before = self.begin(now);
+        let is_hard_state_done = self.durable.complete(now, ticket);
+        let verified = match &self.role {
+            Role::Follower(follower) => follower.verified,
+            _ => Index(0),
+        };
+        self.durable.release(verified);
+        if is_hard_state_done {
+            self.handle_hard_state_durable(now);
+        }
+        self.advance_commit();
+        self.end(before);
+    }
+
+    /// The transport gave up a request to this node, because it restarted or cannot be reached.
+    pub fn handle_call_failed(&mut self, now: Instant, to: NodeId) {
+        let before = self.begin(now);
+        self.give_up_calls(to);
+        self.end(before);
+    }
+
+    /// Does what is due; harmless when nothing is.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let before = self.begin(now);
+        if matches!(self.role, Role::Leader(_)) {
+            self.handle_leader_timeout(now);
+        } else if self.election_deadline.is_some_and(|deadline| now >= deadline) {
+            self.handle_election_timeout(now);
+        }
+        self.end(before);
+    }
+
+    /// When [`Self::handle_timeout`] is due next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.leader_deadline().or(self.election_deadline)
+    }
+
+    /// The next thing to do; `None` when all is done. Appends and disk writes are made here, from everything that
+    /// came in since the last drain.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if let Some(output) = self.durable.pop() {
+            return Some(output);
+        }
+        self.pump();
+        self.durable.pop()
+    }
+
+    fn pump(&mut self) {
+        let now = self.now;
+        self.tell_role();
+        self.tell_commit();
+        // The disk's work begins before the network's, so the two overlap (thesis §10.2.1).
+        if let Some(persist) = self.durable.issue(now, &self.log) {
+            self.durable.tell(persist);
+        }
+        self.replicate(now);
+        self.advance_reads(now);
+        self.advance_transfer();
+    }
+
+    fn tell_role(&mut self) {
+        let told =
+            Told { commit: self.told.commit, role: self.role(), term: self.term(), leader: self.leader() };
+        if told != self.told {
+            self.told = told;
+            let Told { role, term, leader, .. } = told;
+            self.durable.tell(Output::RoleChanged { role, term, leader });
+        }
+    }
+
+    fn tell_commit(&mut self) {
+        if self.told.commit < self.commit {
+            self.told.commit = self.commit;
+            self.durable.tell(Output::Commit { index: self.commit });
+        }
+    }
+
+    /// Raises the commit index; it never falls.
+    fn commit_through(&mut self, index: Index) {
+        assert!(index <= self.log.last_index(), "commit {index}, last {}", self.log.last_index());
+        self.commit = self.commit.max(index);
+    }
+
+    /// Answers a request, if it wants an answer.
+    fn reply(&mut self, token: Option<ReplyToken>, message: Message) {
+        if let Some(token) = token {
+            self.durable.send(Output::Reply { token, message });
+        }
+    }
+
+    fn begin(&mut self, now: Instant) -> Observation {
+        self.now = self.now.max(now);
+        Observation::of(self)
+    }
+
+    fn end(&self, before: Observation) {
+        if cfg!(debug_assertions) {
+            invariant::check(self);
+            invariant::check_step(&before, self);
+        }
+    }
+}

@@ -72,7 +72,7 @@ impl MemoryDisk {
         self.faults.clear();
     }
 
-    /// Bounds the sum of all file lengths; a write that would exceed it finds the disk full.
+    /// Bounds the sum of all file lengths; a write that lengthens a file beyond it finds the disk full.
     pub fn set_capacity(&mut self, bytes: Option<u64>) {
         self.capacity_bytes = bytes;
     }
@@ -280,7 +280,11 @@ impl Disk for MemoryDisk {
         let capacity = self.capacity_bytes.unwrap_or(u64::MAX);
         let memory_file = self.file_mut(Operation::Write, file)?;
         let growth = (offset + bytes.len() as u64).saturating_sub(memory_file.cache.len() as u64);
-        let fault = if fault.is_none() && total + growth > capacity { Some(DiskFault::Full) } else { fault };
+        let fault = if fault.is_none() && growth > 0 && total + growth > capacity {
+            Some(DiskFault::Full)
+        } else {
+            fault
+        };
         let done = match fault {
             None | Some(DiskFault::Stop) => bytes,
             Some(DiskFault::Full | DiskFault::Fail) => &bytes[..bytes.len() / 2],

@@ -43,7 +43,7 @@ pub enum Frame<'a> {
     Ack(Ack<'a>),
     /// What the sender takes in.
     Credit {
-        /// How many bytes of calls the receiver may have sent since the link was opened; never shrinks.
+        /// How many bytes of bodies in fragments may be under way; never shrinks.
         bytes_total: u64,
     },
     /// Fills a datagram to find out whether its size gets through.

@@ -30,7 +30,7 @@ pub struct Description {
     pub heartbeat_us: u64,
     /// The largest datagram it takes.
     pub datagram_bytes_max: u16,
-    /// The credit it opens the link with: how many bytes of calls it may be sent; below 2^62.
+    /// How many bytes of bodies in fragments may be under way to it; below 2^62.
     pub credit_bytes: u64,
     /// Whether it is about to found a cluster.
     pub greeting: Greeting,

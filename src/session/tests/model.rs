@@ -170,7 +170,7 @@ proptest! {
         let mut replica = Replica::default();
         let mut model = Model { limits: Limits::FOUNDING, sessions: BTreeMap::new() };
         let mut opened = Vec::new();
-        let mut answers: BTreeMap<(SessionId, Sequence), (Index, Term, Arc<[u8]>)> = BTreeMap::new();
+        let mut answers = BTreeMap::new();
         for step in &steps {
             let effects = replica.effects();
             if let Step::Garbage(bytes) = step {
@@ -194,8 +194,8 @@ proptest! {
             prop_assert_eq!(replica.effects() - effects, usize::from(is_effect));
             if let (Some(write), Outcome::Applied { .. }) = (written, &outcome) {
                 let answer = result_of(&outcome);
-                let first = answers.entry(write).or_insert_with(|| answer.clone());
-                prop_assert_eq!(&*first, &answer);
+                let first: &(Index, _, _) = answers.entry(write).or_insert_with(|| answer.clone());
+                prop_assert_eq!(first, &answer);
                 prop_assert!(!is_effect || first.0 == replica.last, "a second effect");
             }
             check_table(&replica.sessions, &model)?;

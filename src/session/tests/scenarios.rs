@@ -284,8 +284,7 @@ fn tables_that_no_log_leads_to_are_refused() {
 #[test]
 #[should_panic(expected = "entry 3 after entry 3")]
 fn an_entry_applied_twice_is_a_broken_invariant() {
-    let mut replica = Replica::default();
-    replica.last = Index(2);
+    let mut replica = Replica { last: Index(2), ..Replica::default() };
     replica.open();
     replica.last = Index(2);
     replica.open();

@@ -1,0 +1,164 @@
+//! Settings, each with what happens at both extremes, and what a node restores at its start.
+
+use core::fmt;
+use core::time::Duration;
+
+use crate::entry::Entry;
+use crate::membership::Membership;
+use crate::types::{ClusterId, HardState, Identity, Incarnation, Index, Term};
+
+/// The largest term, index, round or attempt that goes over the wire: a varint's 62 bits. Larger ones never come
+/// from an honest node.
+pub const NUMBER_MAX: u64 = (1 << 62) - 1;
+
+/// The settings of one node's consensus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaftConfig {
+    /// Who this node is.
+    pub identity: Identity,
+    /// This boot of it; an order to campaign for an earlier one is void.
+    pub incarnation: Incarnation,
+    /// The cluster, which the entry chain covers.
+    pub cluster: ClusterId,
+    /// A follower that hears nothing this long may campaign, and a voter that heard a leader within this span
+    /// grants no vote. Too short: elections while the leader lives. Too long: slow failover.
+    pub election_timeout_min: Duration,
+    /// The longest draw of the election timeout, and the window in which a leader must hear a quorum. Close to
+    /// the minimum: split votes. Far from it: slow failover.
+    pub election_timeout_max: Duration,
+    /// Between two heartbeats. A tenth of the minimum election timeout lets nine in a row be lost.
+    pub heartbeat_interval: Duration,
+    /// A leader whose oldest log write hangs this long steps down. Too short: a slow sync costs an election. Too
+    /// long: a dead disk stops the cluster for that time.
+    pub disk_hang_timeout: Duration,
+    /// Bytes of entries in one append; a larger entry goes alone. Larger than a datagram: a lost fragment delays
+    /// the whole append. Small: more headers.
+    pub append_bytes_max: usize,
+    /// Unanswered appends per follower. 1 is a round trip per append; large ones cost memory at the follower.
+    pub inflight_appends_max: usize,
+    /// Bytes of entries in unanswered appends per follower; one append always goes.
+    pub inflight_bytes_max: usize,
+    /// Bytes of out-of-order appends that a follower keeps. 0 turns each lost datagram into a rewind.
+    pub reorder_bytes_max: usize,
+    /// Bytes of log in memory at which client proposals are refused as "log full".
+    pub log_bytes_max: usize,
+    /// The part of `log_bytes_max` that only no-ops and other entries of the cluster's own may use, so that a log
+    /// full of uncommitted proposals can still be committed by a new leader.
+    pub log_bytes_reserve: usize,
+    /// Reads waiting for confirmation; further ones are refused as busy.
+    pub reads_max: usize,
+}
+
+impl RaftConfig {
+    /// The LAN settings for this node.
+    #[must_use]
+    pub fn new(identity: Identity, incarnation: Incarnation, cluster: ClusterId) -> Self {
+        Self {
+            identity,
+            incarnation,
+            cluster,
+            election_timeout_min: Duration::from_millis(250),
+            election_timeout_max: Duration::from_millis(500),
+            heartbeat_interval: Duration::from_millis(25),
+            disk_hang_timeout: Duration::from_secs(2),
+            append_bytes_max: 1_100,
+            inflight_appends_max: 256,
+            inflight_bytes_max: 1 << 20,
+            reorder_bytes_max: 1 << 20,
+            log_bytes_max: 1 << 30,
+            log_bytes_reserve: 1 << 16,
+            reads_max: 65_536,
+        }
+    }
+
+    /// Checks what the room relies on.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let rules = [
+            (!self.election_timeout_min.is_zero(), ConfigError::NoElectionTimeout),
+            (self.election_timeout_min <= self.election_timeout_max, ConfigError::ElectionTimeoutOrder),
+            (
+                !self.heartbeat_interval.is_zero()
+                    && self.heartbeat_interval * 2 <= self.election_timeout_min,
+                ConfigError::HeartbeatInterval,
+            ),
+            (self.disk_hang_timeout >= self.election_timeout_max, ConfigError::DiskHangTimeout),
+            (self.append_bytes_max > 0, ConfigError::AppendBytes),
+            (self.inflight_appends_max > 0, ConfigError::InflightAppends),
+            (self.log_bytes_reserve < self.log_bytes_max, ConfigError::LogReserve),
+        ];
+        match rules.into_iter().find(|(holds, _)| !holds) {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A setting the room cannot work with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The election timeout is zero.
+    NoElectionTimeout,
+    /// Its minimum is longer than its maximum.
+    ElectionTimeoutOrder,
+    /// The heartbeat interval is zero or longer than half the minimum election timeout.
+    HeartbeatInterval,
+    /// The disk hang timeout is shorter than the maximum election timeout.
+    DiskHangTimeout,
+    /// Appends may hold nothing.
+    AppendBytes,
+    /// No append may be in flight.
+    InflightAppends,
+    /// The log's reserve leaves nothing for proposals.
+    LogReserve,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoElectionTimeout => "the election timeout is zero",
+            Self::ElectionTimeoutOrder => "the minimum election timeout is longer than the maximum",
+            Self::HeartbeatInterval => {
+                "the heartbeat interval must be above zero and at most half the minimum election timeout"
+            }
+            Self::DiskHangTimeout => "the disk hang timeout is shorter than the maximum election timeout",
+            Self::AppendBytes => "append_bytes_max is zero",
+            Self::InflightAppends => "inflight_appends_max is zero",
+            Self::LogReserve => "log_bytes_reserve must be smaller than log_bytes_max",
+        })
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+/// The entry right before the log's first: zeros, or where a snapshot ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Base {
+    /// Its index.
+    pub index: Index,
+    /// Its term.
+    pub term: Term,
+    /// The chain value through it.
+    pub chain: u32,
+}
+
+/// What storage found at the start; all of it is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// The membership at `base`: the founding one. Empty for a node that has not learned any yet.
+    pub membership: Membership,
+    /// Where the log begins.
+    pub base: Base,
+    /// The log from `base.index + 1` on.
+    pub entries: Vec<Entry>,
+}
+
+impl Restored {
+    /// A log that begins at index 1.
+    #[must_use]
+    pub fn new(hard_state: HardState, membership: Membership, entries: Vec<Entry>) -> Self {
+        Self { hard_state, membership, base: Base::default(), entries }
+    }
+}

@@ -1,0 +1,340 @@
+//! What must wait for the disk, waits here.
+//!
+//! Changes of the hard state and of the log are *staged*; [`Durable::issue`] gathers them into one batch with a
+//! ticket. Tickets are finished in order, so "durable with ticket t" means everything staged up to then. A batch
+//! that carries a hard state is issued only when no other such batch is in flight: whatever changes meanwhile
+//! piles up into the next one, so a slow disk writes only the newest hard state (design.md §6).
+//!
+//! Outputs are held by ticket:
+//! - every message carries the sender's term, so none leaves before the hard state that holds the term is durable
+//!   (design.md §7 rules 1 and 2);
+//! - an acceptance of entries leaves only when they are durable (§7 rules 3 and 5);
+//! - appends of the leader's own entries do not wait for its log write (§7 rule 4; thesis §10.2.1).
+//!
+//! When a newer term is staged, held requests of the old one are dropped and held answers turn into refusals that
+//! carry the new term: what they promised belonged to a leader or candidate that is overtaken.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use super::log::Log;
+use super::output::{Output, ReplyToken, Ticket};
+use crate::message::{AppendOutcome, AppendReply, HeartbeatReply, Message};
+use crate::time::Instant;
+use crate::types::{HardState, Index, Term};
+
+/// An output that waits.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// Complete as it stands.
+    Output(Output),
+    /// An append's acceptance; the index it names is the best one known when it leaves.
+    Accepted(Accepted),
+}
+
+/// An append that is in the log and waits to be acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Accepted {
+    pub(super) token: ReplyToken,
+    pub(super) attempt: u64,
+    pub(super) prev_index: Index,
+    /// The last index the append verified; durable when this leaves.
+    pub(super) through: Index,
+}
+
+/// A batch the disk has not finished.
+#[derive(Debug)]
+struct Write {
+    ticket: Ticket,
+    issued: Instant,
+    hard_state: Option<HardState>,
+    /// The last entry that becomes durable with it. Lowered by a truncation: the late completion of a write whose
+    /// entries are gone must not vouch for what replaced them (L4).
+    through: Option<Index>,
+}
+
+/// What is staged, in flight, durable, and held.
+#[derive(Debug)]
+pub(super) struct Durable {
+    /// Names the batch that is being gathered.
+    next: Ticket,
+    /// This and all before are durable.
+    done: Ticket,
+    in_flight: VecDeque<Write>,
+    /// Staged and not issued.
+    staged_hard_state: Option<HardState>,
+    staged_truncation: Option<Index>,
+    /// The first entry not handed to the disk; at most `last + 1`.
+    unissued: Index,
+    /// The newest hard state is durable with this ticket.
+    hard_state_ticket: Ticket,
+    /// What the disk holds for certain.
+    hard_state: HardState,
+    /// The highest index whose entry, and all before, are durable. Lowered by truncation only.
+    index: Index,
+    held: BTreeMap<Ticket, Vec<Held>>,
+    /// Ready to leave.
+    ready: VecDeque<Output>,
+    /// The recent time of a write, leaning to the slow ones.
+    sync_time: Duration,
+}
+
+impl Durable {
+    /// All of it is durable at the start.
+    pub(super) fn new(hard_state: HardState, last: Index) -> Self {
+        Self {
+            next: Ticket(1),
+            done: Ticket(0),
+            in_flight: VecDeque::new(),
+            staged_hard_state: None,
+            staged_truncation: None,
+            unissued: last.next(),
+            hard_state_ticket: Ticket(0),
+            hard_state,
+            index: last,
+            held: BTreeMap::new(),
+            ready: VecDeque::new(),
+            sync_time: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn index(&self) -> Index {
+        self.index
+    }
+
+    pub(super) fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    pub(super) fn sync_time(&self) -> Duration {
+        self.sync_time
+    }
+
+    pub(super) fn is_hard_state_durable(&self) -> bool {
+        self.hard_state_ticket <= self.done
+    }
+
+    /// When the oldest unfinished write was issued.
+    pub(super) fn oldest_issued(&self) -> Option<Instant> {
+        self.in_flight.front().map(|write| write.issued)
+    }
+
+    /// The last ticket handed out.
+    pub(super) fn last_issued(&self) -> Ticket {
+        Ticket(self.next.0 - 1)
+    }
+
+    /// The newest term or vote; it replaces one that is staged already.
+    pub(super) fn stage_hard_state(&mut self, hard_state: HardState) {
+        assert!(hard_state.term >= self.hard_state.term, "{hard_state} after {}", self.hard_state);
+        let is_newer_term = self.newest_hard_state().term < hard_state.term;
+        self.staged_hard_state = Some(hard_state);
+        self.hard_state_ticket = self.next;
+        if is_newer_term {
+            self.overtake(hard_state.term);
+        }
+    }
+
+    fn newest_hard_state(&self) -> HardState {
+        let in_flight = self.in_flight.iter().rev().find_map(|write| write.hard_state);
+        self.staged_hard_state.or(in_flight).unwrap_or(self.hard_state)
+    }
+
+    /// The log was cut from `from` on: neither what is durable nor what is under way reaches beyond it now.
+    pub(super) fn stage_truncation(&mut self, from: Index) {
+        assert!(from > Index(0), "nothing lies before the log");
+        if from < self.unissued {
+            self.unissued = from;
+            self.staged_truncation = Some(self.staged_truncation.map_or(from, |staged| staged.min(from)));
+        }
+        self.index = self.index.min(from.prev());
+        for write in &mut self.in_flight {
+            write.through = write.through.map(|through| through.min(from.prev()));
+        }
+    }
+
+    /// The ticket with which the entry at `index` is durable.
+    pub(super) fn ticket_of(&self, index: Index) -> Ticket {
+        if index <= self.index {
+            return self.done;
+        }
+        let covers = |write: &&Write| write.through.is_some_and(|through| through >= index);
+        self.in_flight.iter().find(covers).map_or(self.next, |write| write.ticket)
+    }
+
+    /// Sends once the hard state is durable, at once if it is.
+    pub(super) fn send(&mut self, output: Output) {
+        if self.is_hard_state_durable() {
+            self.ready.push_back(output);
+        } else {
+            self.hold(self.hard_state_ticket, Held::Output(output));
+        }
+    }
+
+    /// Requests of a role that ended do not go out any more.
+    pub(super) fn drop_requests(&mut self) {
+        for queue in self.held.values_mut() {
+            queue.retain(|held| !matches!(held, Held::Output(Output::Request { .. })));
+        }
+    }
+
+    /// Queues what shows no message's term: nothing holds it.
+    pub(super) fn tell(&mut self, output: Output) {
+        self.ready.push_back(output);
+    }
+
+    /// Acknowledges entries once they, and the hard state, are durable. `verified` as in [`Self::release`].
+    pub(super) fn accept(&mut self, accepted: Accepted, verified: Index) {
+        let ticket = self.ticket_of(accepted.through).max(self.hard_state_ticket);
+        if ticket <= self.done {
+            let output = self.acceptance(accepted, verified);
+            self.ready.push_back(output);
+        } else {
+            self.hold(ticket, Held::Accepted(accepted));
+        }
+    }
+
+    fn hold(&mut self, ticket: Ticket, held: Held) {
+        assert!(ticket > self.done, "{ticket} is done, nothing waits for it");
+        let queue = self.held.entry(ticket).or_default();
+        if let Held::Output(Output::Notice { to, message: Message::HeartbeatReply(_) }) = &held {
+            // While the disk hangs one answer per peer is kept: the next heartbeat's round says more.
+            queue.retain(|other| {
+                !matches!(other, Held::Output(Output::Notice { to: old, message: Message::HeartbeatReply(_) }) if old == to)
+            });
+        }
+        queue.push(held);
+    }
+
+    /// Turns what was promised in an older term into what may still be said in `term`.
+    fn overtake(&mut self, term: Term) {
+        let ticket = self.hard_state_ticket;
+        let held = core::mem::take(&mut self.held);
+        let kept: Vec<Held> = held.into_values().flatten().filter_map(|held| overtaken(held, term)).collect();
+        if !kept.is_empty() {
+            self.held.insert(ticket, kept);
+        }
+    }
+
+    /// Gathers what is staged into one batch, if there is anything and the disk may have it.
+    pub(super) fn issue(&mut self, now: Instant, log: &Log) -> Option<Output> {
+        let has_entries = self.unissued <= log.last_index();
+        if self.staged_hard_state.is_none() && self.staged_truncation.is_none() && !has_entries {
+            return None;
+        }
+        // One hard-state write at a time; entries staged after it must not overtake it either.
+        let hard_state_in_flight = self.in_flight.iter().any(|write| write.hard_state.is_some());
+        if self.staged_hard_state.is_some() && hard_state_in_flight {
+            return None;
+        }
+        let ticket = self.next;
+        self.next = Ticket(ticket.0 + 1);
+        let hard_state = self.staged_hard_state.take();
+        let entries: Vec<_> = log.entries_from(self.unissued).cloned().collect();
+        let through = entries.last().map(|entry| entry.index);
+        self.unissued = log.last_index().next();
+        self.in_flight.push_back(Write { ticket, issued: now, hard_state, through });
+        Some(Output::Persist { ticket, hard_state, truncate_from: self.staged_truncation.take(), entries })
+    }
+
+    /// The disk finished this ticket, and so all before it. True when that made the newest hard state durable.
+    ///
+    /// # Panics
+    /// When the ticket was never issued.
+    pub(super) fn complete(&mut self, now: Instant, ticket: Ticket) -> bool {
+        assert!(ticket < self.next, "{ticket} was never issued, {} is next", self.next);
+        let was_durable = self.is_hard_state_durable();
+        while self.in_flight.front().is_some_and(|write| write.ticket <= ticket) {
+            let Some(write) = self.in_flight.pop_front() else { break };
+            self.done = write.ticket;
+            if let Some(hard_state) = write.hard_state {
+                assert!(hard_state.term >= self.hard_state.term, "{hard_state} after {}", self.hard_state);
+                self.hard_state = hard_state;
+            }
+            if let Some(through) = write.through {
+                self.index = self.index.max(through);
+            }
+            let sample = now.saturating_since(write.issued);
+            self.sync_time = sample.max((self.sync_time * 7 + sample) / 8);
+        }
+        !was_durable && self.is_hard_state_durable()
+    }
+
+    /// Moves what the disk no longer holds back to the outputs. `verified` is how far this node knows its log to
+    /// equal the leader's.
+    pub(super) fn release(&mut self, verified: Index) {
+        while let Some(entry) = self.held.first_entry() {
+            if *entry.key() > self.done {
+                break;
+            }
+            for held in entry.remove() {
+                let output = match held {
+                    Held::Output(output) => output,
+                    Held::Accepted(accepted) => self.acceptance(accepted, verified),
+                };
+                self.ready.push_back(output);
+            }
+        }
+    }
+
+    /// The answer names the highest index that is both verified and durable, which makes one answer do for those
+    /// lost before it.
+    fn acceptance(&self, accepted: Accepted, verified: Index) -> Output {
+        let Accepted { token, attempt, through, .. } = accepted;
+        assert!(through <= self.index, "acknowledging {through}, durable is {}", self.index);
+        let match_index = through.max(verified.min(self.index));
+        let outcome = AppendOutcome::Accepted { match_index };
+        let reply = AppendReply { term: self.hard_state.term, attempt, outcome };
+        Output::Reply { token, message: Message::AppendReply(reply) }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Output> {
+        self.ready.pop_front()
+    }
+
+    /// How many outputs wait for the disk.
+    pub(super) fn held_count(&self) -> usize {
+        self.held.values().map(Vec::len).sum()
+    }
+}
+
+/// What may still be said of this in a newer term: of requests and heartbeats nothing, of answers the term.
+fn overtaken(held: Held, term: Term) -> Option<Held> {
+    let output = match held {
+        Held::Accepted(Accepted { token, attempt, prev_index, .. }) => {
+            let reply = AppendReply { term, attempt, outcome: AppendOutcome::Evicted { prev_index } };
+            Output::Reply { token, message: Message::AppendReply(reply) }
+        }
+        Held::Output(Output::Reply { token, message }) => {
+            Output::Reply { token, message: overtaken_reply(message, term)? }
+        }
+        Held::Output(Output::Notice { to, message: Message::HeartbeatReply(m) }) => {
+            Output::Notice { to, message: Message::HeartbeatReply(HeartbeatReply { term, ..m }) }
+        }
+        Held::Output(_) => return None,
+    };
+    Some(Held::Output(output))
+}
+
+fn overtaken_reply(message: Message, term: Term) -> Option<Message> {
+    Some(match message {
+        Message::PreVoteReply(mut m) => {
+            (m.term, m.is_granted) = (term, false);
+            Message::PreVoteReply(m)
+        }
+        Message::VoteReply(mut m) => {
+            (m.term, m.is_granted) = (term, false);
+            Message::VoteReply(m)
+        }
+        Message::AppendReply(m) => Message::AppendReply(AppendReply { term, ..m }),
+        Message::ReadProbeReply(mut m) => {
+            m.term = term;
+            Message::ReadProbeReply(m)
+        }
+        Message::TransferReply(mut m) => {
+            (m.term, m.is_taken) = (term, false);
+            Message::TransferReply(m)
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,226 @@
+//! Elections: Raft paper §5.2 and §5.4.1, with pre-vote (thesis §9.6), leader stickiness (thesis §4.2.3) and
+//! the timer rules for slow disks (design.md §6).
+
+use std::collections::BTreeSet;
+
+use super::Raft;
+use super::config::NUMBER_MAX;
+use super::output::{Output, ReplyToken};
+use super::quorum;
+use super::role::{Campaign, Role};
+use crate::message::{Message, VoteReply, VoteRequest};
+use crate::time::Instant;
+use crate::types::{HardState, Identity, NodeId, Term};
+
+/// A candidate waits this many of its own sync times longer than the election timeout: its own vote, the voters'
+/// votes and the first entry are written one after the other (I7).
+const CANDIDATE_SYNCS: u32 = 4;
+
+/// Whether a campaign was ordered by a leader that hands over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    Timeout,
+    Transfer,
+}
+
+impl Raft {
+    pub(super) fn restart_election_timer(&mut self, now: Instant) {
+        let (min, max) = (self.config.election_timeout_min, self.config.election_timeout_max);
+        self.election_deadline = Some(now + self.rng.duration_between(min, max));
+    }
+
+    /// The election timeout passed without a leader or a decision.
+    pub(super) fn handle_election_timeout(&mut self, now: Instant) {
+        assert!(!matches!(self.role, Role::Leader(_)), "a leader has no election timeout");
+        if !self.durable.is_hard_state_durable() {
+            // A slow sync must not cause an election. The timer runs again when the write is done.
+            self.election_deadline = None;
+            return;
+        }
+        self.restart_election_timer(now);
+        if self.may_campaign(now) {
+            self.start_pre_campaign(now);
+        } else if !matches!(self.role, Role::Follower(_)) {
+            self.become_follower(now, None);
+        }
+    }
+
+    /// Only a voter of the latest membership in its own log campaigns (E13, E18), never while a vote or term is
+    /// being written, nor with a disk that hangs: it would win and stop the cluster again (E16).
+    pub(super) fn may_campaign(&self, now: Instant) -> bool {
+        self.log.membership().is_voter(self.config.identity)
+            && self.durable.is_hard_state_durable()
+            && !self.is_disk_hanging(now)
+            && self.term().0 < NUMBER_MAX
+    }
+
+    /// Asks around whether an election could be won. Term and vote stay as they are.
+    fn start_pre_campaign(&mut self, now: Instant) {
+        self.leave_role();
+        self.campaigns += 1;
+        let granted = BTreeSet::from([self.config.identity]);
+        self.role = Role::PreCandidate(Campaign { number: self.campaigns, granted });
+        self.request_votes(Message::PreVote, self.term().next(), Cause::Timeout);
+        self.count_votes(now);
+    }
+
+    /// Raft paper §5.2: a new term, the own vote, a question to every voter. The vote must be durable first (E2),
+    /// so the questions are held, the own vote is counted only then, and the timer waits too.
+    pub(super) fn start_campaign(&mut self, now: Instant, cause: Cause) {
+        assert!(self.may_campaign(now), "{} must not campaign", self.config.identity);
+        self.leave_role();
+        let term = self.term().next();
+        self.set_hard_state(HardState { term, vote: Some(self.config.identity) });
+        self.campaigns += 1;
+        self.role = Role::Candidate(Campaign { number: self.campaigns, granted: BTreeSet::new() });
+        self.election_deadline = None;
+        self.request_votes(Message::Vote, term, cause);
+    }
+
+    fn request_votes(&mut self, message: fn(VoteRequest) -> Message, campaign_term: Term, cause: Cause) {
+        let request = VoteRequest {
+            term: self.term(),
+            campaign_term,
+            campaign: self.campaigns,
+            last_index: self.log.last_index(),
+            last_term: self.log.last_term(),
+            is_transfer: cause == Cause::Transfer,
+        };
+        let membership = self.log.membership();
+        let voters: BTreeSet<NodeId> =
+            membership.voters.keys().chain(membership.outgoing.keys()).copied().collect();
+        assert!(voters.contains(&self.config.identity.node), "a campaign of a node that is no voter");
+        for to in voters {
+            if to != self.config.identity.node {
+                self.durable.send(Output::Request { to, message: message(request) });
+            }
+        }
+    }
+
+    /// The newest term and vote are durable: what waited for them goes on, timers included.
+    pub(super) fn handle_hard_state_durable(&mut self, now: Instant) {
+        let own = self.config.identity;
+        match &mut self.role {
+            Role::Candidate(campaign) => {
+                assert_eq!(self.durable.hard_state().vote, Some(own), "a candidate voted for itself");
+                campaign.granted.insert(own);
+                self.restart_election_timer(now);
+                let deadline = self.election_deadline.expect("just set");
+                self.election_deadline = Some(deadline + self.durable.sync_time() * CANDIDATE_SYNCS);
+                self.count_votes(now);
+            }
+            // The time its vote took to be written is not time in which a leader was silent.
+            Role::Follower(_) | Role::PreCandidate(_) => {
+                if self.hard_state.vote.is_some() || self.election_deadline.is_none() {
+                    self.restart_election_timer(now);
+                }
+            }
+            Role::Leader(_) => panic!("a leader of term {} had an unwritten term or vote", self.term()),
+        }
+    }
+
+    /// Answers without changing anything: neither term, nor vote, nor timer (E11). The answer carries our term,
+    /// so that an asker that lags behind learns it (E8).
+    pub(super) fn handle_pre_vote(
+        &mut self,
+        now: Instant,
+        from: Identity,
+        m: VoteRequest,
+        token: Option<ReplyToken>,
+    ) {
+        let is_granted = m.campaign_term > self.term() && !self.is_sticky(now) && self.is_worthy(from, m);
+        let reply = Message::PreVoteReply(self.vote_reply(m, is_granted));
+        self.reply(token, reply);
+    }
+
+    /// Raft paper §5.2: one vote per term, first come first served, durable before it is told (E1).
+    pub(super) fn handle_vote(
+        &mut self,
+        now: Instant,
+        from: Identity,
+        m: VoteRequest,
+        token: Option<ReplyToken>,
+    ) {
+        let is_granted = m.campaign_term == self.term()
+            && self.may_vote_now(now, m)
+            && self.hard_state.vote.is_none_or(|vote| vote == from)
+            && self.is_worthy(from, m);
+        if is_granted && self.hard_state.vote.is_none() {
+            assert!(matches!(self.role, Role::Follower(_)), "only a follower has a vote left");
+            self.set_hard_state(HardState { vote: Some(from), ..self.hard_state });
+            // Runs again once the vote is durable.
+            self.election_deadline = None;
+        }
+        let reply = Message::VoteReply(self.vote_reply(m, is_granted));
+        self.reply(token, reply);
+    }
+
+    fn vote_reply(&self, m: VoteRequest, is_granted: bool) -> VoteReply {
+        VoteReply { term: self.term(), campaign_term: m.campaign_term, campaign: m.campaign, is_granted }
+    }
+
+    /// True when a vote request may be heeded at all, its term included: leader stickiness yields only to a
+    /// transfer (thesis §4.2.3), silence after boot to nothing.
+    pub(super) fn may_vote_now(&self, now: Instant, m: VoteRequest) -> bool {
+        !self.is_quiet(now) && (m.is_transfer || !self.is_sticky(now))
+    }
+
+    /// For one minimum election timeout after boot this node may owe loyalty to a leader it has forgotten. With
+    /// term 0 and an empty log it cannot have heard one.
+    fn is_quiet(&self, now: Instant) -> bool {
+        now < self.quiet_until
+    }
+
+    /// A node that leads, or heard a leader within the minimum election timeout, helps nobody to depose it.
+    fn is_sticky(&self, now: Instant) -> bool {
+        let min = self.config.election_timeout_min;
+        let has_heard = self.leader_heard.is_some_and(|heard| now.saturating_since(heard) < min);
+        has_heard || self.is_quiet(now) || matches!(self.role, Role::Leader(_))
+    }
+
+    /// Raft paper §5.4.1: the asker's log must hold at least what ours does. One that is no voter by its own
+    /// membership votes only when the asker's log holds more, since only then the asker's membership, by which it
+    /// was asked, can be a newer one (E17).
+    fn is_worthy(&self, from: Identity, m: VoteRequest) -> bool {
+        let is_voter = self.log.membership().is_voter(self.config.identity);
+        let has_more = (m.last_term, m.last_index) > (self.log.last_term(), self.log.last_index());
+        from != self.config.identity
+            && self.log.is_covered_by(m.last_term, m.last_index)
+            && (is_voter || has_more)
+    }
+
+    pub(super) fn handle_pre_vote_reply(&mut self, now: Instant, from: Identity, m: VoteReply) {
+        let next_term = self.term().next();
+        let Role::PreCandidate(campaign) = &mut self.role else { return };
+        let is_current = m.campaign == campaign.number && m.campaign_term == next_term;
+        if is_current && m.is_granted {
+            campaign.granted.insert(from);
+            self.count_votes(now);
+        }
+    }
+
+    pub(super) fn handle_vote_reply(&mut self, now: Instant, from: Identity, m: VoteReply) {
+        let term = self.term();
+        let Role::Candidate(campaign) = &mut self.role else { return };
+        let is_current = m.campaign == campaign.number && m.campaign_term == term && m.term == term;
+        if is_current && m.is_granted {
+            campaign.granted.insert(from);
+            self.count_votes(now);
+        }
+    }
+
+    /// Only voters of the latest membership count, each by the store that it binds (I2, E18).
+    fn count_votes(&mut self, now: Instant) {
+        let (Role::PreCandidate(campaign) | Role::Candidate(campaign)) = &self.role else {
+            panic!("a {} counts no votes", self.role.kind())
+        };
+        if !quorum::is_quorum(self.log.membership(), |who| campaign.granted.contains(&who)) {
+            return;
+        }
+        match self.role {
+            Role::PreCandidate(_) if self.may_campaign(now) => self.start_campaign(now, Cause::Timeout),
+            Role::Candidate(_) if self.durable.is_hard_state_durable() => self.become_leader(now),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What a follower does with its leader's messages: Raft paper §5.3, figure 2 "AppendEntries RPC", made safe
+//! against copies, delay and reordering.
+
+use super::Raft;
+use super::durable::Accepted;
+use super::output::{Alarm, Output, ReplyToken};
+use super::reorder::Waiting;
+use super::role::{Follower, Role};
+use crate::entry::Entry;
+use crate::message::{Append, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, ReadProbe};
+use crate::time::Instant;
+use crate::types::{Identity, Index, Term};
+
+/// What the log says to an append.
+enum Check {
+    /// The prev is beyond the log's end.
+    Gap,
+    /// The log has another entry at prev.
+    Conflict,
+    /// The append fits: truncate here if need be, then add these.
+    Fits { truncate_from: Option<Index>, missing: Vec<Entry> },
+    /// It cannot come from a sound leader.
+    Unsound(Alarm),
+}
+
+impl Raft {
+    /// A message that only the leader of `term`, the current one, sends. False when it must have no effect.
+    pub(super) fn accept_leader(&mut self, now: Instant, from: Identity) -> bool {
+        let known = match &mut self.role {
+            Role::Leader(_) => Some(self.config.identity),
+            Role::Follower(Follower { leader: Some(leader), .. }) if *leader != from => Some(*leader),
+            Role::Follower(follower) => {
+                follower.leader = Some(from);
+                None
+            }
+            // Raft paper §5.2: a candidate that hears the leader of its term recognises it.
+            Role::PreCandidate(_) | Role::Candidate(_) => {
+                self.become_follower(now, Some(from));
+                None
+            }
+        };
+        if let Some(known) = known {
+            let alarm = Alarm::TwoLeaders { term: self.term(), known, claimed: from };
+            self.durable.tell(Output::Alarm(alarm));
+            return false;
+        }
+        self.leader_heard = Some(now);
+        self.restart_election_timer(now);
+        true
+    }
+
+    pub(super) fn handle_append(
+        &mut self,
+        now: Instant,
+        from: Identity,
+        m: Append,
+        token: Option<ReplyToken>,
+    ) {
+        if m.term < self.term() {
+            // Raft paper §5.1: a stale leader is told the term; what it sent is not looked at.
+            self.refuse(&m, token);
+            return;
+        }
+        if !self.accept_leader(now, from) {
+            return;
+        }
+        self.take_append(from, m, token);
+        self.drain_reorder(from);
+    }
+
+    /// Splices, refuses or keeps one append of the current leader.
+    fn take_append(&mut self, from: Identity, m: Append, token: Option<ReplyToken>) {
+        match self.check_append(from, &m) {
+            Check::Gap => self.keep_or_refuse(m, token),
+            Check::Conflict => self.refuse(&m, token),
+            Check::Unsound(alarm) => self.durable.tell(Output::Alarm(alarm)),
+            Check::Fits { truncate_from, missing } => {
+                if let Some(index) = truncate_from {
+                    self.truncate(index);
+                }
+                for entry in missing {
+                    self.log.push(entry);
+                }
+                self.acknowledge(&m, token);
+            }
+        }
+    }
+
+    /// Compares an append with the log; changes nothing.
+    fn check_append(&self, from: Identity, m: &Append) -> Check {
+        let base = self.log.base();
+        if m.prev_index > self.log.last_index() {
+            return Check::Gap;
+        }
+        // What lies below the base is committed, hence equal.
+        let covered = usize::try_from(base.index.0.saturating_sub(m.prev_index.0)).unwrap_or(usize::MAX);
+        if covered > m.entries.len() {
+            return Check::Fits { truncate_from: None, missing: Vec::new() };
+        }
+        let prev_index = m.prev_index.max(base.index);
+        if covered == 0 && self.log.term_at(prev_index) != Some(m.prev_term) {
+            return Check::Conflict;
+        }
+        let mut chain = self.log.chain_at(prev_index).expect("prev is in the log");
+        let mut index = prev_index;
+        let mut truncate_from = None;
+        let mut missing: Vec<Entry> = Vec::new();
+        for entry in &m.entries[covered..] {
+            index = index.next();
+            // Delete only on a real conflict (figure 2, step 3): a late, shorter append must not cut what a
+            // longer one brought (L5).
+            match self.log.term_at(index) {
+                Some(term) if term == entry.term && missing.is_empty() => {
+                    chain = self.log.chain_at(index).expect("its term is known");
+                    continue;
+                }
+                Some(_) if missing.is_empty() => truncate_from = Some(index),
+                _ => {}
+            }
+            let entry = Entry::new(self.config.cluster, index, entry.term, entry.payload.clone(), chain);
+            chain = entry.chain;
+            missing.push(entry);
+        }
+        let Role::Follower(follower) = &self.role else { panic!("only followers check appends") };
+        // Neither what is committed nor what this leader itself sent before can be wrong by its word.
+        let settled = self.commit.max(follower.verified);
+        if let Some(index) = truncate_from.filter(|index| *index <= settled) {
+            return Check::Unsound(Alarm::SettledConflict { from, index });
+        }
+        if chain != m.chain {
+            return Check::Unsound(Alarm::ChainMismatch { from, index });
+        }
+        Check::Fits { truncate_from, missing }
+    }
+
+    /// The log equals the leader's through the append's last entry. Says so once that is durable.
+    fn acknowledge(&mut self, m: &Append, token: Option<ReplyToken>) {
+        let through = Index(m.prev_index.0 + m.entries.len() as u64);
+        assert!(through <= self.log.last_index(), "verified {through} of {}", self.log.last_index());
+        let Role::Follower(follower) = &mut self.role else { panic!("only followers acknowledge") };
+        follower.verified = follower.verified.max(through);
+        follower.anchor = follower.anchor.max(Some(m.attempt));
+        if let Some(token) = token {
+            let accepted = Accepted { token, attempt: m.attempt, prev_index: m.prev_index, through };
+            self.durable.accept(accepted, follower.verified);
+        }
+        // Figure 2, step 5: bounded by what *this* message verified, not by the log's end, which may belong to
+        // another leader (L2).
+        self.commit_through(m.commit.min(through));
+    }
+
+    /// Raft paper §5.3, end: tells where to probe next.
+    fn refuse(&mut self, m: &Append, token: Option<ReplyToken>) {
+        let last_index = self.log.last_index();
+        let (conflict_term, conflict_index) = match self.log.term_at(m.prev_index) {
+            Some(term) if m.prev_index > self.log.base().index => (term, self.log.first_index_of(term)),
+            _ => (Term(0), last_index.next()),
+        };
+        let prev_index = m.prev_index;
+        let outcome = AppendOutcome::Refused { prev_index, conflict_term, conflict_index, last_index };
+        self.reply_append(m, outcome, token);
+    }
+
+    /// An append beyond the log's end: one of the attempt that found the match has others under way before it and
+    /// waits for them; any other is a probe that missed.
+    fn keep_or_refuse(&mut self, m: Append, token: Option<ReplyToken>) {
+        let Role::Follower(follower) = &mut self.role else { panic!("only followers take appends") };
+        if follower.anchor != Some(m.attempt) {
+            self.refuse(&m, token);
+            return;
+        }
+        let evicted = follower.reorder.insert(Waiting { append: m, token }, self.config.reorder_bytes_max);
+        self.evict(evicted);
+    }
+
+    /// What waited for the hole to close goes through the full check again (I6).
+    fn drain_reorder(&mut self, from: Identity) {
+        loop {
+            let last = self.log.last_index();
+            let Role::Follower(follower) = &mut self.role else { return };
+            let Some(Waiting { append, token }) = follower.reorder.take_ready(last) else { return };
+            assert_eq!(append.term, self.hard_state.term, "the buffer belongs to one term");
+            self.take_append(from, append, token);
+        }
+    }
+
+    pub(super) fn evict(&mut self, waiting: Vec<Waiting>) {
+        for Waiting { append, token } in waiting {
+            let outcome = AppendOutcome::Evicted { prev_index: append.prev_index };
+            self.reply_append(&append, outcome, token);
+        }
+    }
+
+    fn reply_append(&mut self, m: &Append, outcome: AppendOutcome, token: Option<ReplyToken>) {
+        let reply = AppendReply { term: self.term(), attempt: m.attempt, outcome };
+        self.reply(token, Message::AppendReply(reply));
+    }
+
+    /// Removes a conflicting suffix. What waited behind the old one is answered and forgotten.
+    fn truncate(&mut self, index: Index) {
+        assert!(index > self.commit, "truncating {index}, committed is {}", self.commit);
+        self.log.truncate_from(index);
+        self.durable.stage_truncation(index);
+        let Role::Follower(follower) = &mut self.role else { panic!("only followers truncate") };
+        assert!(follower.verified < index, "truncating {index}, verified is {}", follower.verified);
+        let waiting = follower.reorder.take_all();
+        self.evict(waiting);
+    }
+
+    /// Answered always, also when its term is old: silence would leave a node of a higher term outside for ever
+    /// (E9). Repeating or reordering heartbeats changes nothing (L6).
+    pub(super) fn handle_heartbeat(&mut self, now: Instant, from: Identity, m: Heartbeat) {
+        if m.term == self.term() {
+            if !self.accept_leader(now, from) {
+                return;
+            }
+            let last = self.log.last_index();
+            if m.commit > last {
+                // The leader counted an acknowledgement for what is not here (L7): a lost tail or a copied folder.
+                self.durable.tell(Output::Alarm(Alarm::LostTail { commit: m.commit, last }));
+            }
+            // The leader sends at most what it knows to match here.
+            self.commit_through(m.commit.min(last));
+        }
+        let reply = HeartbeatReply { term: self.term(), round: m.round };
+        let message = Message::HeartbeatReply(reply);
+        self.durable.send(Output::Notice { to: from.node, message });
+    }
+
+    /// Thesis §6.4: still the leader?
+    pub(super) fn handle_read_probe(
+        &mut self,
+        now: Instant,
+        from: Identity,
+        m: ReadProbe,
+        token: Option<ReplyToken>,
+    ) {
+        if m.term == self.term() && !self.accept_leader(now, from) {
+            return;
+        }
+        let reply = ReadProbe { term: self.term(), round: m.round };
+        self.reply(token, Message::ReadProbeReply(reply));
+    }
+}

@@ -1,0 +1,229 @@
+//! What a leader does: Raft paper §5.3, §5.4.2 and §8, with check-quorum (thesis §6.2) and the disk gate.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Raft;
+use super::output::{Output, ProposeError};
+use super::progress::{Change, Progress, Refusal};
+use super::quorum;
+use super::read::Reads;
+use super::role::{Leader, Role};
+use crate::entry::Payload;
+use crate::message::{AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message};
+use crate::time::{Instant, earliest};
+use crate::types::{Identity, Index, NodeId, Round, Term};
+
+/// Later than anything.
+const NEVER: Instant = Instant::from_nanos(u64::MAX);
+
+impl Raft {
+    /// Offers a command. It is in the log when this returns, under the index and term that the caller must both
+    /// find again among the committed entries before it answers anyone (L15).
+    pub fn propose(&mut self, now: Instant, payload: Payload) -> Result<(Index, Term), ProposeError> {
+        let before = self.begin(now);
+        let leader = self.leader();
+        let Role::Leader(state) = &self.role else { return Err(ProposeError::NotLeader { leader }) };
+        if !matches!(payload, Payload::Command(_)) {
+            return Err(ProposeError::NotACommand);
+        }
+        if let Some(transfer) = &state.transfer {
+            return Err(ProposeError::Transferring { to: transfer.to });
+        }
+        // The reserve stays for the cluster's own entries, or a log full of uncommitted proposals could never be
+        // committed by a new leader (I8).
+        let bytes_max = self.config.log_bytes_max - self.config.log_bytes_reserve;
+        let bytes = self.log.bytes();
+        if bytes >= bytes_max {
+            return Err(ProposeError::LogFull { bytes, bytes_max });
+        }
+        let index = self.log.append(self.hard_state.term, payload);
+        self.end(before);
+        Ok((index, self.hard_state.term))
+    }
+
+    /// Raft paper §5.2 and §8: heartbeats at once, and a no-op, whose commit commits all before it.
+    pub(super) fn become_leader(&mut self, now: Instant) {
+        let own = self.config.identity;
+        assert!(matches!(self.role, Role::Candidate(_)), "a {} cannot lead", self.role.kind());
+        assert_eq!(self.hard_state.vote, Some(own), "a leader voted for itself");
+        assert!(self.durable.is_hard_state_durable(), "a leader's own vote is durable");
+        self.leave_role();
+        let next_index = self.log.last_index().next();
+        let membership = Arc::clone(self.log.membership());
+        let peers = membership.iter().filter(|(id, _)| *id != own.node);
+        let progress: BTreeMap<NodeId, Progress> = peers
+            .map(|(node, member)| {
+                (node, Progress::new(Identity { node, store: member.store }, next_index, now))
+            })
+            .collect();
+        let start = self.log.append(self.hard_state.term, Payload::Noop);
+        assert_eq!(start, next_index, "the no-op is the term's first entry");
+        self.role = Role::Leader(Box::new(Leader {
+            progress,
+            start,
+            round: Round(0),
+            heartbeat_due: now,
+            reads: Reads::default(),
+            transfer: None,
+        }));
+        self.election_deadline = None;
+        self.leader_heard = None;
+        self.send_heartbeats(now);
+    }
+
+    /// The progress of the store that counts for this node id; of no other.
+    pub(super) fn progress_of(&mut self, from: Identity) -> Option<&mut Progress> {
+        let Role::Leader(leader) = &mut self.role else { return None };
+        leader.progress.get_mut(&from.node).filter(|progress| progress.identity == from)
+    }
+
+    /// Sends what every peer may have. Called when outputs are polled, so proposals of one turn share appends.
+    pub(super) fn replicate(&mut self, now: Instant) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let term = self.hard_state.term;
+        for (id, progress) in &mut leader.progress {
+            while let Some(append) = progress.next_append(now, &self.log, &self.config, term, self.commit) {
+                self.durable.send(Output::Request { to: *id, message: Message::Append(append) });
+            }
+        }
+    }
+
+    pub(super) fn handle_append_reply(&mut self, now: Instant, from: Identity, m: AppendReply) {
+        if m.term != self.term() {
+            return;
+        }
+        let last = self.log.last_index();
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&from.node).filter(|p| p.identity == from) else {
+            return;
+        };
+        progress.heard = now;
+        let change = match m.outcome {
+            // Nobody can hold more of this leader's log than it does.
+            AppendOutcome::Accepted { match_index } if match_index > last => Change::Nothing,
+            AppendOutcome::Accepted { match_index } => progress.accepted(now, m.attempt, match_index),
+            AppendOutcome::Refused { prev_index, conflict_term, conflict_index, .. } => {
+                progress.refused(&self.log, m.attempt, Refusal { prev_index, conflict_term, conflict_index })
+            }
+            AppendOutcome::Evicted { prev_index } => progress.evicted(m.attempt, prev_index),
+        };
+        match change {
+            Change::Nothing => {}
+            Change::Advanced => self.advance_commit(),
+            Change::Reprobe => self.durable.tell(Output::CancelRequests { to: from.node }),
+        }
+    }
+
+    /// Raft paper §5.3 and §5.4.2: an entry is committed when a quorum holds it durably *and* it is of the
+    /// current term; those before it come along (figure 8). The leader counts itself by what its own disk holds
+    /// (L9).
+    pub(super) fn advance_commit(&mut self) {
+        let own = self.config.identity;
+        let durable = self.durable.index();
+        let Role::Leader(leader) = &self.role else { return };
+        let match_of = |who: Identity| {
+            if who == own {
+                return Some(durable);
+            }
+            leader.progress.get(&who.node).filter(|progress| progress.identity == who).map(|p| p.match_index)
+        };
+        let Some(reached) = quorum::reached(self.log.membership(), match_of) else { return };
+        if reached > self.commit && self.log.term_at(reached) == Some(self.hard_state.term) {
+            self.commit_through(reached);
+        }
+    }
+
+    /// One notice per peer. It tells of the commit index no more than that peer is known to hold: the peer may
+    /// have other entries beyond (L2).
+    fn send_heartbeats(&mut self, now: Instant) {
+        let term = self.term();
+        let Role::Leader(leader) = &mut self.role else { return };
+        let round = leader.next_round();
+        leader.heartbeat_due = now + self.config.heartbeat_interval;
+        for (id, progress) in &mut leader.progress {
+            progress.is_paused = false;
+            let commit = self.commit.min(progress.match_index);
+            let message = Message::Heartbeat(Heartbeat { term, round, commit });
+            self.durable.send(Output::Notice { to: *id, message });
+        }
+    }
+
+    pub(super) fn handle_heartbeat_reply(&mut self, now: Instant, from: Identity, m: HeartbeatReply) {
+        if m.term != self.term() {
+            return;
+        }
+        if let Some(progress) = self.progress_of(from) {
+            progress.heard = now;
+        }
+        self.handle_round_answer(from, m.round);
+    }
+
+    pub(super) fn handle_leader_timeout(&mut self, now: Instant) {
+        if self.is_disk_hanging(now) {
+            self.give_up_for_disk(now);
+            return;
+        }
+        if self.quorum_deadline().is_some_and(|deadline| now >= deadline) {
+            self.become_follower(now, None);
+            return;
+        }
+        self.expire_transfer(now);
+        let Role::Leader(leader) = &self.role else { return };
+        if now >= leader.heartbeat_due {
+            self.restart_silent_peers(now);
+            self.send_heartbeats(now);
+        }
+    }
+
+    pub(super) fn leader_deadline(&self) -> Option<Instant> {
+        let Role::Leader(leader) = &self.role else { return None };
+        let transfer = leader.transfer.map(|transfer| transfer.deadline);
+        let disk = self.durable.oldest_issued().map(|issued| issued + self.config.disk_hang_timeout);
+        let liveness = earliest(self.quorum_deadline(), disk);
+        earliest(earliest(Some(leader.heartbeat_due), transfer), liveness)
+    }
+
+    /// Check-quorum (thesis §6.2, E7): until when this node may lead. A quorum, of both halves of a joint
+    /// membership, answered appends or heartbeats of this term within one maximum election timeout before.
+    fn quorum_deadline(&self) -> Option<Instant> {
+        let own = self.config.identity;
+        let Role::Leader(leader) = &self.role else { return None };
+        let heard = |who: Identity| {
+            if who == own {
+                return Some(NEVER);
+            }
+            leader.progress.get(&who.node).filter(|progress| progress.identity == who).map(|p| p.heard)
+        };
+        let heard = quorum::reached(self.log.membership(), heard)?;
+        Some(heard + self.config.election_timeout_max)
+    }
+
+    /// A disk that takes no writes must not keep the leadership (E16).
+    pub(super) fn is_disk_hanging(&self, now: Instant) -> bool {
+        let hang = self.config.disk_hang_timeout;
+        self.durable.oldest_issued().is_some_and(|issued| now.saturating_since(issued) >= hang)
+    }
+
+    /// A call to this peer that never ends must not stop replication for ever (L11): when nothing was answered
+    /// for a maximum election timeout, what is open is given up and probing starts again.
+    fn restart_silent_peers(&mut self, now: Instant) {
+        let patience = self.config.election_timeout_max;
+        let Role::Leader(leader) = &mut self.role else { return };
+        for (id, progress) in &mut leader.progress {
+            if progress.asked.is_some_and(|asked| now.saturating_since(asked) >= patience) {
+                progress.restart();
+                self.durable.tell(Output::CancelRequests { to: *id });
+            }
+        }
+    }
+
+    /// What was open to this peer is void. It is tried again at the next heartbeat.
+    pub(super) fn give_up_calls(&mut self, to: NodeId) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&to) else { return };
+        progress.restart();
+        progress.is_paused = true;
+        self.durable.tell(Output::CancelRequests { to });
+    }
+}

@@ -1,0 +1,197 @@
+//! The log's tail in memory, and the memberships it holds.
+//!
+//! - Indexes are consecutive from `base.index + 1`.
+//! - Terms never fall, and none is 0.
+//! - Every entry's chain value continues the one before it.
+//! - The membership in force is the last one in the log, committed or not; truncation brings back the one before.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::config::Base;
+use crate::entry::{Entry, Payload};
+use crate::membership::Membership;
+use crate::message::AppendEntry;
+use crate::types::{ClusterId, Index, Term};
+
+/// What an entry costs in memory besides its content, about.
+const ENTRY_OVERHEAD_BYTES: usize = 48;
+
+/// What an entry costs inside an append besides its content, at most, while its term is the leader's.
+const APPEND_OVERHEAD_BYTES: usize = 8;
+
+/// Entries from `base` on.
+#[derive(Debug)]
+pub(super) struct Log {
+    /// Covered by every chain value.
+    cluster: ClusterId,
+    /// What lies before the first entry.
+    base: Base,
+    entries: VecDeque<Entry>,
+    /// Content and overhead of `entries`; kept by [`Self::push`] and [`Self::truncate_from`].
+    bytes: usize,
+    /// Every membership in the log with its index, ascending; the first is the one at `base`, so it is never
+    /// empty.
+    memberships: Vec<(Index, Arc<Membership>)>,
+}
+
+impl Log {
+    /// The log that storage found.
+    ///
+    /// # Panics
+    /// When the entries are not what [`Self::push`] would have taken.
+    pub(super) fn restore(
+        cluster: ClusterId,
+        base: Base,
+        membership: Membership,
+        entries: Vec<Entry>,
+    ) -> Self {
+        let memberships = vec![(base.index, Arc::new(membership))];
+        let mut log = Self { cluster, base, entries: VecDeque::new(), bytes: 0, memberships };
+        for entry in entries {
+            assert!(
+                entry.is_chained_to(cluster, log.last_chain()),
+                "entry {} does not continue the chain",
+                entry.index
+            );
+            log.push(entry);
+        }
+        log
+    }
+
+    pub(super) fn base(&self) -> Base {
+        self.base
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn last_index(&self) -> Index {
+        Index(self.base.index.0 + self.entries.len() as u64)
+    }
+
+    pub(super) fn last_term(&self) -> Term {
+        self.entries.back().map_or(self.base.term, |entry| entry.term)
+    }
+
+    pub(super) fn last_chain(&self) -> u32 {
+        self.entries.back().map_or(self.base.chain, |entry| entry.chain)
+    }
+
+    pub(super) fn entry(&self, index: Index) -> Option<&Entry> {
+        let position = index.0.checked_sub(self.base.index.0 + 1)?;
+        self.entries.get(usize::try_from(position).ok()?)
+    }
+
+    /// The entries from `from` on, in order.
+    pub(super) fn entries_from(&self, from: Index) -> impl Iterator<Item = &Entry> {
+        let position = from.0.saturating_sub(self.base.index.0 + 1);
+        let position = usize::try_from(position).unwrap_or(usize::MAX).min(self.entries.len());
+        self.entries.range(position..)
+    }
+
+    /// The term at this index, the base's included; `None` outside.
+    pub(super) fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.base.index { Some(self.base.term) } else { self.entry(index).map(|e| e.term) }
+    }
+
+    /// The chain value through this index, the base's included; `None` outside.
+    pub(super) fn chain_at(&self, index: Index) -> Option<u32> {
+        if index == self.base.index { Some(self.base.chain) } else { self.entry(index).map(|e| e.chain) }
+    }
+
+    /// The first index of this term, which the log holds.
+    pub(super) fn first_index_of(&self, term: Term) -> Index {
+        // Terms never fall, so a binary search finds it however long the term was.
+        let position = self.entries.partition_point(|entry| entry.term < term);
+        Index(self.base.index.0 + 1 + position as u64)
+    }
+
+    /// The last index whose term is at most this one; the base's index when there is none.
+    pub(super) fn last_index_through(&self, term: Term) -> Index {
+        let position = self.entries.partition_point(|entry| entry.term <= term);
+        Index(self.base.index.0 + position as u64)
+    }
+
+    /// True when a log with this end holds at least what this one does (Raft paper §5.4.1): the later last term
+    /// wins, with equal ones the longer log.
+    pub(super) fn is_covered_by(&self, last_term: Term, last_index: Index) -> bool {
+        (last_term, last_index) >= (self.last_term(), self.last_index())
+    }
+
+    /// The membership in force: the latest in the log, committed or not (thesis §4.1, E18).
+    pub(super) fn membership(&self) -> &Arc<Membership> {
+        let (_, membership) = self.memberships.last().expect("the base's membership is never removed");
+        membership
+    }
+
+    /// Where the membership in force came from.
+    pub(super) fn membership_index(&self) -> Index {
+        self.memberships.last().map_or(self.base.index, |(index, _)| *index)
+    }
+
+    /// Makes and adds an entry of this leader's term.
+    pub(super) fn append(&mut self, term: Term, payload: Payload) -> Index {
+        let index = self.last_index().next();
+        self.push(Entry::new(self.cluster, index, term, payload, self.last_chain()));
+        index
+    }
+
+    /// Adds an entry.
+    ///
+    /// # Panics
+    /// When it is not the next one.
+    pub(super) fn push(&mut self, entry: Entry) {
+        assert_eq!(entry.index, self.last_index().next(), "entries are consecutive");
+        assert!(entry.term >= self.last_term(), "term {} follows term {}", entry.term, self.last_term());
+        assert!(entry.term > Term(0), "entry {} has no term", entry.index);
+        if let Payload::Membership(membership) = &entry.payload {
+            self.memberships.push((entry.index, Arc::clone(membership)));
+        }
+        self.bytes += memory_bytes(&entry.payload);
+        self.entries.push_back(entry);
+    }
+
+    /// Removes the entries from `index` on; a membership among them stops acting (M3).
+    ///
+    /// # Panics
+    /// When the log does not hold `index`.
+    pub(super) fn truncate_from(&mut self, index: Index) {
+        assert!(index > self.base.index, "truncation from {index} reaches below {}", self.base.index);
+        assert!(index <= self.last_index(), "truncation from {index} beyond {}", self.last_index());
+        while self.last_index() >= index {
+            let entry = self.entries.pop_back().expect("the last index is above the base");
+            self.bytes -= memory_bytes(&entry.payload);
+        }
+        self.memberships.retain(|(at, _)| *at < index || *at == self.base.index);
+        assert_eq!(self.last_index().next(), index, "truncation from {index}");
+        assert!(!self.memberships.is_empty(), "the base's membership stays");
+    }
+
+    /// Entries for one append from `from` on: as many as fit into `bytes_max`, and at least one if there is any.
+    /// Also their size.
+    pub(super) fn batch(&self, from: Index, bytes_max: usize) -> (Vec<AppendEntry>, usize) {
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for entry in self.entries_from(from) {
+            let more = append_bytes(&entry.payload);
+            if !entries.is_empty() && bytes + more > bytes_max {
+                break;
+            }
+            bytes += more;
+            entries.push(AppendEntry { term: entry.term, payload: entry.payload.clone() });
+        }
+        (entries, bytes)
+    }
+}
+
+/// What an entry of this content counts for inside an append.
+pub(super) fn append_bytes(payload: &Payload) -> usize {
+    payload.content_bytes() + APPEND_OVERHEAD_BYTES
+}
+
+/// What an entry of this content counts for in the log bound.
+pub(super) fn memory_bytes(payload: &Payload) -> usize {
+    payload.content_bytes() + ENTRY_OVERHEAD_BYTES
+}

@@ -1,0 +1,39 @@
+//! Is this message one that a sound node could have sent? Everything beyond this line may rely on it: no sum
+//! below overflows, and no entry claims a term its leader cannot know.
+
+use super::config::NUMBER_MAX;
+use crate::message::{Append, Message, VoteRequest};
+use crate::types::{Index, Term};
+
+pub(super) fn is_plausible(message: &Message) -> bool {
+    // Nobody stands or leads in term 0.
+    let has_term = message.term() > Term(0);
+    message.term().0 <= NUMBER_MAX
+        && match message {
+            Message::PreVote(m) => m.campaign_term.0 == m.term.0 + 1 && is_end_plausible(m),
+            Message::Vote(m) => has_term && m.campaign_term == m.term && is_end_plausible(m),
+            Message::Append(m) => has_term && is_append_plausible(m),
+            Message::Heartbeat(_) | Message::ReadProbe(_) | Message::Transfer(_) => has_term,
+            _ => true,
+        }
+}
+
+/// The end of a log: no term above the sender's, and zero goes with zero.
+fn is_end_plausible(m: &VoteRequest) -> bool {
+    m.last_term <= m.term && is_place_plausible(m.last_index, m.last_term)
+}
+
+fn is_place_plausible(index: Index, term: Term) -> bool {
+    index.0 <= NUMBER_MAX && (index == Index(0)) == (term == Term(0))
+}
+
+/// Terms in a log never fall and never pass the leader's.
+fn is_append_plausible(m: &Append) -> bool {
+    let mut terms = m.entries.iter().map(|entry| entry.term);
+    let is_rising = core::iter::once(m.prev_term).chain(terms.clone()).is_sorted();
+    is_rising
+        && is_place_plausible(m.prev_index, m.prev_term)
+        && m.prev_index.0 + m.entries.len() as u64 <= NUMBER_MAX
+        && terms.clone().all(|term| term > Term(0))
+        && terms.next_back().unwrap_or(m.prev_term) <= m.term
+}

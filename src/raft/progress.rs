@@ -1,0 +1,283 @@
+//! A leader's view of one peer.
+//!
+//! ```text
+//!            accepted                       next below the log's base
+//!  probe ───────────────▶ replicate      ─────────────────────────────▶ snapshot
+//!    ▲                        │
+//!    └────────────────────────┘
+//!     refused · evicted · silent for a maximum election timeout · call failed
+//! ```
+//! *Probe*: one append at a time finds where the logs part; each has its own attempt number, and answers to an
+//! older attempt move nothing back. *Replicate*: appends are pipelined up to a window by count and by bytes.
+//! *Snapshot*: the log no longer holds what the peer needs; only heartbeats go there.
+
+use std::collections::VecDeque;
+
+use super::config::RaftConfig;
+use super::log::{Log, append_bytes};
+use crate::message::Append;
+use crate::time::Instant;
+use crate::types::{Identity, Index, Round, Term};
+
+/// Unanswered appends, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    /// The last index and the size of each.
+    appends: VecDeque<(Index, usize)>,
+    /// The sum of the sizes.
+    bytes: usize,
+}
+
+impl Window {
+    pub(super) fn count(&self) -> usize {
+        self.appends.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn has_room(&self, config: &RaftConfig) -> bool {
+        self.appends.len() < config.inflight_appends_max && self.bytes < config.inflight_bytes_max
+    }
+
+    fn push(&mut self, last: Index, bytes: usize) {
+        assert!(self.appends.back().is_none_or(|(before, _)| *before < last), "appends follow each other");
+        self.appends.push_back((last, bytes));
+        self.bytes += bytes;
+    }
+
+    /// An acknowledgement covers everything below it: the bytes of appends whose own answer was lost or is late
+    /// are given back too (L12).
+    fn release_through(&mut self, match_index: Index) {
+        while let Some((last, bytes)) = self.appends.front().copied() {
+            if last > match_index {
+                break;
+            }
+            self.appends.pop_front();
+            self.bytes -= bytes;
+        }
+        assert!(!self.appends.is_empty() || self.bytes == 0, "{} bytes in no append", self.bytes);
+    }
+}
+
+/// How entries go to a peer.
+#[derive(Debug)]
+pub(super) enum State {
+    Probe {
+        /// True while the attempt is unanswered.
+        is_out: bool,
+    },
+    Replicate(Window),
+    Snapshot,
+}
+
+/// One peer.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// The store that counts; answers of another store of this id do not.
+    pub(super) identity: Identity,
+    /// The highest index known equal and durable there; only rises within a term.
+    pub(super) match_index: Index,
+    /// The next index to send; above `match_index`.
+    pub(super) next_index: Index,
+    pub(super) state: State,
+    /// Numbers the probing attempts, from 0 in each term; pipelined appends carry the one that found the match.
+    pub(super) attempt: u64,
+    /// The last answer of this term to an append or heartbeat; set to the election's moment at first.
+    pub(super) heard: Instant,
+    /// Since when a request is unanswered, with none answered after it.
+    pub(super) asked: Option<Instant>,
+    /// The highest round this peer answered.
+    pub(super) acked_round: Round,
+    /// The read probe that is unanswered; at most one, so a dead peer collects none.
+    pub(super) probe_out: Option<Round>,
+    /// Set when a call to it failed, until the next heartbeat, so that a peer that cannot be reached is not
+    /// tried in a loop.
+    pub(super) is_paused: bool,
+}
+
+/// A refusal's hints, see [`crate::message::AppendOutcome::Refused`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal {
+    pub(super) prev_index: Index,
+    pub(super) conflict_term: Term,
+    pub(super) conflict_index: Index,
+}
+
+/// What an answer changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Nothing,
+    /// `match_index` rose.
+    Advanced,
+    /// Probing starts again; what is open to the peer is overtaken.
+    Reprobe,
+}
+
+impl Progress {
+    /// A new leader knows nothing of a peer and guesses that the log matches up to its own end before this term
+    /// (Raft paper, figure 2: nextIndex).
+    pub(super) fn new(identity: Identity, next_index: Index, now: Instant) -> Self {
+        assert!(next_index > Index(0), "there is no entry 0 to send");
+        Self {
+            identity,
+            match_index: Index(0),
+            next_index,
+            state: State::Probe { is_out: false },
+            attempt: 0,
+            heard: now,
+            asked: None,
+            acked_round: Round(0),
+            probe_out: None,
+            is_paused: false,
+        }
+    }
+
+    /// The next append this peer may be sent, if any.
+    pub(super) fn next_append(
+        &mut self,
+        now: Instant,
+        log: &Log,
+        config: &RaftConfig,
+        term: Term,
+        commit: Index,
+    ) -> Option<Append> {
+        let may_send = match &self.state {
+            State::Probe { is_out } => !is_out,
+            State::Replicate(window) => self.next_index <= log.last_index() && window.has_room(config),
+            State::Snapshot => false,
+        };
+        if self.is_paused || !may_send {
+            return None;
+        }
+        let prev_index = self.next_index.prev();
+        // Never an append whose prev the log does not know (L10).
+        let Some(prev_term) = log.term_at(prev_index) else {
+            self.state = State::Snapshot;
+            return None;
+        };
+        let (entries, bytes) = match &self.state {
+            // A probe that is refused wasted its entries: carry none that needs more than one datagram.
+            State::Probe { .. } if self.is_next_large(log, config) => (Vec::new(), 0),
+            _ => log.batch(self.next_index, config.append_bytes_max),
+        };
+        let last = Index(prev_index.0 + entries.len() as u64);
+        let chain = log.chain_at(last).expect("the batch is in the log");
+        match &mut self.state {
+            State::Probe { is_out } => *is_out = true,
+            State::Replicate(window) => {
+                assert!(last > prev_index, "a pipelined append holds entries");
+                window.push(last, bytes);
+                self.next_index = last.next();
+            }
+            State::Snapshot => unreachable!("nothing is sent in this state"),
+        }
+        self.asked.get_or_insert(now);
+        Some(Append { term, attempt: self.attempt, prev_index, prev_term, commit, entries, chain })
+    }
+
+    fn is_next_large(&self, log: &Log, config: &RaftConfig) -> bool {
+        log.entry(self.next_index).is_some_and(|entry| append_bytes(&entry.payload) > config.append_bytes_max)
+    }
+
+    /// The peer holds everything up to `match_index`, durably. Idempotent: the index only rises.
+    pub(super) fn accepted(&mut self, now: Instant, attempt: u64, match_index: Index) -> Change {
+        let is_advanced = match_index > self.match_index;
+        self.match_index = self.match_index.max(match_index);
+        match &mut self.state {
+            State::Probe { is_out: true } if attempt == self.attempt => {
+                self.next_index = self.match_index.next();
+                self.state = State::Replicate(Window::default());
+            }
+            // An older attempt's answer moved the match past the running one, whose refusal would now be
+            // ignored: ask again from the better place.
+            State::Probe { .. } if self.match_index >= self.next_index => {
+                self.probe_from(self.match_index.next());
+            }
+            State::Replicate(window) => {
+                window.release_through(self.match_index);
+                self.next_index = self.next_index.max(self.match_index.next());
+            }
+            State::Probe { .. } | State::Snapshot => {}
+        }
+        self.answered(now);
+        if is_advanced { Change::Advanced } else { Change::Nothing }
+    }
+
+    /// The peer has no such prev. Ignored when the attempt is an old one, or when prev is known to match: then the
+    /// refusal is older than the acceptance (wire.md §4: a refused append is not idempotent).
+    pub(super) fn refused(&mut self, log: &Log, attempt: u64, refusal: Refusal) -> Change {
+        if attempt != self.attempt || refusal.prev_index <= self.match_index {
+            return Change::Nothing;
+        }
+        if refusal.prev_index >= self.next_index {
+            return Change::Nothing;
+        }
+        self.probe_from(self.backtrack(log, refusal));
+        Change::Reprobe
+    }
+
+    /// Fast backtracking (Raft paper §5.3, end), one probe per diverged term. The peer holds `conflict_term` from
+    /// `conflict_index` to at least the refused prev. Where this log has that term too, the logs agree up to its
+    /// last entry of it here. Where not, all of the peer's entries of it must go, and all of ours of later terms
+    /// cannot be there.
+    fn backtrack(&self, log: &Log, refusal: Refusal) -> Index {
+        let Refusal { prev_index, conflict_term, conflict_index } = refusal;
+        let before = prev_index.prev();
+        let prev = if conflict_term == Term(0) {
+            before.min(conflict_index.prev())
+        } else {
+            let ours = before.min(log.last_index_through(conflict_term));
+            let has_term = log.term_at(ours) == Some(conflict_term);
+            if has_term { ours } else { ours.min(conflict_index.prev()) }
+        };
+        prev.max(self.match_index).next()
+    }
+
+    /// The peer had kept an append out of order and dropped it.
+    pub(super) fn evicted(&mut self, attempt: u64, prev_index: Index) -> Change {
+        if attempt != self.attempt || prev_index < self.match_index {
+            return Change::Nothing;
+        }
+        self.probe_from(self.match_index.next());
+        Change::Reprobe
+    }
+
+    /// Nothing that is open to the peer counts any more.
+    pub(super) fn restart(&mut self) {
+        let next_index = match &self.state {
+            State::Probe { .. } => self.next_index,
+            State::Replicate(_) | State::Snapshot => self.match_index.next(),
+        };
+        self.probe_from(next_index);
+    }
+
+    fn probe_from(&mut self, next_index: Index) {
+        assert!(next_index > self.match_index, "next {next_index} is at or below match {}", self.match_index);
+        self.next_index = next_index;
+        self.attempt += 1;
+        self.state = State::Probe { is_out: false };
+        self.probe_out = None;
+        self.asked = None;
+    }
+
+    /// A request was answered: the peer is not silent, whatever else is open.
+    pub(super) fn answered(&mut self, now: Instant) {
+        let is_open = self.probe_out.is_some()
+            || match &self.state {
+                State::Probe { is_out } => *is_out,
+                State::Replicate(window) => window.count() > 0,
+                State::Snapshot => false,
+            };
+        self.asked = is_open.then_some(now);
+    }
+
+    /// The peer answered this round.
+    pub(super) fn acked(&mut self, round: Round) {
+        self.acked_round = self.acked_round.max(round);
+        if self.probe_out.is_some_and(|out| out <= round) {
+            self.probe_out = None;
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Quorum arithmetic, the only place that counts voters.
+//!
+//! One question answers all others: *which value has a quorum reached?* Asked of match indexes it is the commit
+//! index, of the last moments heard it says until when a leader may lead, of answered rounds which reads are
+//! confirmed, of granted votes whether an election is won. While a membership is joint, both halves must have
+//! reached the value (Raft paper §6), so the answer is the smaller of the two.
+
+use crate::membership::{Members, Membership};
+use crate::types::Identity;
+
+/// The largest value that a quorum has reached, or `None` when no quorum has any. `value` is asked for each voter
+/// by the store that the membership binds: another store of the same id never counts.
+pub(super) fn reached<T: Ord + Copy>(
+    membership: &Membership,
+    value: impl Fn(Identity) -> Option<T>,
+) -> Option<T> {
+    let incoming = reached_by_majority(&membership.voters, &value)?;
+    if membership.is_joint() {
+        let outgoing = reached_by_majority(&membership.outgoing, &value)?;
+        Some(incoming.min(outgoing))
+    } else {
+        Some(incoming)
+    }
+}
+
+/// True when a quorum satisfies this.
+pub(super) fn is_quorum(membership: &Membership, has: impl Fn(Identity) -> bool) -> bool {
+    reached(membership, |who| has(who).then_some(())).is_some()
+}
+
+/// The value that `n / 2 + 1` of these `n` have reached. Sorted downwards it stands at position `n / 2`; the
+/// voters' order says nothing about their values (L8).
+fn reached_by_majority<T: Ord + Copy>(
+    members: &Members,
+    value: &impl Fn(Identity) -> Option<T>,
+) -> Option<T> {
+    let mut values: Vec<T> = members
+        .iter()
+        .filter_map(|(node, member)| value(Identity { node: *node, store: member.store }))
+        .collect();
+    values.sort_unstable_by(|a, b| b.cmp(a));
+    assert!(values.len() <= members.len(), "{} values of {} voters", values.len(), members.len());
+    values.get(members.len() / 2).copied()
+}

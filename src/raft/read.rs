@@ -1,0 +1,146 @@
+//! Linearizable reads by ReadIndex (thesis §6.4).
+//!
+//! A read may be answered from the machine at index i if the node led *after* the read was asked for, and i was
+//! its commit index then. Leadership is shown by a quorum's answers to one *round*: a number that no earlier
+//! heartbeat or probe of the term bore, so that a late answer never confirms a later read (R2). Reads that arrive
+//! while a round is out wait for the next one. Heartbeats draw from the same numbers, so an answer to a later
+//! heartbeat confirms as well, should a probe be lost.
+//!
+//! Lease reads are not part of this room yet.
+
+use super::Raft;
+use super::output::{Output, ReadError, ReadId};
+use super::quorum;
+use super::role::{Leader, Role};
+use crate::message::{Message, ReadProbe};
+use crate::time::Instant;
+use crate::types::{Identity, Index, Round};
+
+/// The reads of one leader.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    /// They join the next round.
+    waiting: Vec<ReadId>,
+    out: Option<ReadRound>,
+}
+
+/// The reads that one round confirms.
+#[derive(Debug)]
+struct ReadRound {
+    round: Round,
+    /// The commit index when the round began, after every one of these reads was asked for.
+    index: Index,
+    ids: Vec<ReadId>,
+}
+
+impl Reads {
+    pub(super) fn count(&self) -> usize {
+        self.waiting.len() + self.out.as_ref().map_or(0, |out| out.ids.len())
+    }
+
+    pub(super) fn into_ids(self) -> impl Iterator<Item = ReadId> {
+        self.out.map(|out| out.ids).unwrap_or_default().into_iter().chain(self.waiting)
+    }
+
+    pub(super) fn round(&self) -> Option<Round> {
+        self.out.as_ref().map(|out| out.round)
+    }
+}
+
+impl Leader {
+    /// A number that no attempt of this term had.
+    pub(super) fn next_round(&mut self) -> Round {
+        self.round = self.round.next();
+        self.round
+    }
+}
+
+impl Raft {
+    /// Asks for a linearizable read; answered by `ReadReady` or `ReadFailed`.
+    pub fn read(&mut self, now: Instant, id: ReadId) -> Result<(), ReadError> {
+        let before = self.begin(now);
+        let leader = self.leader();
+        let Role::Leader(state) = &mut self.role else { return Err(ReadError::NotLeader { leader }) };
+        if state.reads.count() >= self.config.reads_max {
+            return Err(ReadError::Busy);
+        }
+        state.reads.waiting.push(id);
+        self.end(before);
+        Ok(())
+    }
+
+    /// Starts the next round when none is out. Until an entry of the own term is committed the commit index may
+    /// lag behind what former leaders committed (Raft paper §8, R1): reads wait.
+    pub(super) fn advance_reads(&mut self, now: Instant) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        if leader.reads.out.is_none() && !leader.reads.waiting.is_empty() && self.commit >= leader.start {
+            let round = leader.next_round();
+            let ids = core::mem::take(&mut leader.reads.waiting);
+            leader.reads.out = Some(ReadRound { round, index: self.commit, ids });
+        }
+        self.confirm_reads();
+        self.send_read_probes(now);
+    }
+
+    /// At most one probe is open per voter; the next goes when it is answered, so a dead voter collects none.
+    fn send_read_probes(&mut self, now: Instant) {
+        let term = self.term();
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(round) = leader.reads.round() else { return };
+        for (id, progress) in &mut leader.progress {
+            let is_due = progress.acked_round < round && progress.probe_out.is_none() && !progress.is_paused;
+            if is_due && self.log.membership().is_voter(progress.identity) {
+                progress.probe_out = Some(round);
+                progress.asked.get_or_insert(now);
+                let message = Message::ReadProbe(ReadProbe { term, round });
+                self.durable.send(Output::Request { to: *id, message });
+            }
+        }
+    }
+
+    /// Confirms the round that is out when a quorum answered it or a later one.
+    pub(super) fn confirm_reads(&mut self) {
+        let own = self.config.identity;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let acked = |who: Identity| {
+            if who == own { Some(Round(u64::MAX)) } else { leader.acked_round(who) }
+        };
+        let reached = quorum::reached(self.log.membership(), acked);
+        let Some(out) = leader.reads.out.take_if(|out| reached.is_some_and(|round| round >= out.round))
+        else {
+            return;
+        };
+        assert!(out.index >= leader.start, "read index {} before the own term's {}", out.index, leader.start);
+        for id in out.ids {
+            self.durable.tell(Output::ReadReady { id, index: out.index });
+        }
+    }
+
+    pub(super) fn handle_read_probe_reply(&mut self, now: Instant, from: Identity, m: ReadProbe) {
+        if m.term != self.term() {
+            return;
+        }
+        self.handle_round_answer(from, m.round);
+        if let Some(progress) = self.progress_of(from) {
+            progress.answered(now);
+        }
+    }
+
+    /// An answer of the current term. A round that was never given out proves nothing.
+    pub(super) fn handle_round_answer(&mut self, from: Identity, round: Round) {
+        let Role::Leader(leader) = &self.role else { return };
+        if round > leader.round {
+            return;
+        }
+        if let Some(progress) = self.progress_of(from) {
+            progress.acked(round);
+            self.confirm_reads();
+        }
+    }
+}
+
+impl Leader {
+    fn acked_round(&self, who: Identity) -> Option<Round> {
+        self.progress.get(&who.node).filter(|progress| progress.identity == who).map(|p| p.acked_round)
+    }
+}

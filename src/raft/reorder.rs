@@ -1,0 +1,85 @@
+//! Appends that came before their predecessors.
+//!
+//! A lost datagram costs one retransmission instead of a rewind of the pipeline: what follows the hole waits here.
+//! The buffer belongs to one leader and term, lives in [`super::role::Follower`] and goes with it (I6). It is
+//! bounded by bytes; when full, what lies furthest ahead is evicted first, since it is needed last. Every append
+//! that leaves is answered.
+
+use std::collections::BTreeMap;
+
+use super::log::append_bytes;
+use super::output::ReplyToken;
+use crate::message::Append;
+use crate::types::Index;
+
+/// What an append costs besides its entries.
+const APPEND_FIXED_BYTES: usize = 96;
+
+/// An append and the call it came by.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) append: Append,
+    pub(super) token: Option<ReplyToken>,
+}
+
+impl Waiting {
+    fn bytes(&self) -> usize {
+        let entries: usize = self.append.entries.iter().map(|entry| append_bytes(&entry.payload)).sum();
+        APPEND_FIXED_BYTES + entries
+    }
+}
+
+/// Out-of-order appends by prev index, then by arrival; copies of one append are kept apart, because each came by
+/// a call that wants its answer.
+#[derive(Debug, Default)]
+pub(super) struct Reorder {
+    waiting: BTreeMap<(Index, u64), Waiting>,
+    /// Tells arrivals apart.
+    arrivals: u64,
+    /// The sum of what waits.
+    bytes: usize,
+}
+
+impl Reorder {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The lowest prev index that waits.
+    pub(super) fn first(&self) -> Option<Index> {
+        self.waiting.first_key_value().map(|((prev, _), _)| *prev)
+    }
+
+    /// Keeps it and returns what had to go for it, itself perhaps.
+    pub(super) fn insert(&mut self, waiting: Waiting, bytes_max: usize) -> Vec<Waiting> {
+        self.bytes += waiting.bytes();
+        self.arrivals += 1;
+        self.waiting.insert((waiting.append.prev_index, self.arrivals), waiting);
+        let mut evicted = Vec::new();
+        while self.bytes > bytes_max {
+            let (_, furthest) = self.waiting.pop_last().expect("bytes are only counted for what waits");
+            self.bytes -= furthest.bytes();
+            evicted.push(furthest);
+        }
+        evicted
+    }
+
+    /// Takes the first append whose prev is not beyond the log's end.
+    pub(super) fn take_ready(&mut self, last: Index) -> Option<Waiting> {
+        let first = self.waiting.first_entry().filter(|entry| entry.key().0 <= last)?;
+        let waiting = first.remove();
+        self.bytes -= waiting.bytes();
+        assert!(!self.waiting.is_empty() || self.bytes == 0, "{} bytes in no append", self.bytes);
+        Some(waiting)
+    }
+
+    /// Empties it.
+    pub(super) fn take_all(&mut self) -> Vec<Waiting> {
+        self.bytes = 0;
+        core::mem::take(&mut self.waiting).into_values().collect()
+    }
+}

@@ -1,0 +1,142 @@
+//! What a node is, each role with the state that only it has, and the changes between them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Raft;
+use super::output::{Output, RoleKind};
+use super::progress::Progress;
+use super::read::Reads;
+use super::reorder::Reorder;
+use crate::time::Instant;
+use crate::types::{HardState, Identity, Index, NodeId, Round, Term};
+
+/// The role, and what dies with it.
+#[derive(Debug)]
+pub(super) enum Role {
+    Follower(Follower),
+    PreCandidate(Campaign),
+    Candidate(Campaign),
+    Leader(Box<Leader>),
+}
+
+/// A follower of one term; a new one at each change of term or leader, so nothing of the old leader is kept.
+#[derive(Debug, Default)]
+pub(super) struct Follower {
+    /// Set by the first append, heartbeat, read probe or transfer of the term; then fixed (Raft paper §5.2: at
+    /// most one per term).
+    pub(super) leader: Option<Identity>,
+    /// How far this leader's appends were found or made equal; what may be acknowledged to it.
+    pub(super) verified: Index,
+    /// The highest attempt that was accepted. An append of that attempt beyond the log's end follows others that
+    /// are under way; one of a later attempt is a probe and must be answered now.
+    pub(super) anchor: Option<u64>,
+    pub(super) reorder: Reorder,
+}
+
+impl Follower {
+    pub(super) fn of(leader: Option<Identity>) -> Self {
+        Self { leader, ..Self::default() }
+    }
+}
+
+/// A campaign or pre-campaign; a new one each time, so no answer to an earlier one is counted (E10).
+#[derive(Debug)]
+pub(super) struct Campaign {
+    /// Numbers this node's campaigns, over all its boots.
+    pub(super) number: u64,
+    /// Who granted, by store: a set, so copies of an answer count once (wire.md §4).
+    pub(super) granted: BTreeSet<Identity>,
+}
+
+/// A leader of one term.
+#[derive(Debug)]
+pub(super) struct Leader {
+    /// Every other member.
+    pub(super) progress: BTreeMap<NodeId, Progress>,
+    /// The index of the no-op of this term: when it is committed, all before is (Raft paper §5.4.2, §8).
+    pub(super) start: Index,
+    /// The last round given out; heartbeats and read probes share the numbers.
+    pub(super) round: Round,
+    pub(super) heartbeat_due: Instant,
+    pub(super) reads: Reads,
+    pub(super) transfer: Option<TransferState>,
+}
+
+/// A hand-over under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TransferState {
+    pub(super) to: NodeId,
+    /// Proposals are taken again from then on, if this node still leads (thesis §3.10).
+    pub(super) deadline: Instant,
+    /// The order goes out once, when the target has everything.
+    pub(super) is_sent: bool,
+}
+
+impl Role {
+    pub(super) fn kind(&self) -> RoleKind {
+        match self {
+            Self::Follower(_) => RoleKind::Follower,
+            Self::PreCandidate(_) => RoleKind::PreCandidate,
+            Self::Candidate(_) => RoleKind::Candidate,
+            Self::Leader(_) => RoleKind::Leader,
+        }
+    }
+}
+
+impl Raft {
+    /// Adopts a newer term, which is staged for the disk; the vote of the old one is forgotten with it.
+    pub(super) fn adopt_term(&mut self, now: Instant, term: Term) {
+        assert!(term > self.hard_state.term, "term {term} is not newer than {}", self.hard_state.term);
+        self.set_hard_state(HardState { term, vote: None });
+        self.become_follower(now, None);
+    }
+
+    pub(super) fn set_hard_state(&mut self, hard_state: HardState) {
+        let before = self.hard_state;
+        assert!(hard_state.term >= before.term, "{hard_state} after {before}");
+        let is_vote_kept = before.vote.is_none() || hard_state.vote == before.vote;
+        assert!(hard_state.term > before.term || is_vote_kept, "{hard_state} after {before}");
+        self.hard_state = hard_state;
+        self.durable.stage_hard_state(hard_state);
+    }
+
+    /// From any role, within the current term.
+    pub(super) fn become_follower(&mut self, now: Instant, leader: Option<Identity>) {
+        assert!(leader.is_none_or(|leader| leader != self.config.identity), "nobody follows itself");
+        let was_follower = matches!(self.role, Role::Follower(_));
+        self.leave_role();
+        self.role = Role::Follower(Follower::of(leader));
+        if !was_follower {
+            self.restart_election_timer(now);
+        }
+    }
+
+    /// Ends what only the present role may do: its requests are cancelled, its reads fail, its buffer is answered.
+    pub(super) fn leave_role(&mut self) {
+        let role = core::mem::replace(&mut self.role, Role::Follower(Follower::default()));
+        match role {
+            Role::Follower(mut follower) => {
+                let waiting = follower.reorder.take_all();
+                self.evict(waiting);
+            }
+            Role::PreCandidate(_) | Role::Candidate(_) => self.cancel_requests(),
+            Role::Leader(leader) => {
+                self.cancel_requests();
+                for id in leader.reads.into_ids() {
+                    self.durable.tell(Output::ReadFailed { id });
+                }
+            }
+        }
+    }
+
+    /// Stops the re-sending of everything that is open, to everyone: its term or campaign is overtaken.
+    fn cancel_requests(&mut self) {
+        self.durable.drop_requests();
+        let own = self.config.identity.node;
+        let peers: Vec<NodeId> =
+            self.log.membership().iter().map(|(id, _)| id).filter(|id| *id != own).collect();
+        for to in peers {
+            self.durable.tell(Output::CancelRequests { to });
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Handing leadership over (thesis §3.10).
+
+use super::Raft;
+use super::election::Cause;
+use super::output::{Output, ReplyToken, TransferError};
+use super::role::{Role, TransferState};
+use crate::message::{Message, Transfer, TransferReply};
+use crate::time::Instant;
+use crate::types::{Identity, Incarnation, Index, NodeId};
+
+impl Raft {
+    /// Hands leadership to this voter, or to the one that holds most of the log. Proposals are refused until it
+    /// is done or a maximum election timeout has passed; then this node leads on.
+    pub fn transfer_leadership(&mut self, now: Instant, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+        let before = self.begin(now);
+        let known = self.leader();
+        let Role::Leader(leader) = &self.role else { return Err(TransferError::NotLeader { leader: known }) };
+        if let Some(transfer) = &leader.transfer {
+            return Err(TransferError::Transferring { to: transfer.to });
+        }
+        let to = self.transfer_target(to).ok_or(TransferError::NoTarget)?;
+        let deadline = now + self.config.election_timeout_max;
+        let Role::Leader(leader) = &mut self.role else { panic!("the role was a leader's above") };
+        leader.transfer = Some(TransferState { to, deadline, is_sent: false });
+        self.end(before);
+        Ok(to)
+    }
+
+    /// A voter whose incarnation is known, the wanted one or the furthest; the lowest id of equals.
+    fn transfer_target(&self, wanted: Option<NodeId>) -> Option<NodeId> {
+        let Role::Leader(leader) = &self.role else { return None };
+        let voters = &self.log.membership().voters;
+        leader
+            .progress
+            .iter()
+            .filter(|(id, _)| wanted.is_none_or(|wanted| wanted == **id))
+            .filter(|(id, _)| voters.contains_key(id) && self.incarnations.contains_key(id))
+            .max_by_key(|(id, progress)| (progress.match_index, core::cmp::Reverse(**id)))
+            .map(|(id, _)| *id)
+    }
+
+    /// The order goes out once the target has the whole log.
+    pub(super) fn advance_transfer(&mut self) {
+        let last_index = self.log.last_index();
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(transfer) = leader.transfer.as_mut().filter(|transfer| !transfer.is_sent) else { return };
+        let to = transfer.to;
+        if leader.progress.get(&to).is_some_and(|progress| progress.match_index == last_index) {
+            transfer.is_sent = true;
+            self.order_campaign(to, last_index);
+        }
+    }
+
+    fn order_campaign(&mut self, to: NodeId, last_index: Index) {
+        let Some(incarnation) = self.incarnations.get(&to).copied() else { return };
+        let order = Transfer { term: self.term(), incarnation, last_index };
+        self.durable.send(Output::Request { to, message: Message::Transfer(order) });
+    }
+
+    pub(super) fn expire_transfer(&mut self, now: Instant) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.transfer.take_if(|transfer| now >= transfer.deadline);
+        }
+    }
+
+    /// The disk gate (E16): one try to hand over to whoever holds most, then silence. The order names what that
+    /// voter holds; whether it is enough, the voters decide.
+    pub(super) fn give_up_for_disk(&mut self, now: Instant) {
+        let target = self.transfer_target(None);
+        let Role::Leader(leader) = &self.role else { panic!("only a leader gives up leading") };
+        let order = target.and_then(|to| leader.progress.get(&to).map(|p| (to, p.match_index)));
+        self.become_follower(now, None);
+        if let Some((to, match_index)) = order {
+            self.order_campaign(to, match_index);
+        }
+    }
+
+    /// The order counts if it is of this term's leader, for this boot, names an index the log has, and is the
+    /// first of the term (E15). It is answered before the new term begins.
+    pub(super) fn handle_transfer(
+        &mut self,
+        now: Instant,
+        from: Identity,
+        m: Transfer,
+        token: Option<ReplyToken>,
+    ) {
+        if m.term == self.term() && !self.accept_leader(now, from) {
+            return;
+        }
+        let is_taken = m.term == self.term()
+            && m.incarnation == self.config.incarnation
+            && m.incarnation != Incarnation::UNKNOWN
+            && m.last_index <= self.log.last_index()
+            && self.transfer_taken < m.term
+            && self.may_campaign(now);
+        let reply = TransferReply { term: self.term(), is_taken };
+        self.reply(token, Message::TransferReply(reply));
+        if is_taken {
+            self.transfer_taken = m.term;
+            self.start_campaign(now, Cause::Transfer);
+        }
+    }
+
+    /// A refused order leaves this node leading.
+    pub(super) fn handle_transfer_reply(&mut self, from: Identity, m: TransferReply) {
+        if m.term != self.term() || m.is_taken {
+            return;
+        }
+        if let Role::Leader(leader) = &mut self.role {
+            leader.transfer.take_if(|transfer| transfer.to == from.node && transfer.is_sent);
+        }
+    }
+
+    /// The driver learned, by a proven hello, which boot of this store it talks to. A new boot has forgotten what
+    /// was asked of the old one.
+    pub fn handle_connected(&mut self, now: Instant, who: Identity, incarnation: Incarnation) {
+        let before = self.begin(now);
+        if self.log.membership().contains(who) {
+            let known = self.incarnations.insert(who.node, incarnation);
+            if known.is_some_and(|known| known != incarnation) {
+                self.give_up_calls(who.node);
+            }
+        }
+        self.end(before);
+    }
+}
