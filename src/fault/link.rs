@@ -32,7 +32,7 @@ pub struct Link {
     ready: VecDeque<(Instant, Held)>,
     /// By due time, then by order of coming here.
     held: BTreeMap<(Instant, u64), Held>,
-    held_count: u64,
+    serial: u64,
     /// The largest number delivered.
     newest: u64,
     stats: LinkStats,
@@ -55,7 +55,7 @@ impl Link {
             queue: RateQueue::default(),
             ready: VecDeque::new(),
             held: BTreeMap::new(),
-            held_count: 0,
+            serial: 0,
             newest: 0,
             stats: LinkStats::default(),
         };
@@ -185,8 +185,8 @@ impl Link {
             self.stats.dropped_queue += 1;
             return;
         }
-        self.held_count += 1;
-        self.held.insert((due, self.held_count), datagram);
+        self.serial += 1;
+        self.held.insert((due, self.serial), datagram);
     }
 
     /// The next datagram that is due, if one is.

@@ -46,6 +46,8 @@ mod read;
 mod reorder;
 mod role;
 mod status;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::collections::BTreeMap;

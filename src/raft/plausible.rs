@@ -6,12 +6,14 @@ use crate::message::{Append, Message, VoteRequest};
 use crate::types::{Index, Term};
 
 pub(super) fn is_plausible(message: &Message) -> bool {
-    message.term() > Term(0)
-        && message.term().0 <= NUMBER_MAX
+    // Nobody stands or leads in term 0.
+    let has_term = message.term() > Term(0);
+    message.term().0 <= NUMBER_MAX
         && match message {
             Message::PreVote(m) => m.campaign_term.0 == m.term.0 + 1 && is_end_plausible(m),
-            Message::Vote(m) => m.campaign_term == m.term && is_end_plausible(m),
-            Message::Append(m) => is_append_plausible(m),
+            Message::Vote(m) => has_term && m.campaign_term == m.term && is_end_plausible(m),
+            Message::Append(m) => has_term && is_append_plausible(m),
+            Message::Heartbeat(_) | Message::ReadProbe(_) | Message::Transfer(_) => has_term,
             _ => true,
         }
 }

@@ -78,8 +78,10 @@ impl Ranges {
     /// Adds the ranges of another set, lowest first, as far as [`RANGES_MAX`] allows; returns those that brought
     /// something and are in now.
     pub(super) fn merge(&mut self, other: &Self) -> Vec<(u64, u64)> {
-        let new = other.0.iter().copied().filter(|&pair| !self.covers(pair)).collect::<Vec<_>>();
-        new.into_iter().filter(|&(first, last)| self.insert(Sequence(first), Sequence(last))).collect()
+        let is_new = |&(first, last): &(u64, u64)| {
+            !self.covers((first, last)) && self.insert(Sequence(first), Sequence(last))
+        };
+        other.0.iter().copied().filter(is_new).collect()
     }
 
     /// Appends count, then for each range the gap since the one before and its length less one.

@@ -253,6 +253,8 @@ impl Sessions {
             let taken = longest_idle.and_then(|session| self.take(session));
             assert!(taken.is_some(), "{} sessions, none of them longest idle", self.sessions.len());
         }
+        let (by_id, by_use) = (self.sessions.len(), self.by_use.len());
+        assert_eq!(by_id, by_use, "{by_id} sessions by id and {by_use} by use");
     }
 
     /// The bounds in force.

@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench;
 use crate::docs;
+use crate::inspect;
 use crate::log::LogLevel;
 use crate::output::{Format, Json};
+use crate::wire;
 
 /// Raft over UDP: node, client, load generator and wire tools.
 #[derive(Debug, Parser)]
@@ -58,6 +60,11 @@ pub(crate) enum Command {
     /// Measure, and print the settings beside every figure.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Datagrams and test vectors.
+    #[command(subcommand)]
+    Wire(wire::Wire),
+    /// Look at the data folder of a node that is not running.
+    Inspect(inspect::Inspect),
     /// Show where each setting comes from.
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -12,6 +12,8 @@ pub(crate) enum Code {
     Failed,
     /// The command line or the configuration is wrong.
     Usage,
+    /// Bytes that were whole once are not.
+    Corrupt,
     /// Stopped by a signal before the end.
     Interrupted,
 }
@@ -22,6 +24,7 @@ impl Code {
         match self {
             Self::Failed => 1,
             Self::Usage => 2,
+            Self::Corrupt => 6,
             Self::Interrupted => 130,
         }
     }
@@ -30,6 +33,7 @@ impl Code {
         match self {
             Self::Failed => "failed",
             Self::Usage => "usage",
+            Self::Corrupt => "corrupt",
             Self::Interrupted => "interrupted",
         }
     }

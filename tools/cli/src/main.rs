@@ -7,10 +7,12 @@ mod cli;
 mod config;
 mod docs;
 mod error;
+mod inspect;
 mod interrupt;
 mod log;
 mod output;
 mod units;
+mod wire;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -59,6 +61,8 @@ fn dispatch(
             let (logger, _writes_what_is_queued) = log::logger(cli.global.log_level);
             bench.run(format, &logger)
         }
+        Command::Wire(wire) => wire.run(format),
+        Command::Inspect(inspect) => inspect.run(format),
         Command::Config(ConfigCommand::Show { prefix }) => {
             config::show(file, tree, matches, prefix.as_deref(), format)
         }

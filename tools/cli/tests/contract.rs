@@ -1,33 +1,13 @@
 //! What scripts rely on: exit codes, JSON keys, and failures as documents, seen from outside the process.
 
+mod support;
+
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-
-fn raftgram(arguments: &[&str]) -> Output {
-    command(arguments).output().unwrap()
-}
-
-/// The program with an environment that sets nothing.
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_raftgram"));
-    let ours = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RAFTGRAM_"));
-    for (name, _) in ours {
-        command.env_remove(name);
-    }
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
-/// Exit code and the one document on stdout.
-fn json(output: &Output) -> (i32, Value) {
-    let document = serde_json::from_slice(&output.stdout);
-    let document =
-        document.unwrap_or_else(|error| panic!("stdout is no JSON document ({error}): {output:?}"));
-    (output.status.code().unwrap(), document)
-}
+use support::{command, json, raftgram};
 
 #[test]
 fn a_wrong_command_line_exits_2_and_is_a_document_when_asked() {

@@ -1,0 +1,1 @@
+//! One node, fed by hand.

@@ -1,0 +1,177 @@
+//! The invariants of a whole cluster, checked after every event for what the touched node may have broken. The
+//! numbers are those of the project's list; one node's own share is `raft::invariant`.
+
+use std::collections::BTreeMap;
+
+use super::cluster::Node;
+use crate::entry::Entry;
+use crate::message::{AppendOutcome, Message};
+use crate::raft::{Output, Raft, RoleKind, quorum};
+use crate::types::{HardState, Identity, Index, NodeId, Term};
+
+/// What is known of the past.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    /// Who led each term, in which boot.
+    leaders: BTreeMap<Term, (NodeId, u32)>,
+    /// The chain value of every entry ever seen, which stands for it and all before it.
+    entries: BTreeMap<(Index, Term), u32>,
+    /// Of every committed entry its chain value and the lowest term of a node that knew it as committed.
+    committed: BTreeMap<Index, (u32, Term)>,
+    /// Each node's log as last seen, by chain values.
+    logs: BTreeMap<NodeId, Vec<u32>>,
+    /// The term a node led in when last seen, with its last index then.
+    leading: BTreeMap<NodeId, (Term, Index)>,
+    /// The hard state that a node's disk held when last seen, boots included.
+    disks: BTreeMap<NodeId, HardState>,
+    applied: BTreeMap<Index, u32>,
+}
+
+impl Checks {
+    pub(super) fn highest_commit(&self) -> Index {
+        self.committed.last_key_value().map_or(Index(0), |(index, _)| *index)
+    }
+
+    pub(super) fn booted(&mut self, node: NodeId) {
+        self.logs.remove(&node);
+        self.leading.remove(&node);
+    }
+
+    /// What a node says, against what its disk holds at that moment.
+    pub(super) fn output(
+        &self,
+        node: NodeId,
+        nodes: &BTreeMap<NodeId, Node>,
+        to: &Option<NodeId>,
+        output: &Output,
+    ) {
+        let (Output::Request { message, .. } | Output::Reply { message, .. } | Output::Notice { message, .. }) =
+            output
+        else {
+            return;
+        };
+        let state = &nodes[&node];
+        let disk = state.disk.hard_state;
+        // 10: term and vote are durable before any message that shows them.
+        assert!(message.term() <= disk.term, "{node} shows term {}, durable is {disk}", message.term());
+        match message {
+            Message::VoteReply(m) if m.is_granted => {
+                let vote = disk.vote.map(|vote| vote.node);
+                assert_eq!((disk.term, vote), (m.campaign_term, *to), "{node} tells of a vote it may forget");
+            }
+            Message::Vote(m) => {
+                let vote = disk.vote.map(|vote| vote.node);
+                assert_eq!((disk.term, vote), (m.term, Some(node)), "{node} campaigns without its own vote");
+            }
+            Message::AppendReply(m) => {
+                if let AppendOutcome::Accepted { match_index } = m.outcome {
+                    self.acknowledged(node, nodes, m.term, match_index);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// 11: what is acknowledged is durable and equals the leader's log.
+    fn acknowledged(&self, node: NodeId, nodes: &BTreeMap<NodeId, Node>, term: Term, index: Index) {
+        let state = &nodes[&node];
+        let raft = state.raft.as_ref().unwrap();
+        let durable = state.disk.chain_at(index);
+        assert!(durable.is_some(), "{node} acknowledges {index}, which is not on its disk");
+        assert_eq!(durable, chain_at(raft, index), "{node} acknowledges {index}, its disk has another");
+        let (leader, _) = self.leaders[&term];
+        let Some(leader_raft) = &nodes[&leader].raft else { return };
+        if leader_raft.role() == RoleKind::Leader && leader_raft.term() == term {
+            assert_eq!(durable, chain_at(leader_raft, index), "{node} acknowledges {index}, {leader} has another");
+        }
+    }
+
+    /// 5: equal indexes, equal states; the chain value stands for the machine's state.
+    pub(super) fn applied(&mut self, node: NodeId, entry: &Entry) {
+        let known = *self.applied.entry(entry.index).or_insert(entry.chain);
+        assert_eq!(known, entry.chain, "{node} applies another entry {}", entry.index);
+    }
+
+    /// Everything a step of this node may have broken.
+    pub(super) fn after(&mut self, node: NodeId, nodes: &BTreeMap<NodeId, Node>) {
+        let state = &nodes[&node];
+        let Some(raft) = &state.raft else { return };
+        self.check_log(node, raft);
+        self.check_leader(node, state.boot, raft);
+        self.check_commit(node, raft, nodes);
+        self.check_disk(node, state, raft);
+    }
+
+    /// 3: log matching, on index, term and everything before.
+    fn check_log(&mut self, node: NodeId, raft: &Raft) {
+        let seen = self.logs.entry(node).or_default();
+        let last = usize::try_from(raft.last_index().0).unwrap();
+        seen.truncate(last);
+        while seen.last().is_some_and(|chain| chain_at(raft, Index(seen.len() as u64)) != Some(*chain)) {
+            seen.pop();
+        }
+        for entry in raft.entries_from(Index(seen.len() as u64 + 1)) {
+            seen.push(entry.chain);
+            let known = *self.entries.entry((entry.index, entry.term)).or_insert(entry.chain);
+            assert_eq!(known, entry.chain, "{node} holds another entry {}@{}", entry.index, entry.term);
+        }
+    }
+
+    fn check_leader(&mut self, node: NodeId, boot: u32, raft: &Raft) {
+        if raft.role() != RoleKind::Leader {
+            self.leading.remove(&node);
+            return;
+        }
+        let term = raft.term();
+        // 1: election safety.
+        let known = *self.leaders.entry(term).or_insert((node, boot));
+        assert_eq!(known, (node, boot), "two leaders of term {term}");
+        // 2: a leader only appends.
+        if let Some((led, last)) = self.leading.insert(node, (term, raft.last_index())) {
+            assert!(led != term || last <= raft.last_index(), "{node} shortened its log while leading");
+        }
+        // 4: leader completeness; what was committed in an earlier term is in the log.
+        let earlier = self.committed.iter().rev().find(|(_, (_, committed_in))| *committed_in < term);
+        if let Some((index, (chain, _))) = earlier {
+            assert_eq!(chain_at(raft, *index), Some(*chain), "{node} leads term {term} without entry {index}");
+        }
+    }
+
+    fn check_commit(&mut self, node: NodeId, raft: &Raft, nodes: &BTreeMap<NodeId, Node>) {
+        let commit = raft.commit();
+        let term = raft.term();
+        let first_new = self.highest_commit().next();
+        for entry in raft.entries_from(first_new).take_while(|entry| entry.index <= commit) {
+            self.committed.insert(entry.index, (entry.chain, term));
+        }
+        // 7: what is committed stays as it is; the chain value vouches for all before it.
+        if let Some((chain, committed_in)) = self.committed.get_mut(&commit) {
+            assert_eq!(chain_at(raft, commit), Some(*chain), "{node} has another committed entry {commit}");
+            *committed_in = term.min(*committed_in);
+        }
+        // 6: committed entries are durable on a quorum.
+        if commit >= first_new {
+            let chain = chain_at(raft, commit);
+            let holds = |who: Identity| nodes.get(&who.node).is_some_and(|n| n.disk.chain_at(commit) == chain);
+            assert!(quorum::is_quorum(raft.membership(), holds), "{node}: {commit} is durable on no quorum");
+        }
+    }
+
+    /// 8, 9, 12: what a node believes to be durable is on its disk; the disk's term never falls, nor changes its
+    /// vote within a term, over all boots.
+    fn check_disk(&mut self, node: NodeId, state: &Node, raft: &Raft) {
+        let durable = raft.durable_index();
+        assert_eq!(state.disk.chain_at(durable), chain_at(raft, durable), "{node} believes in {durable}");
+        assert_eq!(state.disk.hard_state, raft.durable_hard_state(), "{node}");
+        let before = self.disks.insert(node, state.disk.hard_state).unwrap_or_default();
+        let after = state.disk.hard_state;
+        assert!(after.term >= before.term, "{node}: {before} to {after}");
+        let keeps_vote = after.term > before.term || before.vote.is_none() || after.vote == before.vote;
+        assert!(keeps_vote, "{node}: {before} to {after}");
+        assert!(state.applied <= raft.commit(), "{node} applied {} of {}", state.applied, raft.commit());
+    }
+}
+
+fn chain_at(raft: &Raft, index: Index) -> Option<u32> {
+    if index == Index(0) { Some(0) } else { raft.entry(index).map(|entry| entry.chain) }
+}

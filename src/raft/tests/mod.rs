@@ -1,0 +1,54 @@
+//! Tests of the consensus room.
+//!
+//! - `quorum`, `log`, `progress`, `reorder`: tables for the parts.
+//! - `election`, `replication`, `following`, `disk`, `reads`, `transfer`: one test per rule, on one node that is
+//!   fed by hand (`bench`).
+//! - `golden`: scripts under `tests/raft/`, replayed on a whole cluster.
+//! - `scenarios`: named faults on a whole cluster in virtual time (`cluster`).
+//! - `random`: seeds, with every invariant checked after every event (`checks`).
+
+mod bench;
+mod checks;
+mod cluster;
+mod random;
+
+use crate::entry::{Entry, Payload};
+use crate::membership::{Member, Members, Membership};
+use crate::types::{ClusterId, Identity, Index, NodeId, StoreId, Term};
+
+const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
+
+fn id(number: u16) -> NodeId {
+    NodeId::new(number).unwrap()
+}
+
+/// The store that every membership of these tests binds to this node.
+fn identity(number: u16) -> Identity {
+    Identity { node: id(number), store: StoreId([u8::try_from(number).unwrap(); 16]) }
+}
+
+fn members(numbers: &[u16]) -> Members {
+    let member =
+        |number: u16| Member { store: identity(number).store, address: format!("127.0.0.1:{}", 7100 + number) };
+    numbers.iter().map(|number| (id(*number), member(*number))).collect()
+}
+
+fn voters(numbers: &[u16]) -> Membership {
+    Membership::of_voters(members(numbers))
+}
+
+fn command(text: &str) -> Payload {
+    Payload::Command(text.as_bytes().into())
+}
+
+/// Entries from index 1 with these terms and contents made of both, so that equal places of equal terms hold equal
+/// entries.
+fn log_of(terms: &[u64]) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for (index, term) in (1..).zip(terms) {
+        let chain = entries.last().map_or(0, |entry| entry.chain);
+        let payload = command(&format!("{index}@{term}"));
+        entries.push(Entry::new(CLUSTER, Index(index), Term(*term), payload, chain));
+    }
+    entries
+}
