@@ -5,6 +5,7 @@
 //! unsynced creations and removals may be undone. A killed process loses nothing: take the disk out of the store
 //! and open it again. Every operation is numbered, so that a fault can be set on each in turn.
 
+use core::ops::Range;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::rng::Rng;
@@ -32,8 +33,8 @@ struct FileNumber(u64);
 struct MemoryFile {
     cache: Vec<u8>,
     medium: Vec<u8>,
-    /// Sectors whose cache differs from the medium.
-    unsynced: BTreeSet<usize>,
+    /// Sectors written since the last sync, as ranges in the order of writing; they may overlap.
+    unsynced: Vec<Range<usize>>,
 }
 
 /// A whole folder in memory.
@@ -197,11 +198,16 @@ impl MemoryDisk {
 impl MemoryFile {
     fn write(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset + bytes.len();
+        // A hole is written, too: what stood there before a cut must not come back.
+        let (first, after) = (offset.min(self.cache.len()) / SECTOR_BYTES, end.div_ceil(SECTOR_BYTES));
         if self.cache.len() < end {
             self.cache.resize(end, 0);
         }
         self.cache[offset..end].copy_from_slice(bytes);
-        self.unsynced.extend(offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES));
+        match self.unsynced.last_mut() {
+            Some(last) if (last.start..=last.end).contains(&first) => last.end = last.end.max(after),
+            _ => self.unsynced.push(first..after),
+        }
     }
 
     fn sync(&mut self) {
@@ -209,11 +215,13 @@ impl MemoryFile {
         self.unsynced.clear();
     }
 
-    /// Syncs sector by sector, which is quicker for long files.
+    /// Syncs only what was written, which is quicker for long files.
     fn sync_written(&mut self) {
         self.medium.resize(self.cache.len(), 0);
-        for sector in core::mem::take(&mut self.unsynced) {
-            self.keep(sector);
+        for sectors in self.unsynced.drain(..) {
+            let end = (sectors.end * SECTOR_BYTES).min(self.cache.len());
+            let start = (sectors.start * SECTOR_BYTES).min(end);
+            self.medium[start..end].copy_from_slice(&self.cache[start..end]);
         }
     }
 
@@ -230,7 +238,8 @@ impl MemoryFile {
 
     fn crash(&mut self, mut keep_sector: impl FnMut(u64) -> bool) {
         let was_shortened = self.cache.len() < self.medium.len();
-        for sector in core::mem::take(&mut self.unsynced) {
+        let unsynced: BTreeSet<usize> = self.unsynced.drain(..).flatten().collect();
+        for sector in unsynced {
             if keep_sector(sector as u64) {
                 self.keep(sector);
             }
@@ -276,15 +285,11 @@ impl Disk for MemoryDisk {
 
     fn write_at(&mut self, file: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         let fault = self.meet(Operation::Write, file)?;
-        let total = self.total_bytes();
-        let capacity = self.capacity_bytes.unwrap_or(u64::MAX);
+        let capacity = self.capacity_bytes.map(|capacity| (capacity, self.total_bytes()));
         let memory_file = self.file_mut(Operation::Write, file)?;
         let growth = (offset + bytes.len() as u64).saturating_sub(memory_file.cache.len() as u64);
-        let fault = if fault.is_none() && growth > 0 && total + growth > capacity {
-            Some(DiskFault::Full)
-        } else {
-            fault
-        };
+        let is_full = growth > 0 && capacity.is_some_and(|(capacity, total)| total + growth > capacity);
+        let fault = fault.or(is_full.then_some(DiskFault::Full));
         let done = match fault {
             None | Some(DiskFault::Stop) => bytes,
             Some(DiskFault::Full | DiskFault::Fail) => &bytes[..bytes.len() / 2],
@@ -321,7 +326,6 @@ impl Disk for MemoryDisk {
         let memory_file = self.file_mut(Operation::Shorten, file)?;
         assert!(bytes <= memory_file.cache.len() as u64, "{file} is lengthened to {bytes}");
         memory_file.cache.truncate(bytes as usize);
-        memory_file.unsynced.retain(|sector| sector * SECTOR_BYTES < bytes as usize);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use crate::store::segment::Generation;
 
 /// How much one step of [`Spare::fill`] writes.
 const STEP_BYTES: u64 = 1024 * 1024;
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// A segment's file that no record names yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

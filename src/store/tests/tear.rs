@@ -183,7 +183,7 @@ fn no_three_flips_in_the_bytes_that_tell_a_tear_cut_a_durable_batch_i5() {
             .clone()
             .filter(|byte| {
                 let at = byte - range.start;
-                at % SECTOR_BYTES == 0 || at == HEADER_BYTES - 1 || at + 1 == range.len()
+                at.is_multiple_of(SECTOR_BYTES) || at == HEADER_BYTES - 1 || at + 1 == range.len()
             })
             .flat_map(|byte| (0..8).map(move |bit| byte * 8 + bit))
             .collect();
