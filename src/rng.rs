@@ -19,6 +19,12 @@ impl Rng {
         Self(Xoshiro256PlusPlus::seed_from_u64(seed))
     }
 
+    /// The generator of this long seed, for identities that must not be guessed from 64 bits.
+    #[must_use]
+    pub fn from_bytes(seed: [u8; 32]) -> Self {
+        Self(Xoshiro256PlusPlus::from_seed(seed))
+    }
+
     /// A generator of its own for one room, so that one room's draws never shift another's.
     #[must_use]
     pub fn fork(&mut self) -> Self {

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use super::operation::{Answer, Kind, OperationId};
-use super::{Client, ClientError, Outcome, Output, Phase, Server, Session, Window};
-use crate::rpc::{LinkId, PeerInfo};
+use super::operation::{Answer, Kind, Operation, OperationId, Place};
+use super::{Client, ClientError, Outcome, Output, Phase, Server, Session};
+use crate::rpc::{CallError, CallFailure, LinkId, PeerInfo};
+use crate::session::{OPEN_MAX, Window};
 use crate::time::Instant;
-use crate::types::{NodeId, SessionId};
+use crate::types::{GroupId, NodeId, SessionId};
 use crate::wire::Class;
-use crate::wire::client::{ClientReply, ClientRequest};
+use crate::wire::client::{
+    ClientReply, ClientRequest, LeaderHint, Outcome as Reached, Propose, decode_reply, encode_request,
+};
+use crate::wire::{Ranges, Span};
 
 /// How long the client's own opening of a session may take before the writes that wait for it give up by their
 /// own deadlines; it is tried again as long as any waits.
@@ -18,11 +22,11 @@ impl Client {
     /// Sends an operation to where it should go, or leaves it to wait for what it lacks.
     pub(super) fn attempt(&mut self, now: Instant, id: OperationId) {
         let Some(mut operation) = self.operations.remove(&id) else { return };
-        if let Kind::Write { sequence, .. } = &mut operation.kind
-            && sequence.is_none()
+        if let Kind::Write { place, .. } = &mut operation.kind
+            && place.is_none()
         {
-            *sequence = if matches!(self.session, Session::Open(_)) { self.window.next() } else { None };
-            if sequence.is_none() {
+            *place = self.find_place();
+            if place.is_none() {
                 self.parked.push_back(id);
                 self.operations.insert(id, operation);
                 self.open_session(now);
@@ -45,7 +49,11 @@ impl Client {
                 self.operations.insert(id, operation);
                 self.set_timer(id, until);
             }
-            Err(_) => {
+            Err(CallError::TooLarge { bytes_max }) => {
+                self.operations.insert(id, operation);
+                self.end(id, Err(ClientError::TooLarge { bytes_max: bytes_max as u64 }));
+            }
+            Err(CallError::Busy | CallError::UnknownLink) => {
                 self.operations.insert(id, operation);
                 self.retry_after(now, id, self.config.retry_pause);
             }
@@ -54,15 +62,22 @@ impl Client {
 
     fn encode(&self, kind: &Kind) -> Vec<u8> {
         let mut body = Vec::new();
+        let group = GroupId(0);
         match kind {
-            Kind::OpenSession => ClientRequest::OpenSession.encode(&mut body),
-            Kind::Status { .. } => ClientRequest::Status.encode(&mut body),
-            Kind::Read { query, level } => ClientRequest::Read { level: *level, query }.encode(&mut body),
-            Kind::Write { command, sequence } => {
-                let Session::Open(session) = self.session else { unreachable!("a sequence is of an open session") };
-                let sequence = sequence.expect("a write is encoded after it got its sequence");
-                let finished = self.window.finished();
-                ClientRequest::Propose { session, sequence, finished, command }.encode(&mut body);
+            Kind::OpenSession => encode_request(group, &ClientRequest::OpenSession, &mut body),
+            Kind::Status { .. } => encode_request(group, &ClientRequest::Status, &mut body),
+            Kind::Read { query, level } => {
+                encode_request(group, &ClientRequest::Read { level: *level, query }, &mut body);
+            }
+            Kind::Write { command, place } => {
+                let place = place.expect("a write is encoded after it got its place");
+                let session = &self.sessions[&place.session];
+                let pairs = session.window.finished().pairs();
+                let spans: Vec<Span> =
+                    pairs.iter().rev().map(|&(first, last)| Span::new(first, last)).collect();
+                let (sequence, finished) = (place.sequence, Ranges::of(&spans));
+                let propose = Propose { session: session.id, sequence, finished, command };
+                encode_request(group, &ClientRequest::Propose(propose), &mut body);
             }
         }
         body
@@ -89,35 +104,38 @@ impl Client {
         if let Some(operation) = self.operations.get_mut(&id) {
             operation.call = None;
         }
-        let Ok(reply) = ClientReply::decode(body) else {
+        let Ok((_, reply)) = decode_reply(body) else {
             return self.end(id, Err(ClientError::BadReply));
         };
         match reply {
             ClientReply::SessionOpened { session } => self.on_session_opened(id, link, session),
-            ClientReply::Applied { index, term, result } => {
+            ClientReply::Applied(Reached { index, term, result }) => {
                 self.believe_in(link);
                 self.end(id, Ok(Answer::Applied { index, term, result: result.to_vec() }));
             }
-            ClientReply::Read { index, term, result } => {
+            ClientReply::Read(Reached { index, term, result }) => {
                 self.end(id, Ok(Answer::Read { index, term, result: result.to_vec() }));
             }
-            ClientReply::Status(status) => self.end(id, Ok(Answer::Status(Box::new(status)))),
+            ClientReply::Status(status) => self.end(id, Ok(Answer::Status(status))),
             ClientReply::Redirect { leader } => self.on_redirect(now, id, link, leader),
             ClientReply::Busy { retry_after_us } => {
                 self.retry_after(now, id, Duration::from_micros(retry_after_us).max(self.config.retry_pause));
             }
             ClientReply::SessionExpired => self.on_session_expired(id),
             ClientReply::TooLarge { bytes_max } => self.end(id, Err(ClientError::TooLarge { bytes_max })),
-            ClientReply::Refused { reason } => {
-                self.end(id, Err(ClientError::Refused { reason: reason.to_owned() }));
+            ClientReply::Refused { text, .. } => {
+                self.end(id, Err(ClientError::Refused { reason: text.to_owned() }));
             }
-            _ => self.end(id, Err(ClientError::BadReply)),
+            // Not what was asked for, or a sequence that this client says it has the answer of.
+            ClientReply::SessionClosed | ClientReply::SequenceFinished | ClientReply::Founded(_) => {
+                self.end(id, Err(ClientError::BadReply));
+            }
         }
     }
 
-    fn on_redirect(&mut self, now: Instant, id: OperationId, link: LinkId, leader: Option<(NodeId, &str)>) {
+    fn on_redirect(&mut self, now: Instant, id: OperationId, link: LinkId, leader: Option<LeaderHint<'_>>) {
         self.forget_leader(link);
-        let Some((node, address)) = leader else {
+        let Some(LeaderHint { node, address }) = leader else {
             return self.retry_after(now, id, self.config.retry_pause);
         };
         let known = self.servers.iter().position(|server| server.node == Some(node));
@@ -158,41 +176,64 @@ impl Client {
         }
     }
 
+    /// Room for one more write in any of the sessions.
+    fn find_place(&mut self) -> Option<Place> {
+        self.sessions
+            .iter_mut()
+            .find_map(|(id, session)| session.window.open().map(|sequence| Place { session: *id, sequence }))
+    }
+
     fn open_session(&mut self, now: Instant) {
-        if self.session == Session::Closed {
-            self.session = Session::Opening(self.begin(Kind::OpenSession, now + OPEN_SESSION_TIMEOUT));
+        if self.opening.is_none() && self.sessions.len() < self.config.sessions_max {
+            self.opening = Some(self.begin(Kind::OpenSession, now + OPEN_SESSION_TIMEOUT));
         }
     }
 
     fn on_session_opened(&mut self, id: OperationId, link: LinkId, session: SessionId) {
         self.believe_in(link);
         self.remove(id);
-        // A second answer, to an attempt that had been given up, opened a session that nobody will use; the
-        // cluster lets the longest idle go.
-        if self.session == Session::Opening(id) {
-            self.session = Session::Open(session);
+        // The answer to an attempt that had been given up opened a session that nobody will use; the cluster lets
+        // the longest idle go.
+        if self.opening == Some(id) {
+            self.opening = None;
+            self.sessions.insert(id, Session { id: session, window: Window::new(OPEN_MAX) });
             self.ready.extend(self.parked.drain(..));
         }
     }
 
-    /// The cluster has evicted the session. Nothing sent under it may be sent again under another.
+    /// The cluster has evicted a session. Nothing sent under it may be sent again under another.
     fn on_session_expired(&mut self, id: OperationId) {
+        let Some(place) = self.operations.get(&id).and_then(Operation::place) else {
+            return self.end(id, Err(ClientError::BadReply));
+        };
         // One attempt, answered by a refusal: it was certainly not carried out.
-        let attempts = self.operations.get(&id).map_or(0, |operation| operation.attempt_count);
-        let outcome = if attempts > 1 { Outcome::Unknown } else { Outcome::NotSent };
+        let is_sure = self.operations.get(&id).is_some_and(|operation| operation.attempt_count == 1);
+        let outcome = if is_sure { Outcome::NotSent } else { Outcome::Unknown };
         self.end(id, Err(ClientError::SessionExpired { outcome }));
-        let has_sequence = |kind: &Kind| matches!(kind, Kind::Write { sequence: Some(_), .. });
-        let sent: Vec<OperationId> = self
-            .operations
-            .iter()
-            .filter(|(_, operation)| has_sequence(&operation.kind))
-            .map(|(id, _)| *id)
-            .collect();
+        let is_of_it =
+            |operation: &Operation| operation.place().is_some_and(|other| other.session == place.session);
+        let sent: Vec<OperationId> =
+            self.operations.iter().filter(|(_, operation)| is_of_it(operation)).map(|(id, _)| *id).collect();
         for other in sent {
             self.end(other, Err(ClientError::SessionExpired { outcome: Outcome::Unknown }));
         }
-        self.session = Session::Closed;
-        self.window = Window::new();
+        self.sessions.remove(&place.session);
+    }
+
+    /// The call below has ended without an answer. What it carried may have been carried out; the session or the
+    /// nature of a read makes asking again harmless.
+    pub(super) fn on_call_failed(&mut self, now: Instant, id: OperationId, link: LinkId, reason: CallFailure) {
+        match reason {
+            CallFailure::Busy => self.retry_after(now, id, self.config.retry_pause),
+            CallFailure::TooLarge => {
+                let bytes_max = self.config.rpc.body_bytes_max as u64;
+                self.end(id, Err(ClientError::TooLarge { bytes_max }));
+            }
+            CallFailure::OutcomeUnknown | CallFailure::PeerRestarted | CallFailure::LinkClosed => {
+                self.forget_leader(link);
+                self.retry_after(now, id, Duration::ZERO);
+            }
+        }
     }
 
     /// The operation's timer fired: its deadline, the end of an attempt, or the end of a pause.
@@ -200,8 +241,11 @@ impl Client {
         let Some(operation) = self.operations.get_mut(&id) else { return };
         let call = operation.call.take();
         if now >= operation.deadline {
-            let outcome =
-                if operation.is_write() && operation.attempt_count > 0 { Outcome::Unknown } else { Outcome::NotSent };
+            let outcome = if operation.is_write() && operation.attempt_count > 0 {
+                Outcome::Unknown
+            } else {
+                Outcome::NotSent
+            };
             let phase = self.phase(call.is_some());
             self.cancel(now, call);
             return self.end(id, Err(ClientError::TimedOut { outcome, phase }));
@@ -257,10 +301,10 @@ impl Client {
             return;
         }
         if let Err(error) = &result
-            && self.session == Session::Opening(id)
+            && self.opening == Some(id)
         {
             // What the session cannot have, the writes that wait for it cannot have either.
-            self.session = Session::Closed;
+            self.opening = None;
             let error = error.clone();
             for parked in std::mem::take(&mut self.parked) {
                 self.end(parked, Err(error.clone()));
@@ -277,8 +321,10 @@ impl Client {
         if let Some(call) = operation.call {
             self.calls.remove(&call);
         }
-        if let Kind::Write { sequence: Some(sequence), .. } = operation.kind {
-            self.window.finish(sequence);
+        if let Some(place) = operation.place()
+            && let Some(session) = self.sessions.get_mut(&place.session)
+        {
+            session.window.finish(place.sequence);
             self.unpark_one();
         }
         true

@@ -66,7 +66,9 @@ impl fmt::Display for ClientError {
                 write!(f, "timed out: {phase}; {outcome}")
             }
             Self::SessionExpired { outcome } => write!(f, "the session has expired; {outcome}"),
-            Self::TooLarge { bytes_max } => write!(f, "longer than the {bytes_max} bytes that the cluster takes"),
+            Self::TooLarge { bytes_max } => {
+                write!(f, "longer than the {bytes_max} bytes that the cluster takes")
+            }
             Self::Busy => f.write_str("too many operations are under way"),
             Self::Refused { reason } => write!(f, "refused: {reason}"),
             Self::BadReply => f.write_str("a node's answer could not be read"),

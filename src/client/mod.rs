@@ -15,11 +15,12 @@
 //! duplicates only within one pair of incarnations, the replicated session does so for ever. A read is simply
 //! asked again.
 //!
-//! # The session
-//! It is opened when the first write needs it; writes wait meanwhile. Its window hands out sequences and tells,
-//! with every write, which answers have arrived, so that the cluster can forget them. When the cluster has
-//! evicted the session, writes that were sent end with "outcome unknown", since an attempt may have been carried
-//! out before; writes never sent go into a new session.
+//! # Sessions
+//! The first is opened when the first write needs it, further ones when more writes are open than the windows of
+//! those before have room for; writes wait meanwhile. A window hands out sequences and tells, with every write,
+//! which answers have arrived, so that the cluster can forget them. When the cluster has evicted a session, writes
+//! sent under it end with "outcome unknown", since an attempt may have been carried out before; writes never sent
+//! go into another session.
 //!
 //! Left out: spreading reads over followers (`lease` is served by the leader as a linearizable read).
 
@@ -35,10 +36,11 @@ pub use error::{ClientError, Outcome, Phase};
 pub use operation::{Answer, OperationId};
 
 use crate::rng::Rng;
-use crate::rpc::{Event, LinkId, Local, Output as RpcOutput, Rpc, RpcConfig};
+use crate::rpc::{Event, LinkId, Local, LocalRole, Output as RpcOutput, Rpc, RpcConfig, SendErrorKind};
 use crate::session::Window;
 use crate::time::{Instant, earliest};
-use crate::types::{CallId, NodeId, SessionId};
+use crate::types::{BootNonce, CallId, ClusterId, NodeId, PacketNumber, SessionId};
+use crate::wire::Greeting;
 use crate::wire::client::ReadLevel;
 use operation::{Kind, Operation};
 
@@ -53,6 +55,9 @@ pub struct ClientConfig {
     pub retry_pause: Duration,
     /// The most operations under way at once; more are refused.
     pub operations_max: usize,
+    /// The most sessions held open at once. Each has room for a few dozen open writes; the cluster's table holds
+    /// a bounded number for all clients together.
+    pub sessions_max: usize,
     /// The layer below.
     pub rpc: RpcConfig,
 }
@@ -63,6 +68,7 @@ impl Default for ClientConfig {
             attempt_timeout: Duration::from_millis(300),
             retry_pause: Duration::from_millis(5),
             operations_max: 65_536,
+            sessions_max: 64,
             rpc: RpcConfig::default(),
         }
     }
@@ -96,15 +102,11 @@ struct Server {
     node: Option<NodeId>,
 }
 
-/// Where the client stands with its session.
-#[derive(Debug, PartialEq, Eq)]
-enum Session {
-    /// None is open and none is asked for.
-    Closed,
-    /// An operation of the client's own is asking.
-    Opening(OperationId),
-    /// Writes may go.
-    Open(SessionId),
+/// A session and the writes open in it.
+#[derive(Debug)]
+struct Session {
+    id: SessionId,
+    window: Window,
 }
 
 /// The client machine; see the module's page.
@@ -117,9 +119,11 @@ pub struct Client {
     leader: Option<usize>,
     /// The server to ask next when none is believed to lead.
     next_server: usize,
-    session: Session,
-    window: Window,
-    /// Writes that wait for a session or for room in its window.
+    /// The sessions by the number of the operation that opened them; at most `sessions_max`.
+    sessions: BTreeMap<OperationId, Session>,
+    /// The operation of the client's own that asks for another session.
+    opening: Option<OperationId>,
+    /// Writes that wait for a session with room in its window.
     parked: VecDeque<OperationId>,
     /// Operations to attempt in this turn.
     ready: VecDeque<OperationId>,
@@ -135,11 +139,11 @@ impl Client {
     /// A client of the cluster that answers at `addresses`.
     ///
     /// # Panics
-    /// When there are none.
+    /// When there are none, or `config.rpc` does not validate.
     #[must_use]
-    pub fn new(config: ClientConfig, addresses: &[SocketAddr], rng: Rng, now: Instant) -> Self {
+    pub fn new(config: ClientConfig, addresses: &[SocketAddr], mut rng: Rng, now: Instant) -> Self {
         assert!(!addresses.is_empty(), "a client needs at least one address");
-        let mut rpc = Rpc::new(config.rpc.clone(), Local::client(), rng, now);
+        let mut rpc = client_rpc(&config.rpc, &mut rng, now);
         let server = |&address| Server { address, link: rpc.connect(now, address, None), node: None };
         let servers = addresses.iter().map(server).collect();
         Self {
@@ -148,8 +152,8 @@ impl Client {
             servers,
             leader: None,
             next_server: 0,
-            session: Session::Closed,
-            window: Window::new(),
+            sessions: BTreeMap::new(),
+            opening: None,
             parked: VecDeque::new(),
             ready: VecDeque::new(),
             operations: BTreeMap::new(),
@@ -162,7 +166,7 @@ impl Client {
 
     /// Offers a command for the replicated machine; carried out at most once.
     pub fn propose(&mut self, command: Vec<u8>, deadline: Instant) -> OperationId {
-        self.begin(Kind::Write { command, sequence: None }, deadline)
+        self.begin(Kind::Write { command, place: None }, deadline)
     }
 
     /// Asks the machine.
@@ -184,6 +188,11 @@ impl Client {
         self.rpc.handle_datagram(now, from, bytes);
     }
 
+    /// Tells that a datagram could not be sent. It counts as lost.
+    pub fn handle_send_error(&mut self, now: Instant, to: SocketAddr, kind: SendErrorKind) {
+        self.rpc.handle_send_error(now, to, kind);
+    }
+
     /// Tells that time has passed; harmless when none has.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.rpc.handle_timeout(now);
@@ -201,7 +210,9 @@ impl Client {
         loop {
             while let Some(output) = self.rpc.poll_output() {
                 match output {
-                    RpcOutput::Transmit { to, bytes } => self.outputs.push_back(Output::Transmit { to, bytes }),
+                    RpcOutput::Transmit { to, bytes } => {
+                        self.outputs.push_back(Output::Transmit { to, bytes })
+                    }
                     RpcOutput::Event(event) => self.on_event(now, event),
                 }
             }
@@ -225,7 +236,8 @@ impl Client {
     /// When to call [`Self::handle_timeout`] next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let own = if self.ready.is_empty() { self.timers.first().map(|&(at, _)| at) } else { Some(Instant::ZERO) };
+        let own =
+            if self.ready.is_empty() { self.timers.first().map(|&(at, _)| at) } else { Some(Instant::ZERO) };
         earliest(own, self.rpc.poll_timeout())
     }
 
@@ -250,19 +262,45 @@ impl Client {
 
     fn on_event(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Connected { link, peer } => self.on_connected(link, peer),
+            Event::Connected { link, peer } => self.on_connected(link, &peer),
             Event::Reply { link, call, body } => {
                 if let Some(id) = self.calls.remove(&(link, call)) {
                     self.on_reply(now, id, link, &body);
                 }
             }
-            Event::CallFailed { link, call, .. } => {
+            Event::CallFailed { link, call, reason } => {
                 if let Some(id) = self.calls.remove(&(link, call)) {
-                    self.forget_leader(link);
-                    self.retry_after(now, id, Duration::ZERO);
+                    self.on_call_failed(now, id, link, reason);
                 }
             }
-            _ => {}
+            // Nobody calls a client, and a silent node is one whose attempts time out.
+            Event::Closed { .. }
+            | Event::Silent { .. }
+            | Event::Heard { .. }
+            | Event::Request { .. }
+            | Event::Cancelled { .. }
+            | Event::Notice { .. } => {}
         }
     }
 }
+
+/// The RPC layer of a client that knows no cluster yet.
+///
+/// # Panics
+/// When `config` does not validate.
+pub(crate) fn client_rpc(config: &RpcConfig, rng: &mut Rng, now: Instant) -> Rpc {
+    let local = Local {
+        role: LocalRole::Client,
+        boot_nonce: BootNonce(rng.bytes16()),
+        cluster: ClusterId::ZERO,
+        greeting: Greeting::Plain,
+        election_timeout_min: Duration::ZERO,
+        election_timeout_max: Duration::ZERO,
+        heartbeat: PROBE_INTERVAL,
+        first_packet: PacketNumber(1),
+    };
+    Rpc::new(config.clone(), local, rng.fork(), now).unwrap_or_else(|error| panic!("rpc settings: {error}"))
+}
+
+/// How often a client probes a silent node.
+const PROBE_INTERVAL: Duration = Duration::from_millis(25);

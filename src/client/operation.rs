@@ -5,7 +5,8 @@ use core::fmt;
 use crate::rpc::LinkId;
 use crate::time::Instant;
 use crate::types::{CallId, Index, Sequence, Term};
-use crate::wire::client::{NodeStatus, ReadLevel};
+use crate::wire::client::ReadLevel;
+use crate::wire::status::NodeStatus;
 
 /// An operation's number, unique within its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,13 +51,20 @@ pub(super) enum Kind {
     /// A command for the machine.
     Write {
         command: Vec<u8>,
-        /// Given once, when a session is open and its window has room; kept through all attempts.
-        sequence: Option<Sequence>,
+        /// Given once, when a session has room in its window; kept through all attempts.
+        place: Option<Place>,
     },
     /// A question to the machine.
     Read { query: Vec<u8>, level: ReadLevel },
     /// A question to one node.
     Status { server: usize },
+}
+
+/// Where a write stands: the session (by the operation that opened it) and the sequence there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) session: OperationId,
+    pub(super) sequence: Sequence,
 }
 
 #[derive(Debug)]
@@ -77,5 +85,12 @@ impl Operation {
 
     pub(super) fn is_write(&self) -> bool {
         matches!(self.kind, Kind::Write { .. })
+    }
+
+    pub(super) fn place(&self) -> Option<Place> {
+        match self.kind {
+            Kind::Write { place, .. } => place,
+            _ => None,
+        }
     }
 }

@@ -4,34 +4,332 @@
 //! Founding is one act of *all* voters. Each blank node says hello to the others under no cluster, showing its
 //! store id and a digest of its voter list. The one with the lowest id collects all of them, draws the cluster
 //! id, writes the *founding record* that binds every id to its store and address, and is founded once that is
-//! durable. The others ask it for the record; a node takes the first record that binds its own store, and never
-//! another.
+//! durable.
 //!
 //! A founded node answers a blank one's hello with its cluster id. Whoever sees such an answer asks that node, as
-//! a client would, for its founding record. A record that does not bind the asking store means "already founded
-//! without you": a wiped node can therefore never found or join as the voter it was.
+//! a client would, for its founding record. A node takes the first record that binds its own store, and never
+//! another: a record without it means that the cluster was founded without this data folder. A wiped node can
+//! therefore never found again, nor come back as the voter it was.
+//!
+//! Each blank node keeps a question for the status open at the others, which a blank node never answers: so it
+//! goes on probing them, and meets the lowest again as soon as that one is founded.
 //!
 //! # Joining
-//! A node that joins asks any address given for the founding record and keeps it, although it does not bind its
-//! store: it is then no voter until the membership in the log says so.
+//! A node that joins takes the cluster id from the first founded node that answers. It is no voter until the
+//! membership in the log says so.
 //!
-//! Either way the record must be durable before [`Output::Done`] is acted upon; afterwards the driver opens the
-//! data folder again, under a new incarnation, as a founded node.
+//! Either way the driver makes the outcome durable and opens the data folder again, under a new incarnation, as a
+//! founded node.
 
 use core::fmt;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use crate::cursor::Writer;
 use crate::founding::FoundingRecord;
+use super::config::Timing;
+use crate::client::client_rpc;
+use crate::hash::Fnv1a;
 use crate::membership::{Member, Members, Membership};
 use crate::rng::Rng;
-use crate::rpc::{Event, LinkId, Local, Output as RpcOutput, PeerInfo, Rpc, RpcConfig};
-use crate::time::{Instant, earliest};
-use crate::types::{ClusterId, Identity, NodeId};
-use crate::wire::Class;
-use crate::wire::client::{ClientReply, ClientRequest};
+use crate::rpc::{
+    CloseReason, Event, LinkId, Local, LocalRole, Output as RpcOutput, PeerInfo, Rpc, RpcConfig, SendErrorKind,
+};
+use crate::time::Instant;
+use crate::types::{BootNonce, ClusterId, GroupId, Identity, Incarnation, NodeId, PacketNumber, StoreId};
+use crate::wire::client::{ClientReply, ClientRequest, decode_reply, encode_request};
+use crate::wire::{Class, Greeting};
 
-/// How long a question for the record may stay unanswered before another node is asked.
-const ASK_TIMEOUT: Duration = Duration::from_millis(200);
+/// What a blank node is to become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// One of the founders of a new cluster.
+    Found {
+        /// All founders and their advertised addresses, this node included, by id.
+        voters: BTreeMap<NodeId, String>,
+    },
+    /// A node of a cluster that exists.
+    Join,
+}
+
+impl Plan {
+    /// FNV-1a 64 over the lines `id=address\n` of the voter list, so that equal lists have equal digests. Joining
+    /// has none. [W-25]
+    #[must_use]
+    pub fn digest(&self) -> Option<u64> {
+        let Self::Found { voters } = self else { return None };
+        let line = |(id, address): (&NodeId, &String)| format!("{}={address}\n", id.as_u16());
+        let hash = voters.iter().map(line).fold(Fnv1a::default(), |hash, line| hash.bytes(line.as_bytes()));
+        Some(hash.finish())
+    }
+}
+
+/// What the driver is to do, or to tell.
+#[derive(Debug)]
+pub enum Output {
+    /// Send this datagram.
+    Transmit {
+        /// Where to.
+        to: SocketAddr,
+        /// The UDP payload.
+        bytes: Vec<u8>,
+    },
+    /// The node is a founder: make the record durable. This machine is done.
+    Founded(FoundingRecord),
+    /// The node belongs to this cluster, as no voter yet: make that durable. This machine is done.
+    Joined(ClusterId),
+    /// Something the operator should know; said once per peer.
+    Notice(FoundingNotice),
+}
+
+/// Why founding does not get on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FoundingNotice {
+    /// A peer was started with another voter list.
+    VotersDiffer {
+        /// The peer's address.
+        peer: SocketAddr,
+    },
+    /// The cluster is founded, and not with this node's store: it was wiped, or never part of it.
+    FoundedWithoutUs {
+        /// Who said so.
+        peer: SocketAddr,
+        /// The cluster.
+        cluster: ClusterId,
+    },
+}
+
+impl fmt::Display for FoundingNotice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::VotersDiffer { peer } => write!(f, "{peer} was started with another list of voters"),
+            Self::FoundedWithoutUs { peer, cluster } => {
+                write!(f, "{peer} belongs to cluster {cluster}, which was founded without this data folder")
+            }
+        }
+    }
+}
+
+/// Who the blank node is.
+#[derive(Clone, Copy, Debug)]
+pub struct Blank {
+    /// Its id and data folder.
+    pub identity: Identity,
+    /// This boot.
+    pub incarnation: Incarnation,
+    /// Drawn for this boot.
+    pub boot_nonce: BootNonce,
+}
+
+/// The machine of a blank node; see the module's page. Driven like a [`super::Node`], until it says
+/// [`Output::Founded`] or [`Output::Joined`].
+#[derive(Debug)]
+pub struct Founding {
+    plan: Plan,
+    identity: Identity,
+    config: RpcConfig,
+    rpc: Rpc,
+    rng: Rng,
+    stage: Stage,
+    /// The founders collected so far, this node included.
+    founders: BTreeMap<NodeId, StoreId>,
+    noticed: BTreeSet<SocketAddr>,
+    outputs: VecDeque<Output>,
+}
+
+/// How far the node has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It says hello as a blank node.
+    Greeting,
+    /// It asks a founded node, as a client.
+    Asking { address: SocketAddr },
+}
+
+impl Founding {
+    /// A blank node that asks at `contacts`: for founding, the resolved addresses of the other voters by id; for
+    /// joining, any nodes of the cluster.
+    ///
+    /// # Panics
+    /// When `config` does not validate.
+    #[must_use]
+    pub fn new(
+        plan: Plan,
+        blank: Blank,
+        contacts: &[(Option<NodeId>, SocketAddr)],
+        config: RpcConfig,
+        mut rng: Rng,
+        now: Instant,
+    ) -> Self {
+        let local = Local {
+            greeting: plan.digest().map_or(Greeting::Plain, |digest| Greeting::Founding { digest }),
+            ..local(blank, ClusterId::ZERO, &Timing::default())
+        };
+        let mut rpc = Rpc::new(config.clone(), local, rng.fork(), now)
+            .unwrap_or_else(|error| panic!("rpc settings: {error}"));
+        for &(id, address) in contacts {
+            rpc.connect(now, address, id);
+        }
+        let founders = BTreeMap::from([(blank.identity.node, blank.identity.store)]);
+        let mut founding = Self {
+            plan,
+            identity: blank.identity,
+            config,
+            rpc,
+            rng,
+            stage: Stage::Greeting,
+            founders,
+            noticed: BTreeSet::new(),
+            outputs: VecDeque::new(),
+        };
+        founding.found_when_complete();
+        founding
+    }
+
+    /// Hands in a datagram.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        self.rpc.handle_datagram(now, from, bytes);
+    }
+
+    /// Tells that a datagram could not be sent.
+    pub fn handle_send_error(&mut self, now: Instant, to: SocketAddr, kind: SendErrorKind) {
+        self.rpc.handle_send_error(now, to, kind);
+    }
+
+    /// Tells that time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.rpc.handle_timeout(now);
+    }
+
+    /// Ends a turn.
+    pub fn turn(&mut self, now: Instant) {
+        self.pump(now);
+        self.rpc.flush(now);
+        self.pump(now);
+    }
+
+    /// The next thing for the driver to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Self::handle_timeout`] next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.rpc.poll_timeout()
+    }
+
+    fn pump(&mut self, now: Instant) {
+        while let Some(output) = self.rpc.poll_output() {
+            match output {
+                RpcOutput::Transmit { to, bytes } => self.outputs.push_back(Output::Transmit { to, bytes }),
+                RpcOutput::Event(event) => self.on_event(now, event),
+            }
+        }
+    }
+
+    fn on_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Connected { link, peer } => {
+                self.ask(now, link);
+                if self.stage == Stage::Greeting {
+                    self.collect(&peer);
+                }
+            }
+            Event::Closed { reason: CloseReason::AlreadyFounded { cluster, peer }, .. } => {
+                if self.plan == Plan::Join {
+                    self.outputs.push_back(Output::Joined(cluster));
+                } else if self.stage == Stage::Greeting {
+                    self.ask_as_client(now, peer.address);
+                }
+            }
+            Event::Reply { body, .. } => self.on_reply(&body),
+            // A failed call is followed by the peer's next boot or the end of the link; a blank node's question
+            // stays open on purpose, see the module's page.
+            _ => {}
+        }
+    }
+
+    /// Of a founded node the founding record, of a blank one a status that never comes.
+    fn ask(&mut self, now: Instant, link: LinkId) {
+        let request = match self.stage {
+            Stage::Greeting => ClientRequest::Status,
+            Stage::Asking { .. } => ClientRequest::Founding,
+        };
+        let mut body = Vec::new();
+        encode_request(GroupId(0), &request, &mut body);
+        if let Err(error) = self.rpc.call(now, link, Class::Again, body) {
+            unreachable!("an open link takes its only call: {error}");
+        }
+    }
+
+    fn collect(&mut self, peer: &PeerInfo) {
+        let (Plan::Found { voters }, Some(identity)) = (&self.plan, peer.identity) else { return };
+        let is_equal =
+            self.plan.digest().is_some_and(|digest| peer.greeting == Greeting::Founding { digest });
+        if !is_equal || !voters.contains_key(&identity.node) {
+            return self.notice(peer.address, FoundingNotice::VotersDiffer { peer: peer.address });
+        }
+        // The latest answer counts: a founder that was wiped meanwhile has another store.
+        self.founders.insert(identity.node, identity.store);
+        self.found_when_complete();
+    }
+
+    /// The founder of the lowest id, once it knows all, writes the record.
+    fn found_when_complete(&mut self) {
+        let Plan::Found { voters } = &self.plan else { return };
+        let is_lowest = voters.first_key_value().is_some_and(|(lowest, _)| *lowest == self.identity.node);
+        if !is_lowest || self.founders.len() < voters.len() {
+            return;
+        }
+        let member = |(id, address): (&NodeId, &String)| {
+            (*id, Member { store: self.founders[id], address: address.clone() })
+        };
+        let members: Members = voters.iter().map(member).collect();
+        let record = FoundingRecord {
+            cluster: ClusterId(self.rng.bytes16()),
+            membership: Membership::of_voters(members),
+        };
+        assert!(record.binds(self.identity), "a founder founds with its own store");
+        self.outputs.push_back(Output::Founded(record));
+    }
+
+    fn ask_as_client(&mut self, now: Instant, address: SocketAddr) {
+        self.stage = Stage::Asking { address };
+        self.rpc = client_rpc(&self.config, &mut self.rng, now);
+        self.rpc.connect(now, address, None);
+    }
+
+    fn on_reply(&mut self, body: &[u8]) {
+        let Stage::Asking { address } = self.stage else { return };
+        match decode_reply(body) {
+            Ok((_, ClientReply::Founded(record))) if record.binds(self.identity) => {
+                self.outputs.push_back(Output::Founded(record));
+            }
+            Ok((_, ClientReply::Founded(record))) => {
+                let cluster = record.cluster;
+                self.notice(address, FoundingNotice::FoundedWithoutUs { peer: address, cluster });
+            }
+            _ => {}
+        }
+    }
+
+    fn notice(&mut self, peer: SocketAddr, what: FoundingNotice) {
+        if self.noticed.insert(peer) {
+            self.outputs.push_back(Output::Notice(what));
+        }
+    }
+}
+
+/// How a node of this boot shows itself.
+pub(super) fn local(boot: Blank, cluster: ClusterId, timing: &Timing) -> Local {
+    Local {
+        role: LocalRole::Node { identity: boot.identity, incarnation: boot.incarnation },
+        boot_nonce: boot.boot_nonce,
+        cluster,
+        greeting: Greeting::Plain,
+        election_timeout_min: timing.election_timeout_min,
+        election_timeout_max: timing.election_timeout_max,
+        heartbeat: timing.heartbeat_interval,
+        first_packet: PacketNumber(1),
+    }
+}

@@ -29,28 +29,37 @@
 
 mod applier;
 mod config;
-mod effects;
 pub mod founding;
+mod links;
+mod raft_io;
 mod serve;
 mod status;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use slog::{Logger, debug, info, warn};
+use slog::{Logger, info, o, warn};
 
-pub use config::{NodeConfig, NodeConfigError};
+pub use config::{NodeConfig, NodeStart, Timing};
+pub use links::PeerRecord;
 
+use crate::entry::Entry;
+use crate::founding::FoundingRecord;
 use crate::machine::Machine;
-use crate::raft::{Output as RaftOutput, Raft, Restored, Role, Ticket};
+use crate::membership::Membership;
+use crate::raft::{Alarm, Raft, ReadId, ReplyToken, Restored, RoleKind, Ticket};
 use crate::rng::Rng;
-use crate::rpc::{Event, LinkId, Local, Output as RpcOutput, PeerInfo, Rpc, Token};
+use crate::rpc::{LinkId, Output as RpcOutput, Rpc, SendErrorKind, Token};
 use crate::session::Sessions;
 use crate::time::{Instant, earliest};
-use crate::types::{BootNonce, CallId, ClusterId, Identity, Incarnation, Index, NodeId, StoreId, Term};
+use crate::types::{BootNonce, CallId, HardState, Identity, Incarnation, Index, NodeId, StoreId, Term};
+use founding::Blank;
+use links::Peer;
+use serve::PendingRead;
 
 /// What the driver is to do.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Output {
     /// Send this datagram.
     Transmit {
@@ -61,9 +70,229 @@ pub enum Output {
     },
     /// Make this durable, then call [`Node::handle_persisted`]. Writes are finished in the order they were asked
     /// for; one sync may cover several.
-    Persist(Persist),
-    /// Make this durable, then call [`Node::handle_peer_recorded`] with the same store.
-    RecordPeer(PeerBoot),
+    Persist {
+        /// Names the write.
+        ticket: Ticket,
+        /// Term and vote, when they changed.
+        hard_state: Option<HardState>,
+        /// Remove the log's entries from this index on, before adding any.
+        truncate_from: Option<Index>,
+        /// Entries to add.
+        entries: Vec<Entry>,
+    },
+    /// Make this durable, unless it shows a copy of a data folder; then call [`Node::handle_peer_recorded`].
+    RecordPeer {
+        /// The peer's data folder.
+        store: StoreId,
+        /// Its boot.
+        incarnation: Incarnation,
+        /// The number drawn at that boot.
+        nonce: BootNonce,
+    },
     /// Tell whoever listens.
     Event(NodeEvent),
+}
+
+/// What an operator or an application may want to know.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum NodeEvent {
+    /// Role, term or known leader changed.
+    RoleChanged {
+        /// What this node is.
+        role: RoleKind,
+        /// In which term.
+        term: Term,
+        /// Who leads, as far as known.
+        leader: Option<NodeId>,
+    },
+    /// A peer's link is open, and it is who it should be.
+    PeerConnected {
+        /// Who.
+        peer: Identity,
+    },
+    /// A store proved an older boot than one seen, or the same one twice: its data folder was copied. It is not
+    /// listened to.
+    CopiedFolder {
+        /// Who.
+        peer: Identity,
+        /// The boot it showed.
+        incarnation: Incarnation,
+    },
+    /// Something that cannot happen while the design's assumptions hold.
+    Alarm(Alarm),
+}
+
+/// The server machine; see the module's page.
+#[derive(Debug)]
+pub struct Node<M> {
+    config: NodeConfig,
+    log: Logger,
+    identity: Identity,
+    incarnation: Incarnation,
+    founding: Option<FoundingRecord>,
+    rpc: Rpc,
+    raft: Raft,
+    sessions: Sessions,
+    machine: M,
+    /// The link of each member and what is known of who is behind it.
+    peers: BTreeMap<NodeId, Peer>,
+    /// Requests of peers that Raft has not answered yet.
+    peer_tokens: BTreeMap<ReplyToken, Token>,
+    /// Raft's own requests, to be cancelled when they are overtaken.
+    raft_calls: BTreeMap<(LinkId, CallId), NodeId>,
+    /// Clients that wait for an entry to be applied, and the term it was proposed in.
+    writes: BTreeMap<Index, (Term, Token)>,
+    /// Reads that wait for Raft's confirmation.
+    reads: BTreeMap<ReadId, PendingRead>,
+    /// Confirmed reads that wait for the machine to reach their index.
+    confirmed_reads: BTreeMap<(Index, ReadId), PendingRead>,
+    next_token: u64,
+    next_read: u64,
+    commit: Index,
+    applied: Index,
+    outputs: VecDeque<Output>,
+}
+
+impl<M: Machine> Node<M> {
+    /// A founded or joined node that has just booted: everything in `start` is durable.
+    ///
+    /// # Panics
+    /// When `config` does not validate, or `start` names no cluster.
+    #[must_use]
+    pub fn new(
+        config: NodeConfig,
+        start: NodeStart,
+        machine: M,
+        logger: &Logger,
+        mut rng: Rng,
+        now: Instant,
+    ) -> Self {
+        assert!(!start.cluster.is_zero(), "a node runs only in a cluster");
+        let identity = Identity { node: config.id, store: start.store };
+        let raft_config = config.raft(identity, start.incarnation, start.cluster);
+        if let Err(error) = raft_config.validate() {
+            panic!("node settings: {error}");
+        }
+        let boot = Blank { identity, incarnation: start.incarnation, boot_nonce: start.boot_nonce };
+        let local = founding::local(boot, start.cluster, &config.timing);
+        let rpc = Rpc::new(config.rpc.clone(), local, rng.fork(), now)
+            .unwrap_or_else(|error| panic!("node settings: {error}"));
+        let membership =
+            start.founding.as_ref().map_or_else(Membership::default, |record| record.membership.clone());
+        let restored = Restored::new(start.hard_state, membership, start.entries);
+        let raft = Raft::new(raft_config, restored, rng.fork(), now);
+        let mut node = Self {
+            log: logger.new(o!("node" => config.id.as_u16())),
+            config,
+            identity,
+            incarnation: start.incarnation,
+            founding: start.founding,
+            rpc,
+            raft,
+            sessions: Sessions::new(),
+            machine,
+            peers: BTreeMap::new(),
+            peer_tokens: BTreeMap::new(),
+            raft_calls: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            confirmed_reads: BTreeMap::new(),
+            next_token: 0,
+            next_read: 0,
+            commit: Index(0),
+            applied: Index(0),
+            outputs: VecDeque::new(),
+        };
+        node.connect_members(now);
+        node
+    }
+
+    /// Hands in a datagram.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        self.rpc.handle_datagram(now, from, bytes);
+    }
+
+    /// Tells that a datagram to `to` could not be sent. It counts as lost.
+    pub fn handle_send_error(&mut self, now: Instant, to: SocketAddr, kind: SendErrorKind) {
+        self.rpc.handle_send_error(now, to, kind);
+    }
+
+    /// Tells that this [`Output::Persist`], and all before it, are durable.
+    pub fn handle_persisted(&mut self, now: Instant, ticket: Ticket) {
+        self.raft.handle_persisted(now, ticket);
+    }
+
+    /// Tells that time has passed; harmless when none has. Hand in waiting datagrams first: a heartbeat that has
+    /// come must not be overtaken by the timeout it prevents.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.rpc.handle_timeout(now);
+        self.raft.handle_timeout(now);
+    }
+
+    /// Hands leadership to another voter, if this node leads and one is fit.
+    pub fn transfer_leadership(&mut self, now: Instant, to: Option<NodeId>) {
+        if let Err(error) = self.raft.transfer_leadership(now, to) {
+            info!(self.log, "leadership not handed over"; "reason" => %error);
+        }
+    }
+
+    /// Ends a turn: does everything that follows from what was handed in. Drain [`Self::poll_output`] afterwards.
+    pub fn turn(&mut self, now: Instant) {
+        self.pump(now);
+        self.apply_committed(now);
+        // What was applied may have let Raft or the callers go on; their outputs go into the same datagrams.
+        self.pump(now);
+        self.rpc.flush(now);
+        self.pump(now);
+    }
+
+    fn pump(&mut self, now: Instant) {
+        loop {
+            if let Some(output) = self.rpc.poll_output() {
+                match output {
+                    RpcOutput::Transmit { to, bytes } => {
+                        self.outputs.push_back(Output::Transmit { to, bytes })
+                    }
+                    RpcOutput::Event(event) => self.on_rpc_event(now, event),
+                }
+            } else if let Some(output) = self.raft.poll_output() {
+                self.on_raft_output(now, output);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// The next thing for the driver to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Self::handle_timeout`] next; [`Instant::ZERO`] while committed entries wait to be applied.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.applied < self.commit {
+            return Some(Instant::ZERO);
+        }
+        earliest(self.rpc.poll_timeout(), self.raft.poll_timeout())
+    }
+
+    /// The machine, for looking at.
+    #[must_use]
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// The consensus core, for looking at.
+    #[must_use]
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    fn warn_copy(&mut self, peer: Identity, incarnation: Incarnation) {
+        warn!(self.log, "a copied data folder is speaking; bring it back by replacing the member";
+            "peer" => %peer, "incarnation" => %incarnation);
+        self.outputs.push_back(Output::Event(NodeEvent::CopiedFolder { peer, incarnation }));
+    }
 }

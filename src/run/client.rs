@@ -53,7 +53,11 @@ pub enum Request<R> {
 }
 
 /// Runs `client` on `net` until it is told to stop or the poll fails.
-pub fn run<R: Respond>(mut client: Client, mut net: Net, mailbox: &Arc<Mailbox<Request<R>>>) -> io::Result<()> {
+pub fn run<R: Respond>(
+    mut client: Client,
+    mut net: Net,
+    mailbox: &Arc<Mailbox<Request<R>>>,
+) -> io::Result<()> {
     let mut waiting: BTreeMap<OperationId, R> = BTreeMap::new();
     let mut requests = Vec::new();
     loop {
@@ -68,7 +72,9 @@ pub fn run<R: Respond>(mut client: Client, mut net: Net, mailbox: &Arc<Mailbox<R
                 Request::Read { query, level, timeout, respond } => {
                     (client.read(query, level, now + timeout), respond)
                 }
-                Request::Status { server, timeout, respond } => (client.status(server, now + timeout), respond),
+                Request::Status { server, timeout, respond } => {
+                    (client.status(server, now + timeout), respond)
+                }
                 Request::Stop => return Ok(()),
             };
             waiting.insert(id, respond);

@@ -6,10 +6,14 @@ use std::sync::Arc;
 
 use mio::{Events, Poll, Token, Waker};
 
+use slog::{Logger, info};
+
+use crate::rpc::SendErrorKind;
 use crate::run::clock::Clock;
+use crate::run::shaper::{Direction, Shaper};
 use crate::run::socket::{BufferSizes, Outgoing, Socket};
 use crate::run::timer::Timer;
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 
 const SOCKET: Token = Token(0);
 const TIMER: Token = Token(1);
@@ -32,6 +36,7 @@ pub struct Net {
     /// say it twice.
     is_readable: bool,
     outgoing: Vec<Outgoing>,
+    shaper: Option<Shaper>,
 }
 
 impl Net {
@@ -44,7 +49,29 @@ impl Net {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let events = Events::with_capacity(16);
         let clock = Clock::start();
-        Ok(Self { poll, events, socket, timer, clock, waker, is_readable: true, outgoing: Vec::new() })
+        Ok(Self {
+            poll,
+            events,
+            socket,
+            timer,
+            clock,
+            waker,
+            is_readable: true,
+            outgoing: Vec::new(),
+            shaper: None,
+        })
+    }
+
+    /// Puts faults between the socket and whoever uses this.
+    pub fn shape(&mut self, shaper: Shaper) {
+        self.shaper = Some(shaper);
+    }
+
+    /// Logs what was injected, a line per path.
+    pub fn log_faults(&self, log: &Logger) {
+        for (peer, direction, stats) in self.shaper.iter().flat_map(Shaper::stats) {
+            info!(log, "faults injected"; "path" => format!("{direction} {peer}"), "counts" => %stats);
+        }
     }
 
     /// What other threads wake this loop with.
@@ -73,6 +100,7 @@ impl Net {
     /// Waits until a datagram came, `deadline` passed or another thread woke the loop; not at all while the
     /// socket may still hold something.
     pub fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        let deadline = earliest(deadline, self.shaper.as_ref().and_then(Shaper::poll_timeout));
         let deadline = if self.is_readable { Some(Instant::ZERO) } else { deadline };
         let timeout = self.timer.arm(self.clock.now(), deadline)?;
         match self.poll.poll(&mut self.events, timeout) {
@@ -91,22 +119,53 @@ impl Net {
 
     /// Reads what has come, at most a bounded batch, and hands each datagram over with the time of its reading.
     pub fn receive(&mut self, mut take: impl FnMut(Instant, SocketAddr, &[u8])) {
+        let clock = self.clock;
         if self.is_readable {
-            let clock = self.clock;
-            self.is_readable =
-                self.socket.receive(RECEIVE_COUNT_MAX, &mut |from, bytes| take(clock.now(), from, bytes));
+            let shaper = &mut self.shaper;
+            self.is_readable = self.socket.receive(RECEIVE_COUNT_MAX, &mut |from, bytes| {
+                let now = clock.now();
+                match shaper {
+                    None => take(now, from, bytes),
+                    Some(shaper) => {
+                        if let Some(bytes) = shaper.offer(now, from, Direction::In, bytes.to_vec()) {
+                            take(now, from, &bytes);
+                        }
+                    }
+                }
+            });
+        }
+        if let Some(shaper) = &mut self.shaper {
+            while let Some((peer, direction, bytes)) = shaper.poll_output(clock.now()) {
+                match direction {
+                    Direction::In => take(clock.now(), peer, &bytes),
+                    Direction::Out => self.outgoing.push(Outgoing { to: peer, bytes }),
+                }
+            }
         }
     }
 
     /// Adds a datagram to those that the next [`Self::send`] sends.
     pub fn queue(&mut self, to: SocketAddr, bytes: Vec<u8>) {
-        self.outgoing.push(Outgoing { to, bytes });
+        let passed = match &mut self.shaper {
+            None => Some(bytes),
+            Some(shaper) => shaper.offer(self.clock.now(), to, Direction::Out, bytes),
+        };
+        self.outgoing.extend(passed.map(|bytes| Outgoing { to, bytes }));
     }
 
     /// Sends what was queued; `failed` hears what the kernel refused.
-    pub fn send(&mut self, mut failed: impl FnMut(SocketAddr, io::ErrorKind)) {
+    pub fn send(&mut self, mut failed: impl FnMut(SocketAddr, SendErrorKind)) {
+        self.queue_shaped();
         if !self.outgoing.is_empty() {
             self.socket.send(&mut self.outgoing, &mut failed);
+        }
+    }
+
+    /// What has passed its path without delay goes out in the turn it was queued in.
+    fn queue_shaped(&mut self) {
+        let Some(shaper) = &mut self.shaper else { return };
+        while let Some((to, bytes)) = shaper.poll_outgoing(self.clock.now()) {
+            self.outgoing.push(Outgoing { to, bytes });
         }
     }
 }

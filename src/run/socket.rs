@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
+use crate::rpc::SendErrorKind;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 /// The buffer size asked of the kernel in each direction, in bytes.
@@ -101,15 +102,25 @@ impl Socket {
 
     /// Sends all of `datagrams`, in order, and empties the list. What the kernel refuses is lost, as the network
     /// may lose it; `failed` hears of each.
-    pub fn send(&mut self, datagrams: &mut Vec<Outgoing>, failed: &mut dyn FnMut(SocketAddr, io::ErrorKind)) {
+    pub fn send(&mut self, datagrams: &mut Vec<Outgoing>, failed: &mut dyn FnMut(SocketAddr, SendErrorKind)) {
         self.batch.send(&self.io, datagrams, failed);
         datagrams.clear();
     }
 }
 
+#[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "read on Linux only"))]
+fn kind_of(error: &io::Error) -> SendErrorKind {
+    // EMSGSIZE has no ErrorKind of its own, and elsewhere another number.
+    #[cfg(target_os = "linux")]
+    if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) {
+        return SendErrorKind::MessageTooLong;
+    }
+    SendErrorKind::Other
+}
+
 #[cfg(not(feature = "offload"))]
 mod imp {
-    use super::{DATAGRAM_BYTES_MAX, Outgoing, SocketAddr, UdpSocket, io};
+    use super::{DATAGRAM_BYTES_MAX, Outgoing, SendErrorKind, SocketAddr, UdpSocket, io, kind_of};
 
     #[derive(Debug)]
     pub(super) struct Batch {
@@ -135,11 +146,11 @@ mod imp {
             &mut self,
             io: &UdpSocket,
             datagrams: &[Outgoing],
-            failed: &mut dyn FnMut(SocketAddr, io::ErrorKind),
+            failed: &mut dyn FnMut(SocketAddr, SendErrorKind),
         ) {
             for datagram in datagrams {
                 if let Err(error) = io.send_to(&datagram.bytes, datagram.to) {
-                    failed(datagram.to, error.kind());
+                    failed(datagram.to, kind_of(&error));
                 }
             }
         }
@@ -148,7 +159,7 @@ mod imp {
 
 #[cfg(feature = "offload")]
 mod imp {
-    use super::{DATAGRAM_BYTES_MAX, Outgoing, SocketAddr, UdpSocket, io};
+    use super::{DATAGRAM_BYTES_MAX, Outgoing, SendErrorKind, SocketAddr, UdpSocket, io, kind_of};
     use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
     use std::io::IoSliceMut;
 
@@ -197,7 +208,7 @@ mod imp {
             &mut self,
             io: &UdpSocket,
             datagrams: &[Outgoing],
-            failed: &mut dyn FnMut(SocketAddr, io::ErrorKind),
+            failed: &mut dyn FnMut(SocketAddr, SendErrorKind),
         ) {
             let mut rest = datagrams;
             while let Some(first) = rest.first() {
@@ -209,7 +220,7 @@ mod imp {
                     // note and asks for no more of them.
                     for datagram in batch {
                         if let Err(error) = self.send_one(io, &datagram.bytes, first.to, None) {
-                            failed(datagram.to, error.kind());
+                            failed(datagram.to, kind_of(&error));
                         }
                     }
                 }
@@ -302,7 +313,7 @@ mod tests {
         let mut sent: Vec<Outgoing> =
             sizes.iter().enumerate().map(|(i, &size)| Outgoing { to, bytes: vec![i as u8; size] }).collect();
         let expected: Vec<Vec<u8>> = sent.iter().map(|datagram| datagram.bytes.clone()).collect();
-        sender.send(&mut sent, &mut |to, error| panic!("sending to {to} failed: {error}"));
+        sender.send(&mut sent, &mut |to, error| panic!("sending to {to} failed: {error:?}"));
 
         let mut received = Vec::new();
         let mut events = Events::with_capacity(4);

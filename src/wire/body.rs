@@ -53,7 +53,7 @@ pub mod body_kind {
     pub const PROPOSE: u8 = 0x42;
     pub const READ: u8 = 0x43;
     pub const STATUS: u8 = 0x44;
-    pub const FOUND: u8 = 0x45;
+    pub const FOUNDING: u8 = 0x45;
 
     pub const SESSION_OPENED: u8 = 0x80;
     pub const SESSION_CLOSED: u8 = 0x81;

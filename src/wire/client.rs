@@ -4,7 +4,7 @@
 
 use crate::cursor::{CursorError, Reader, Writer};
 use crate::founding::FoundingRecord;
-use crate::types::{ClusterId, GroupId, Index, NodeId, Sequence, SessionId, Term};
+use crate::types::{GroupId, Index, NodeId, Sequence, SessionId, Term};
 use crate::wire::body::{begin_body, body_kind as k, read_index, read_term};
 use crate::wire::ranges::Ranges;
 use crate::wire::status::NodeStatus;
@@ -33,8 +33,8 @@ pub enum ClientRequest<'a> {
     },
     /// How are you?
     Status,
-    /// The founding record, from the founding node of the lowest id.
-    Found(FoundingRecord),
+    /// What was the cluster founded as?
+    Founding,
 }
 
 /// A command within a session. `[W-48]`
@@ -103,11 +103,8 @@ pub enum ClientReply<'a> {
         /// Why, for people; at most [`REFUSAL_TEXT_BYTES_MAX`] bytes.
         text: &'a str,
     },
-    /// The answer to a founding record, `[W-52]`: what this store is bound to, be it by this record or by an earlier one.
-    Founded {
-        /// The cluster.
-        cluster: ClusterId,
-    },
+    /// What the cluster was founded as. `[W-52]`
+    Founded(FoundingRecord),
 }
 
 /// What a command or query came to.
@@ -166,10 +163,7 @@ pub fn encode_request(group: GroupId, request: &ClientRequest<'_>, out: &mut Vec
             out.put_bytes(query);
         }
         ClientRequest::Status => begin_body(k::STATUS, group, out),
-        ClientRequest::Found(record) => {
-            begin_body(k::FOUND, group, out);
-            record.encode(out);
-        }
+        ClientRequest::Founding => begin_body(k::FOUNDING, group, out),
     }
 }
 
@@ -190,7 +184,7 @@ pub fn decode_request(body: &[u8]) -> Result<(GroupId, ClientRequest<'_>), Curso
         }),
         k::READ => ClientRequest::Read { level: read_level(r)?, query: r.rest() },
         k::STATUS => ClientRequest::Status,
-        k::FOUND => ClientRequest::Found(FoundingRecord::decode(r)?),
+        k::FOUNDING => ClientRequest::Founding,
         _ => return Err(CursorError::Value),
     };
     Ok((group, request))
@@ -223,7 +217,7 @@ pub fn encode_reply(group: GroupId, reply: &ClientReply<'_>, out: &mut Vec<u8>) 
             out.put_u8(code.code());
             out.put_prefixed(text.as_bytes());
         }
-        ClientReply::Founded { cluster } => out.put_bytes(&cluster.0),
+        ClientReply::Founded(record) => record.encode(out),
     }
 }
 
@@ -245,7 +239,7 @@ pub fn decode_reply(body: &[u8]) -> Result<(GroupId, ClientReply<'_>), CursorErr
         k::SEQUENCE_FINISHED => ClientReply::SequenceFinished,
         k::TOO_LARGE => ClientReply::TooLarge { bytes_max: r.varint()? },
         k::REFUSED => ClientReply::Refused { code: RefusalCode::of_code(r.u8()?), text: read_text(r)? },
-        k::FOUNDED => ClientReply::Founded { cluster: ClusterId(r.array()?) },
+        k::FOUNDED => ClientReply::Founded(FoundingRecord::decode(r)?),
         _ => return Err(CursorError::Value),
     };
     Ok((group, reply))
@@ -264,7 +258,7 @@ const fn kind_of(reply: &ClientReply<'_>) -> u8 {
         ClientReply::SequenceFinished => k::SEQUENCE_FINISHED,
         ClientReply::TooLarge { .. } => k::TOO_LARGE,
         ClientReply::Refused { .. } => k::REFUSED,
-        ClientReply::Founded { .. } => k::FOUNDED,
+        ClientReply::Founded(_) => k::FOUNDED,
     }
 }
 

@@ -48,12 +48,12 @@ pub(super) fn request(body: &[u8], fields: &mut Fields) -> Result<(), CursorErro
         ClientRequest::Propose(_) => "propose",
         ClientRequest::Read { .. } => "read",
         ClientRequest::Status => "status",
-        ClientRequest::Found(_) => "found",
+        ClientRequest::Founding => "founding",
     };
     fields.put("kind", kind);
     fields.put("group", group);
     match &request {
-        ClientRequest::OpenSession | ClientRequest::Status => {}
+        ClientRequest::OpenSession | ClientRequest::Status | ClientRequest::Founding => {}
         ClientRequest::CloseSession { session } => fields.put("session", session.0),
         ClientRequest::Propose(propose) => {
             fields.put("session", propose.session.0);
@@ -69,10 +69,6 @@ pub(super) fn request(body: &[u8], fields: &mut Fields) -> Result<(), CursorErro
             };
             fields.put("level", level);
             fields.put("query", Hex(query));
-        }
-        ClientRequest::Found(record) => {
-            fields.put("cluster", record.cluster);
-            put_membership(&record.membership, fields);
         }
     }
     Ok(())
@@ -103,7 +99,10 @@ pub(super) fn reply(body: &[u8], fields: &mut Fields) -> Result<(), CursorError>
             put_refusal(*code, fields);
             fields.put("text", text);
         }
-        ClientReply::Founded { cluster } => fields.put("cluster", cluster),
+        ClientReply::Founded(record) => {
+            fields.put("cluster", record.cluster);
+            put_membership(&record.membership, fields);
+        }
     }
     Ok(())
 }
@@ -138,7 +137,7 @@ const fn reply_name(reply: &ClientReply<'_>) -> &'static str {
         ClientReply::SequenceFinished => "sequence-finished",
         ClientReply::TooLarge { .. } => "too-large",
         ClientReply::Refused { .. } => "refused",
-        ClientReply::Founded { .. } => "founded",
+        ClientReply::Founded(_) => "founded",
     }
 }
 

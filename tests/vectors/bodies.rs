@@ -174,7 +174,7 @@ fn requests() -> Vec<(&'static str, ClientRequest<'static>)> {
         ("read-lease", ClientRequest::Read { level: ReadLevel::Lease, query: b"?" }),
         ("read-local", ClientRequest::Read { level: ReadLevel::Local, query: b"" }),
         ("status", ClientRequest::Status),
-        ("found", ClientRequest::Found(FoundingRecord { cluster: CLUSTER, membership: founders() })),
+        ("founding", ClientRequest::Founding),
     ]
 }
 
@@ -195,7 +195,7 @@ fn replies() -> Vec<(&'static str, ClientReply<'static>)> {
         ("too-large", ClientReply::TooLarge { bytes_max: 1 << 24 }),
         ("refused", ClientReply::Refused { code: RefusalCode::Unavailable, text: "leaving" }),
         ("refused-later-code", ClientReply::Refused { code: RefusalCode::Other(99), text: "" }),
-        ("founded", ClientReply::Founded { cluster: CLUSTER }),
+        ("founded", ClientReply::Founded(FoundingRecord { cluster: CLUSTER, membership: founders() })),
     ]
 }
 

@@ -1,0 +1,110 @@
+//! A client on a thread of its own.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::pending::{Pending, Promise, pending};
+use crate::client::{Answer, Client as Machine, ClientConfig, ClientError};
+use crate::run::client::{Request, Respond, run};
+use crate::run::mailbox::Mailbox;
+use crate::run::net::Net;
+use crate::run::random_rng;
+use crate::wire::client::ReadLevel;
+
+/// What an operation comes to.
+pub type OperationResult = Result<Answer, ClientError>;
+
+/// A client of a cluster: writes are carried out exactly once, reads see every write answered before.
+///
+/// It keeps a session open and finds the leader by itself. Many operations may be under way at once, from any
+/// number of threads. Dropping it ends its thread; what is still pending then has no answer.
+pub struct Client {
+    mailbox: Arc<Mailbox<Request<Promise<OperationResult>>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Client {
+    /// A client of the cluster that answers at `addresses`. Nothing is sent until the thread runs, and no node
+    /// needs to answer now.
+    ///
+    /// # Errors
+    /// When no socket or thread is to be had.
+    ///
+    /// # Panics
+    /// When `addresses` is empty.
+    pub fn connect(addresses: &[SocketAddr], config: ClientConfig) -> io::Result<Self> {
+        assert!(!addresses.is_empty(), "a client needs at least one address");
+        // IPv6 sockets reach IPv4 addresses only in mapped form; a list of both families needs the first's.
+        let any: SocketAddr = match addresses[0] {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let net = Net::bind(any)?;
+        let machine = Machine::new(config, addresses, random_rng()?, net.now());
+        let mailbox = Arc::new(Mailbox::new(net.waker()));
+        let of_thread = Arc::clone(&mailbox);
+        let thread = thread::Builder::new().name("raftgram-client".to_owned()).spawn(move || {
+            // A poll that fails ends the loop; whoever waits is told that no answer will come.
+            drop(run(machine, net, &of_thread));
+            drop(of_thread.close());
+        })?;
+        Ok(Self { mailbox, thread: Some(thread) })
+    }
+
+    /// Offers a command for the replicated machine; it is carried out at most once.
+    pub fn propose(&self, command: impl Into<Vec<u8>>, timeout: Duration) -> Pending<OperationResult> {
+        let (respond, pending) = pending();
+        self.send(Request::Propose { command: command.into(), timeout, respond });
+        pending
+    }
+
+    /// Asks the machine.
+    pub fn read(
+        &self,
+        query: impl Into<Vec<u8>>,
+        level: ReadLevel,
+        timeout: Duration,
+    ) -> Pending<OperationResult> {
+        let (respond, pending) = pending();
+        self.send(Request::Read { query: query.into(), level, timeout, respond });
+        pending
+    }
+
+    /// Asks the node at the `server`th of the client's addresses how it is.
+    pub fn status(&self, server: usize, timeout: Duration) -> Pending<OperationResult> {
+        let (respond, pending) = pending();
+        self.send(Request::Status { server, timeout, respond });
+        pending
+    }
+
+    /// A request that finds the thread gone drops its promise, which tells whoever waits.
+    fn send(&self, request: Request<Promise<OperationResult>>) {
+        drop(self.mailbox.send(request));
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.send(Request::Stop);
+        if let Some(thread) = self.thread.take() {
+            // It panics only on a broken invariant of our own, which has been printed.
+            drop(thread.join());
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+impl Respond for Promise<OperationResult> {
+    fn respond(self, result: OperationResult) {
+        self.keep(result);
+    }
+}

@@ -1,0 +1,135 @@
+//! A node on a thread of its own.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{self, JoinHandle};
+
+use super::client::Client;
+use super::pending::{Pending, pending};
+use crate::client::ClientConfig;
+use crate::machine::Machine;
+use crate::node::NodeEvent;
+use crate::run::boot::{NodeOptions, StartError, boot, resolve};
+use crate::run::mailbox::Mailbox;
+use crate::run::node::{Request, RunError};
+use crate::types::NodeId;
+use crate::wire::status::NodeStatus;
+
+/// A running node. Dropping it stops the node as [`Node::shutdown`] does, without its result.
+pub struct Node {
+    mailbox: Arc<Mailbox<Request>>,
+    address: SocketAddr,
+    contacts: Vec<SocketAddr>,
+    events: Receiver<NodeEvent>,
+    thread: Option<JoinHandle<Result<(), RunError>>>,
+}
+
+impl Node {
+    /// Starts a node that drives `machine`. What can be refused is refused here; founding or joining, where the
+    /// data folder is blank, goes on in the background.
+    pub fn start<M: Machine + Send + 'static>(options: NodeOptions, machine: M) -> Result<Self, StartError> {
+        let voters: Vec<String> = options.voters.values().cloned().collect();
+        let booted = boot(options, machine)?;
+        let address = booted.local_addr().map_err(StartError::System)?;
+        let mut contacts = vec![address];
+        for voter in &voters {
+            contacts.push(resolve(voter)?);
+        }
+        let mailbox = booted.mailbox();
+        let (sender, events) = channel();
+        // Nobody has to listen to events.
+        let on_event = Box::new(move |event: &NodeEvent| drop(sender.send(event.clone())));
+        let thread = thread::Builder::new()
+            .name("raftgram-node".to_owned())
+            .spawn(move || booted.run(on_event))
+            .map_err(StartError::System)?;
+        Ok(Self { mailbox, address, contacts, events, thread: Some(thread) })
+    }
+
+    /// Where its socket is bound.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A client of the cluster that this node is part of, for proposing and reading. It asks this node first and
+    /// goes wherever the leader is.
+    pub fn client(&self, config: ClientConfig) -> io::Result<Client> {
+        Client::connect(&self.contacts, config)
+    }
+
+    /// How the node is; no answer while it is being founded.
+    pub fn status(&self) -> Pending<NodeStatus> {
+        let (promise, pending) = pending();
+        self.send(Request::Status(Box::new(move |status| promise.keep(status))));
+        pending
+    }
+
+    /// What happens to the node, in order.
+    #[must_use]
+    pub fn events(&self) -> &Receiver<NodeEvent> {
+        &self.events
+    }
+
+    /// Hands leadership to this voter, or to the fittest; nothing happens on a node that does not lead.
+    pub fn transfer_leadership(&self, to: Option<NodeId>) {
+        self.send(Request::Transfer(to));
+    }
+
+    /// Stops the node: it hands leadership over, makes everything durable and ends.
+    ///
+    /// # Errors
+    /// Why it had ended before, or could not end well.
+    pub fn shutdown(mut self) -> Result<(), RunError> {
+        self.stop()
+    }
+
+    /// Waits until the node ends by itself or by [`Request::Stop`] from its mailbox.
+    ///
+    /// # Errors
+    /// Why it ended.
+    pub fn wait(mut self) -> Result<(), RunError> {
+        self.join()
+    }
+
+    /// The way to stop it from a signal handler's thread.
+    #[must_use]
+    pub fn stopper(&self) -> impl Fn() + Send + 'static {
+        let mailbox = Arc::clone(&self.mailbox);
+        move || drop(mailbox.send(Request::Stop))
+    }
+
+    fn stop(&mut self) -> Result<(), RunError> {
+        self.send(Request::Stop);
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<(), RunError> {
+        match self.thread.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(ended)) => ended,
+            Some(Err(_)) => Err(RunError::Panicked),
+        }
+    }
+
+    /// A node that has ended takes no requests; its promises then say so.
+    fn send(&self, request: Request) {
+        drop(self.mailbox.send(request));
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Its result was of no interest to whoever dropped it.
+        drop(self.stop());
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("address", &self.address).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,68 @@
+//! Committed entries into the machine, answers out.
+
+use super::Node;
+use crate::entry::Payload;
+use crate::machine::Machine;
+use crate::session::Outcome as SessionOutcome;
+use crate::time::Instant;
+use crate::types::{Index, Term};
+use crate::wire::client::{ClientReply, Outcome, RefusalCode};
+
+impl<M: Machine> Node<M> {
+    /// Applies a bounded batch of what is committed, and answers those who waited for it.
+    pub(super) fn apply_committed(&mut self, now: Instant) {
+        let mut bytes = 0;
+        for _ in 0..self.config.apply_count_max {
+            if self.applied >= self.commit || bytes > self.config.apply_bytes_max {
+                break;
+            }
+            bytes += self.apply_next(now);
+        }
+        self.answer_confirmed_reads(now);
+    }
+
+    /// Applies the entry after the last applied one and returns its length in bytes.
+    fn apply_next(&mut self, now: Instant) -> usize {
+        let index = self.applied.next();
+        let Some(entry) = self.raft.entry(index) else {
+            panic!("entry {index} is committed (up to {}) and not in the log", self.commit);
+        };
+        let (term, payload) = (entry.term, entry.payload.clone());
+        self.applied = index;
+        let Payload::Command(command) = payload else { return 0 };
+        let outcome = self.sessions.apply(index, term, &command, &mut self.machine);
+        self.answer_write(now, index, term, &outcome);
+        command.len()
+    }
+
+    /// Answers the client whose proposal became this entry, if it was proposed here and in this term.
+    fn answer_write(&mut self, now: Instant, index: Index, term: Term, outcome: &SessionOutcome) {
+        let Some((proposed_in, token)) = self.writes.remove(&index) else { return };
+        if proposed_in != term {
+            return self.redirect(now, token);
+        }
+        let reply = match outcome {
+            SessionOutcome::Opened { session } => ClientReply::SessionOpened { session: *session },
+            SessionOutcome::Closed => ClientReply::SessionClosed,
+            SessionOutcome::Applied { index, term, result, .. } => {
+                ClientReply::Applied(Outcome { index: *index, term: *term, result })
+            }
+            SessionOutcome::Finished => ClientReply::SequenceFinished,
+            SessionOutcome::SessionExpired => ClientReply::SessionExpired,
+            SessionOutcome::WindowFull => return self.busy(now, token),
+            SessionOutcome::LimitsSet(_) | SessionOutcome::Expired { .. } | SessionOutcome::Malformed(_) => {
+                ClientReply::Refused { code: RefusalCode::MalformedBody, text: "no client proposes this" }
+            }
+        };
+        self.answer(now, token, &reply);
+    }
+
+    fn answer_confirmed_reads(&mut self, now: Instant) {
+        while let Some(first) = self.confirmed_reads.first_entry()
+            && first.key().0 <= self.applied
+        {
+            let read = first.remove();
+            self.answer_read(now, read.token, &read.query);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Settings of a node, and what it starts from.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::entry::Entry;
+use crate::founding::FoundingRecord;
+use crate::raft::RaftConfig;
+use crate::rpc::RpcConfig;
+use crate::types::{BootNonce, ClusterId, HardState, Identity, Incarnation, NodeId, StoreId};
+
+/// How a node behaves.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Its number.
+    pub id: NodeId,
+    /// The address others are told to reach it at.
+    pub advertise: String,
+    /// Where to send to instead of a member's advertised address: proxies, NAT, second cards; and the resolved
+    /// addresses of members that are advertised by name.
+    pub routes: BTreeMap<NodeId, SocketAddr>,
+    /// Entries applied per turn. Few: more turns under load. Many: heartbeats wait for the machine.
+    pub apply_count_max: usize,
+    /// Bytes of commands applied per turn; one entry always goes.
+    pub apply_bytes_max: usize,
+    /// The longest command a client may propose, in bytes.
+    pub command_bytes_max: usize,
+    /// Writes and reads of clients that may wait at once; more are answered "busy".
+    pub waiting_max: usize,
+    /// The layer below.
+    pub rpc: RpcConfig,
+    /// Changes the defaults of consensus.
+    pub timing: Timing,
+}
+
+/// The clocks of consensus; see [`RaftConfig`] for what each does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// The shortest election timeout.
+    pub election_timeout_min: Duration,
+    /// The longest one.
+    pub election_timeout_max: Duration,
+    /// Between two heartbeats.
+    pub heartbeat_interval: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            election_timeout_min: Duration::from_millis(250),
+            election_timeout_max: Duration::from_millis(500),
+            heartbeat_interval: Duration::from_millis(25),
+        }
+    }
+}
+
+/// What a boot found in the data folder; all of it durable.
+#[derive(Clone, Debug)]
+pub struct NodeStart {
+    /// The data folder's identity.
+    pub store: StoreId,
+    /// This boot.
+    pub incarnation: Incarnation,
+    /// Drawn for this boot.
+    pub boot_nonce: BootNonce,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// What the cluster was founded as, if this store took part.
+    pub founding: Option<FoundingRecord>,
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// The log from index 1.
+    pub entries: Vec<Entry>,
+}
+
+impl NodeConfig {
+    /// The LAN settings for a node of this id, reached at this address.
+    #[must_use]
+    pub fn new(id: NodeId, advertise: String) -> Self {
+        Self {
+            id,
+            advertise,
+            routes: BTreeMap::new(),
+            apply_count_max: 1024,
+            apply_bytes_max: 4 << 20,
+            command_bytes_max: 2 << 20,
+            waiting_max: 65_536,
+            rpc: RpcConfig::default(),
+            timing: Timing::default(),
+        }
+    }
+
+    pub(super) fn raft(
+        &self,
+        identity: Identity,
+        incarnation: Incarnation,
+        cluster: ClusterId,
+    ) -> RaftConfig {
+        RaftConfig {
+            election_timeout_min: self.timing.election_timeout_min,
+            election_timeout_max: self.timing.election_timeout_max,
+            heartbeat_interval: self.timing.heartbeat_interval,
+            ..RaftConfig::new(identity, incarnation, cluster)
+        }
+    }
+}

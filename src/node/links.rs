@@ -1,0 +1,134 @@
+//! Who is behind each link, and who is listened to.
+
+use slog::debug;
+
+use super::{Node, NodeEvent, Output};
+use crate::machine::Machine;
+use crate::rpc::{Event, LinkId, PeerInfo};
+use crate::time::Instant;
+use crate::types::{BootNonce, Identity, Incarnation, NodeId, StoreId};
+
+/// The most events held back while a peer's boot is being recorded; the rest is dropped, as the network may do.
+const HELD_EVENTS_MAX: usize = 1024;
+
+/// A member's link.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) link: LinkId,
+    pub(super) standing: Standing,
+}
+
+/// What is known of who is behind a link.
+#[derive(Debug)]
+pub(super) enum Standing {
+    /// Nobody has answered yet, or the link is down.
+    Unknown,
+    /// It has shown who it is; that is being made durable, and what it says waits.
+    Recording { identity: Identity, boot: (Incarnation, BootNonce), held: Vec<Event> },
+    /// It is listened to.
+    Adopted { identity: Identity },
+    /// Its store is a copy: it is not listened to.
+    Copy,
+}
+
+impl<M: Machine> Node<M> {
+    /// Says hello to every member that has no link yet.
+    pub(super) fn connect_members(&mut self, now: Instant) {
+        let members: Vec<(NodeId, Option<std::net::SocketAddr>)> = self
+            .raft
+            .membership()
+            .iter()
+            .filter(|(id, _)| *id != self.identity.node && !self.peers.contains_key(id))
+            .map(|(id, member)| {
+                (id, self.config.routes.get(&id).copied().or_else(|| member.address.parse().ok()))
+            })
+            .collect();
+        for (id, address) in members {
+            // A name that the driver could not resolve: the member may still say hello itself.
+            let Some(address) = address else { continue };
+            let link = self.rpc.connect(now, address, Some(id));
+            self.peers.insert(id, Peer { link, standing: Standing::Unknown });
+        }
+    }
+
+    pub(super) fn on_connected(&mut self, link: LinkId, info: &PeerInfo) {
+        let Some(identity) = info.identity else { return };
+        if info.cluster.is_zero() {
+            return;
+        }
+        debug!(self.log, "link open"; "peer" => %identity, "incarnation" => %info.incarnation);
+        let boot = (info.incarnation, info.boot_nonce);
+        let standing = Standing::Recording { identity, boot, held: Vec::new() };
+        self.peers.insert(identity.node, Peer { link, standing });
+        self.outputs.push_back(Output::RecordPeer {
+            store: identity.store,
+            incarnation: info.incarnation,
+            nonce: info.boot_nonce,
+        });
+    }
+
+    /// Tells that the store's boot is durable, or that it is a copy's ([`Output::RecordPeer`]).
+    pub fn handle_peer_recorded(
+        &mut self,
+        now: Instant,
+        store: StoreId,
+        incarnation: Incarnation,
+        seen: PeerRecord,
+    ) {
+        let waiting = self.peers.values_mut().find(|peer| match &peer.standing {
+            Standing::Recording { identity, boot, .. } => identity.store == store && boot.0 == incarnation,
+            _ => false,
+        });
+        let Some(peer) = waiting else { return };
+        let Standing::Recording { identity, boot, held } =
+            std::mem::replace(&mut peer.standing, Standing::Copy)
+        else {
+            unreachable!("found as recording");
+        };
+        match seen {
+            PeerRecord::Copy => self.warn_copy(identity, boot.0),
+            PeerRecord::Adopted => {
+                peer.standing = Standing::Adopted { identity };
+                self.raft.handle_connected(now, identity, boot.0);
+                self.outputs.push_back(Output::Event(NodeEvent::PeerConnected { peer: identity }));
+                for event in held {
+                    self.on_rpc_event(now, event);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_closed(&mut self, link: LinkId) {
+        if let Some(peer) = self.peers.values_mut().find(|peer| peer.link == link) {
+            peer.standing = Standing::Unknown;
+        }
+    }
+
+    /// Who may speak of Raft over this link; holds the event back while that is being settled.
+    pub(super) fn speaker(&mut self, link: LinkId, event: impl FnOnce() -> Event) -> Option<Identity> {
+        let peer = self.peers.values_mut().find(|peer| peer.link == link)?;
+        match &mut peer.standing {
+            Standing::Adopted { identity } => Some(*identity),
+            Standing::Recording { held, .. } => {
+                if held.len() < HELD_EVENTS_MAX {
+                    held.push(event());
+                }
+                None
+            }
+            Standing::Unknown | Standing::Copy => None,
+        }
+    }
+
+    pub(super) fn link_of(&self, node: NodeId) -> Option<LinkId> {
+        self.peers.get(&node).map(|peer| peer.link)
+    }
+}
+
+/// What recording a peer's boot came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerRecord {
+    /// It is the highest one of its store, and that is durable.
+    Adopted,
+    /// A higher one is known, or an equal one with another nonce.
+    Copy,
+}

@@ -1,0 +1,159 @@
+//! Between the RPC layer and Raft: messages in, messages and disk writes out.
+
+use slog::{debug, error, info};
+
+use super::links::Standing;
+use super::{Node, NodeEvent, Output};
+use crate::machine::Machine;
+use crate::message::{Delivery, Message};
+use crate::raft::{Output as RaftOutput, ReplyToken, RoleKind};
+use crate::rpc::{Event, LinkId, Token};
+use crate::time::Instant;
+use crate::types::{GroupId, NodeId};
+use crate::wire::Class;
+use crate::wire::body::{BodyFamily, family};
+use crate::wire::peer::{decode_message, encode_message};
+
+/// The most requests of peers that may wait for Raft's answer; beyond it the oldest is forgotten, and its caller
+/// asks again.
+const PEER_TOKENS_MAX: usize = 16_384;
+
+impl<M: Machine> Node<M> {
+    pub(super) fn on_rpc_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Connected { link, peer } => self.on_connected(link, &peer),
+            Event::Closed { link, .. } => self.on_closed(link),
+            Event::Request { token, link, class, body } => {
+                if family(&body) == Some(BodyFamily::Peer) {
+                    self.on_peer_request(now, token, link, class, body);
+                } else {
+                    self.serve(now, token, &body);
+                }
+            }
+            Event::Reply { link, call, body } => {
+                if self.raft_calls.remove(&(link, call)).is_some() {
+                    self.on_peer_message(now, link, None, &body);
+                }
+            }
+            Event::CallFailed { link, call, .. } => {
+                if let Some(to) = self.raft_calls.remove(&(link, call)) {
+                    self.raft.handle_call_failed(now, to);
+                }
+            }
+            Event::Notice { link, body } => {
+                // A heartbeat held back until its sender is known would be stale; the next one comes soon.
+                self.on_peer_message(now, link, None, &body);
+            }
+            // A reply to a cancelled request is ignored below, and silence is Raft's to notice.
+            Event::Cancelled { .. } | Event::Silent { .. } | Event::Heard { .. } => {}
+        }
+    }
+
+    fn on_peer_request(&mut self, now: Instant, token: Token, link: LinkId, class: Class, body: Vec<u8>) {
+        let is_held = self
+            .peers
+            .values()
+            .any(|peer| peer.link == link && matches!(peer.standing, Standing::Recording { .. }));
+        if is_held {
+            self.speaker(link, || Event::Request { token, link, class, body });
+        } else {
+            self.on_peer_message(now, link, Some(token), &body);
+        }
+    }
+
+    fn on_peer_message(&mut self, now: Instant, link: LinkId, token: Option<Token>, body: &[u8]) {
+        let speaker = self.peers.values().find(|peer| peer.link == link).map(|peer| &peer.standing);
+        let Some(&Standing::Adopted { identity }) = speaker else { return };
+        let Ok((GroupId(0), message)) = decode_message(body) else {
+            debug!(self.log, "a peer's message could not be read"; "peer" => %identity, "bytes" => body.len());
+            return;
+        };
+        let token = token.map(|token| self.keep_peer_token(token));
+        self.raft.handle_message(now, identity, message, token);
+    }
+
+    fn keep_peer_token(&mut self, token: Token) -> ReplyToken {
+        if self.peer_tokens.len() >= PEER_TOKENS_MAX {
+            self.peer_tokens.pop_first();
+        }
+        let key = ReplyToken(self.next_token);
+        self.next_token += 1;
+        self.peer_tokens.insert(key, token);
+        key
+    }
+
+    pub(super) fn on_raft_output(&mut self, now: Instant, output: RaftOutput) {
+        match output {
+            RaftOutput::Request { to, message } => self.send_request(now, to, &message),
+            RaftOutput::Reply { token, message } => {
+                if let Some(token) = self.peer_tokens.remove(&token) {
+                    let body = encode(&message);
+                    self.rpc.reply(now, token, body);
+                }
+            }
+            RaftOutput::Notice { to, message } => {
+                if let Some(link) = self.link_of(to)
+                    && let Err(error) = self.rpc.notice(now, link, encode(&message))
+                {
+                    debug!(self.log, "notice not sent"; "to" => %to, "reason" => %error);
+                }
+            }
+            RaftOutput::CancelRequests { to } => self.cancel_requests(now, to),
+            RaftOutput::Persist { ticket, hard_state, truncate_from, entries } => {
+                self.outputs.push_back(Output::Persist { ticket, hard_state, truncate_from, entries });
+            }
+            RaftOutput::Commit { index } => {
+                assert!(index >= self.commit, "commit index {} fell to {index}", self.commit);
+                self.commit = index;
+            }
+            RaftOutput::ReadReady { id, index } => {
+                if let Some(read) = self.reads.remove(&id) {
+                    self.confirmed_reads.insert((index, id), read);
+                }
+            }
+            RaftOutput::ReadFailed { id } => {
+                if let Some(read) = self.reads.remove(&id) {
+                    self.redirect(now, read.token);
+                }
+            }
+            RaftOutput::RoleChanged { role, term, leader } => {
+                info!(self.log, "role"; "role" => %role, "term" => %term,
+                    "leader" => leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string()));
+                self.outputs.push_back(Output::Event(NodeEvent::RoleChanged { role, term, leader }));
+                if role != RoleKind::Leader {
+                    self.send_waiting_clients_away(now);
+                }
+            }
+            RaftOutput::Alarm(alarm) => {
+                error!(self.log, "alarm"; "what" => %alarm);
+                self.outputs.push_back(Output::Event(NodeEvent::Alarm(alarm)));
+            }
+        }
+    }
+
+    fn send_request(&mut self, now: Instant, to: NodeId, message: &Message) {
+        assert_eq!(message.delivery(), Delivery::Request, "{message} is no request");
+        let Some(link) = self.link_of(to) else { return self.raft.handle_call_failed(now, to) };
+        match self.rpc.call(now, link, Class::Again, encode(message)) {
+            Ok(call) => {
+                self.raft_calls.insert((link, call), to);
+            }
+            Err(_) => self.raft.handle_call_failed(now, to),
+        }
+    }
+
+    fn cancel_requests(&mut self, now: Instant, to: NodeId) {
+        let overtaken: Vec<_> =
+            self.raft_calls.iter().filter(|(_, callee)| **callee == to).map(|(call, _)| *call).collect();
+        for (link, call) in overtaken {
+            self.raft_calls.remove(&(link, call));
+            self.rpc.cancel(now, link, call);
+        }
+    }
+}
+
+fn encode(message: &Message) -> Vec<u8> {
+    let mut body = Vec::new();
+    encode_message(GroupId(0), message, &mut body);
+    body
+}

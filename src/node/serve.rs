@@ -1,0 +1,143 @@
+//! What clients ask, and what they are answered.
+
+use std::time::Duration;
+
+use super::Node;
+use crate::entry::Payload;
+use crate::machine::Machine;
+use crate::raft::{ProposeError, ReadError, ReadId};
+use crate::rpc::Token;
+use crate::session::{Command, Ranges};
+use crate::time::Instant;
+use crate::types::GroupId;
+use crate::wire::client::{
+    ClientReply, ClientRequest, LeaderHint, Outcome, Propose, ReadLevel, RefusalCode, decode_request,
+    encode_reply,
+};
+
+/// When to come again after "busy": a few commits later.
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
+
+/// A read on its way.
+#[derive(Debug)]
+pub(super) struct PendingRead {
+    pub(super) token: Token,
+    pub(super) query: Vec<u8>,
+}
+
+impl<M: Machine> Node<M> {
+    /// Serves one request of a client, or of a blank node.
+    pub(super) fn serve(&mut self, now: Instant, token: Token, body: &[u8]) {
+        let Ok((group, request)) = decode_request(body) else {
+            return self.refuse(
+                now,
+                token,
+                RefusalCode::UnknownBody,
+                "this node does not know such a request",
+            );
+        };
+        if group != GroupId(0) {
+            return self.refuse(now, token, RefusalCode::Unavailable, "this node serves group 0 only");
+        }
+        match request {
+            ClientRequest::OpenSession => self.propose(now, token, &Command::Open),
+            ClientRequest::CloseSession { session } => self.propose(now, token, &Command::Close { session }),
+            ClientRequest::Propose(propose) => self.propose_write(now, token, &propose),
+            ClientRequest::Read { level: ReadLevel::Local, query } => self.answer_read(now, token, query),
+            ClientRequest::Read { query, .. } => self.read(now, token, query.to_vec()),
+            ClientRequest::Status => {
+                let status = Box::new(self.status());
+                self.answer(now, token, &ClientReply::Status(status));
+            }
+            ClientRequest::Founding => match self.founding.clone() {
+                Some(record) => self.answer(now, token, &ClientReply::Founded(record)),
+                None => {
+                    self.refuse(now, token, RefusalCode::Unavailable, "this node joined and has no record")
+                }
+            },
+        }
+    }
+
+    fn propose_write(&mut self, now: Instant, token: Token, propose: &Propose<'_>) {
+        if propose.command.len() > self.config.command_bytes_max {
+            let bytes_max = self.config.command_bytes_max as u64;
+            return self.answer(now, token, &ClientReply::TooLarge { bytes_max });
+        }
+        let mut pairs: Vec<(u64, u64)> =
+            propose.finished.iter().map(|span| (span.first, span.last)).collect();
+        pairs.reverse();
+        let Some(finished) = Ranges::from_pairs(&pairs) else {
+            return self.refuse(now, token, RefusalCode::MalformedBody, "finished ranges are out of order");
+        };
+        let Propose { session, sequence, command, .. } = *propose;
+        self.propose(now, token, &Command::Write { session, sequence, finished, command });
+    }
+
+    fn propose(&mut self, now: Instant, token: Token, command: &Command<'_>) {
+        if self.writes.len() >= self.config.waiting_max {
+            return self.busy(now, token);
+        }
+        let payload = Payload::Command(command.to_bytes().into());
+        match self.raft.propose(now, payload) {
+            Ok((index, term)) => {
+                self.writes.insert(index, (term, token));
+            }
+            Err(ProposeError::NotLeader { .. }) => self.redirect(now, token),
+            Err(_) => self.busy(now, token),
+        }
+    }
+
+    fn read(&mut self, now: Instant, token: Token, query: Vec<u8>) {
+        if self.reads.len() + self.confirmed_reads.len() >= self.config.waiting_max {
+            return self.busy(now, token);
+        }
+        let id = ReadId(self.next_read);
+        self.next_read += 1;
+        match self.raft.read(now, id) {
+            Ok(()) => {
+                self.reads.insert(id, PendingRead { token, query });
+            }
+            Err(ReadError::NotLeader { .. }) => self.redirect(now, token),
+            Err(_) => self.busy(now, token),
+        }
+    }
+
+    /// Answers from what is applied here.
+    pub(super) fn answer_read(&mut self, now: Instant, token: Token, query: &[u8]) {
+        let result = self.machine.query(query);
+        let outcome = Outcome { index: self.applied, term: self.raft.term(), result: &result };
+        self.answer(now, token, &ClientReply::Read(outcome));
+    }
+
+    /// Sends the client to the leader, if one is known that is not this node.
+    pub(super) fn redirect(&mut self, now: Instant, token: Token) {
+        let membership = self.raft.membership();
+        let leader = self.raft.leader().filter(|leader| *leader != self.identity.node);
+        let address = leader.and_then(|node| Some((node, membership.member(node)?.address.clone())));
+        let hint = address.as_ref().map(|(node, address)| LeaderHint { node: *node, address });
+        self.answer(now, token, &ClientReply::Redirect { leader: hint });
+    }
+
+    /// No longer the leader: what waits here may be overwritten, and another node can tell. The clients' retries
+    /// carry the same session and sequence.
+    pub(super) fn send_waiting_clients_away(&mut self, now: Instant) {
+        for (_, token) in std::mem::take(&mut self.writes).into_values() {
+            self.redirect(now, token);
+        }
+    }
+
+    pub(super) fn busy(&mut self, now: Instant, token: Token) {
+        let retry_after_us = u64::try_from(BUSY_PAUSE.as_micros()).unwrap_or(u64::MAX);
+        self.answer(now, token, &ClientReply::Busy { retry_after_us });
+    }
+
+    fn refuse(&mut self, now: Instant, token: Token, code: RefusalCode, text: &str) {
+        self.answer(now, token, &ClientReply::Refused { code, text });
+    }
+
+    pub(super) fn answer(&mut self, now: Instant, token: Token, reply: &ClientReply<'_>) {
+        let mut body = Vec::new();
+        encode_reply(GroupId(0), reply, &mut body);
+        self.rpc.reply(now, token, body);
+    }
+}

@@ -1,0 +1,397 @@
+//! From a data folder and a plan to a running node.
+//!
+//! In this order, so that what is refused leaves nothing half-made: names are resolved, the folder is locked, the
+//! socket is bound, the folder is opened (and formatted first where that was asked for); then, on the node's own
+//! thread, a blank node is founded or joins, the folder is opened again, and the node runs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use slog::{Logger, info, o, warn};
+
+use crate::fault::LinkConfig;
+use crate::machine::Machine;
+use crate::node::founding::{Blank, Founding, FoundingNotice, Output as FoundingOutput, Plan};
+use crate::node::{Node, NodeConfig, NodeEvent, NodeStart};
+use crate::rng::Rng;
+use crate::run::disk::{FolderDisk, kernel_boot};
+use crate::run::disk_thread::Writer;
+use crate::run::mailbox::Mailbox;
+use crate::run::net::Net;
+use crate::run::node::{NodeLoop, Request, RunError};
+use crate::run::random_rng;
+use crate::run::shaper::Shaper;
+use crate::store::{
+    DiskError, DiskErrorKind, FIRST_INCARNATION_MAX, FormatError, FormatOptions, Fsync, OpenError,
+    OpenOptions, Recovered, SEGMENT_BYTES, Store,
+};
+use crate::types::{BootNonce, ClusterId, Identity, Incarnation, NodeId, StoreId};
+
+/// What to do with a data folder that has no cluster yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfBlank {
+    /// Refuse: a folder that should hold data and does not is a loss to be noticed.
+    Refuse,
+    /// Found a new cluster together with all other voters.
+    Bootstrap,
+    /// Join the cluster that answers at any of the voters' addresses.
+    Join,
+}
+
+/// Everything a node is started with.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// The node's settings; the routes to members that are advertised by name are filled in.
+    pub config: NodeConfig,
+    /// Where its socket is bound.
+    pub listen: SocketAddr,
+    /// The voters' advertised addresses: read when the folder is blank, and to find members by name.
+    pub voters: BTreeMap<NodeId, String>,
+    /// The data folder.
+    pub data: PathBuf,
+    /// What to do when it is blank.
+    pub if_blank: IfBlank,
+    /// The cluster the folder must belong to, if that is known.
+    pub cluster: Option<ClusterId>,
+    /// Whether writes are synced.
+    pub fsync: Fsync,
+    /// Faults between the node's socket and its machine, and the seed they are drawn from.
+    pub faults: Option<(LinkConfig, u64)>,
+    /// Where log records go; each room adds its own keys.
+    pub logger: Logger,
+}
+
+impl NodeOptions {
+    /// A node of this id that listens at, and is reached at, this address; with its data in this folder, durable
+    /// writes, no faults and no log output.
+    #[must_use]
+    pub fn new(id: NodeId, listen: SocketAddr, data: PathBuf) -> Self {
+        Self {
+            config: NodeConfig::new(id, listen.to_string()),
+            listen,
+            voters: BTreeMap::new(),
+            data,
+            if_blank: IfBlank::Refuse,
+            cluster: None,
+            fsync: Fsync::On,
+            faults: None,
+            logger: Logger::root(slog::Discard, o!()),
+        }
+    }
+
+    /// Voters 1, 2, 3, … at these addresses.
+    ///
+    /// # Panics
+    /// With more than 65,534 addresses.
+    #[must_use]
+    pub fn voters_from(addresses: &[impl ToString]) -> BTreeMap<NodeId, String> {
+        let id = |place: usize| {
+            u16::try_from(place + 1).ok().and_then(NodeId::new).expect("at most 65,534 voters")
+        };
+        addresses.iter().enumerate().map(|(place, address)| (id(place), address.to_string())).collect()
+    }
+}
+
+/// Why a node did not start. Each names the thing and, in its words, the way out.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address could not be resolved.
+    Address {
+        /// As it was given.
+        address: String,
+        /// What the resolver said.
+        error: io::Error,
+    },
+    /// The socket could not be bound.
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// Another process uses the data folder.
+    FolderLocked {
+        /// Which.
+        folder: PathBuf,
+    },
+    /// The data folder is blank and neither founding nor joining was asked for.
+    FolderBlank {
+        /// Which.
+        folder: PathBuf,
+    },
+    /// The data folder could not be taken, made or written.
+    Folder {
+        /// Which.
+        folder: PathBuf,
+        /// What the disk said.
+        error: DiskError,
+    },
+    /// The data folder must not be used.
+    Open {
+        /// Which.
+        folder: PathBuf,
+        /// Why.
+        error: OpenError,
+    },
+    /// This node is not in the list of voters it should found with.
+    NotAVoter {
+        /// The node.
+        id: NodeId,
+    },
+    /// A setting that cannot work.
+    Config(String),
+    /// No randomness, or no thread, was to be had.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address { address, error } => write!(f, "address {address} cannot be resolved: {error}"),
+            Self::Bind { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::FolderLocked { folder } => {
+                write!(f, "data folder {} is in use by another process", folder.display())
+            }
+            Self::FolderBlank { folder } => write!(
+                f,
+                "data folder {} holds no node's data; if that is as it should be, found a cluster (bootstrap) or \
+                 join one (join)",
+                folder.display()
+            ),
+            Self::Folder { folder, error } => write!(f, "data folder {}: {error}", folder.display()),
+            Self::Open { folder, error } => write!(f, "data folder {}: {error}", folder.display()),
+            Self::NotAVoter { id } => {
+                write!(f, "{id} is not among the voters it should found a cluster with")
+            }
+            Self::Config(what) => f.write_str(what),
+            Self::System(error) => write!(f, "the system refused: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A node that is ready to run on a thread of its own.
+pub struct Booted<M> {
+    site: Site,
+    machine: M,
+    store: Store<FolderDisk>,
+    recovered: Recovered,
+}
+
+/// What a node has around it, blank or founded.
+struct Site {
+    options: NodeOptions,
+    contacts: Vec<(Option<NodeId>, SocketAddr)>,
+    net: Net,
+    mailbox: Arc<Mailbox<Request>>,
+    rng: Rng,
+    log: Logger,
+}
+
+/// Does all of a start that can be refused.
+pub fn boot<M: Machine>(mut options: NodeOptions, machine: M) -> Result<Booted<M>, StartError> {
+    let id = options.config.id;
+    if options.if_blank == IfBlank::Bootstrap && !options.voters.contains_key(&id) {
+        return Err(StartError::NotAVoter { id });
+    }
+    let mut contacts = Vec::new();
+    for (voter, address) in options.voters.iter().filter(|(voter, _)| **voter != id) {
+        let resolved = match options.config.routes.get(voter) {
+            Some(route) => *route,
+            None => resolve(address)?,
+        };
+        options.config.routes.insert(*voter, resolved);
+        contacts.push(((options.if_blank == IfBlank::Bootstrap).then_some(*voter), resolved));
+    }
+    let mut rng = random_rng().map_err(StartError::System)?;
+    let disk = take_folder(&options.data)?;
+    let net =
+        Net::bind(options.listen).map_err(|error| StartError::Bind { address: options.listen, error })?;
+    let (store, recovered) = open_or_format(disk, &options, &mut rng)?;
+    let mailbox = Arc::new(Mailbox::new(net.waker()));
+    let log = options.logger.new(o!("node" => id.as_u16()));
+    Ok(Booted { site: Site { options, contacts, net, mailbox, rng, log }, machine, store, recovered })
+}
+
+impl<M: Machine> Booted<M> {
+    /// The way in from other threads.
+    #[must_use]
+    pub fn mailbox(&self) -> Arc<Mailbox<Request>> {
+        Arc::clone(&self.site.mailbox)
+    }
+
+    /// Where the socket is bound.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.site.net.local_addr()
+    }
+
+    /// Founds or joins where the folder is blank, then runs the node until it is told to stop.
+    pub fn run(self, on_event: Box<dyn FnMut(&NodeEvent) + Send>) -> Result<(), RunError> {
+        let Self { mut site, machine, store, recovered } = self;
+        site.warn_of_small_buffers();
+        let Some((store, recovered)) = site.become_member(store, recovered)? else { return Ok(()) };
+        let Site { options, mut net, mailbox, mut rng, log, .. } = site;
+        let start = NodeStart {
+            store: recovered.store,
+            incarnation: recovered.incarnation,
+            boot_nonce: BootNonce(rng.bytes16()),
+            cluster: recovered.cluster,
+            founding: recovered.founding,
+            hard_state: recovered.hard_state,
+            entries: recovered.entries,
+        };
+        info!(log, "serving"; "listen" => %options.listen, "cluster" => %start.cluster, "store" => %start.store,
+            "incarnation" => %start.incarnation, "entries" => start.entries.len());
+        if let Some((faults, seed)) = options.faults {
+            info!(log, "faults between socket and machine"; "seed" => seed, "faults" => format!("{faults:?}"));
+            net.shape(Shaper::new(faults, Rng::from_seed(seed)));
+        }
+        let node = Node::new(options.config, start, machine, &options.logger, rng, net.now());
+        let writer = match options.fsync {
+            Fsync::On => Writer::thread(store, net.waker()).map_err(RunError::Poll)?,
+            Fsync::Off => Writer::in_place(store),
+        };
+        NodeLoop { node, net, writer, mailbox, on_event, log }.run()
+    }
+}
+
+impl Site {
+    fn warn_of_small_buffers(&self) {
+        let buffers = self.net.buffers();
+        if buffers.is_short() {
+            warn!(self.log, "the kernel granted smaller socket buffers than asked for; \
+                sysctl -w net.core.rmem_max=16777216 net.core.wmem_max=16777216 raises them";
+                "receive_bytes" => buffers.receive_bytes, "send_bytes" => buffers.send_bytes);
+        }
+    }
+
+    /// The blank node's life, if it is blank. `None` when it was told to stop before it became a member.
+    fn become_member(
+        &mut self,
+        mut store: Store<FolderDisk>,
+        recovered: Recovered,
+    ) -> Result<Option<(Store<FolderDisk>, Recovered)>, RunError> {
+        if !recovered.cluster.is_zero() {
+            return Ok(Some((store, recovered)));
+        }
+        match self.found_or_join(&recovered)? {
+            None => {
+                store.shutdown().map_err(RunError::Disk)?;
+                return Ok(None);
+            }
+            Some(FoundingOutput::Founded(record)) => {
+                info!(self.log, "founded"; "cluster" => %record.cluster, "members" => %record.membership);
+                store.record_founding(&record).map_err(RunError::Disk)?;
+            }
+            Some(FoundingOutput::Joined(cluster)) => {
+                info!(self.log, "joined"; "cluster" => %cluster);
+                store.record_cluster(cluster).map_err(RunError::Disk)?;
+            }
+            Some(other) => unreachable!("{other:?} does not end founding"),
+        }
+        // Opening again raises the boot counter: nothing said as a blank node can be taken for the member's word.
+        Store::open(store.into_disk(), open_options(&self.options)).map(Some).map_err(RunError::Reopen)
+    }
+
+    /// Drives the founding machine to what ends it.
+    fn found_or_join(&mut self, recovered: &Recovered) -> Result<Option<FoundingOutput>, RunError> {
+        let plan = match self.options.if_blank {
+            IfBlank::Join => Plan::Join,
+            _ => Plan::Found { voters: self.options.voters.clone() },
+        };
+        info!(self.log, "blank"; "plan" => if plan == Plan::Join { "join" } else { "found" },
+            "store" => %recovered.store);
+        let blank = Blank {
+            identity: Identity { node: self.options.config.id, store: recovered.store },
+            incarnation: recovered.incarnation,
+            boot_nonce: BootNonce(self.rng.bytes16()),
+        };
+        let (config, now) = (self.options.config.rpc.clone(), self.net.now());
+        let mut founding = Founding::new(plan, blank, &self.contacts, config, self.rng.fork(), now);
+        let mut requests = Vec::new();
+        loop {
+            let now = self.net.now();
+            founding.turn(now);
+            while let Some(output) = founding.poll_output() {
+                match output {
+                    FoundingOutput::Transmit { to, bytes } => self.net.queue(to, bytes),
+                    FoundingOutput::Notice(FoundingNotice::FoundedWithoutUs { peer, cluster }) => {
+                        return Err(RunError::FoundedWithoutUs { peer, cluster });
+                    }
+                    FoundingOutput::Notice(notice) => warn!(self.log, "founding waits"; "reason" => %notice),
+                    end => return Ok(Some(end)),
+                }
+            }
+            self.net.send(|to, error| founding.handle_send_error(now, to, error));
+            self.net.wait(founding.poll_timeout()).map_err(RunError::Poll)?;
+            self.mailbox.take(&mut requests);
+            if requests.drain(..).any(|request| matches!(request, Request::Stop)) {
+                return Ok(None);
+            }
+            self.net.receive(|now, from, bytes| founding.handle_datagram(now, from, bytes));
+            founding.handle_timeout(self.net.now());
+        }
+    }
+}
+
+/// Where a name or address leads; IPv4 before IPv6 only if the resolver says so.
+pub fn resolve(address: &str) -> Result<SocketAddr, StartError> {
+    let failed = |error| StartError::Address { address: address.to_owned(), error };
+    let mut found = address.to_socket_addrs().map_err(failed)?;
+    found.next().ok_or_else(|| failed(io::Error::new(io::ErrorKind::NotFound, "no address of this name")))
+}
+
+fn take_folder(folder: &Path) -> Result<FolderDisk, StartError> {
+    FolderDisk::open(folder).map_err(|error| match error.kind {
+        DiskErrorKind::Locked => StartError::FolderLocked { folder: folder.to_owned() },
+        _ => StartError::Folder { folder: folder.to_owned(), error },
+    })
+}
+
+fn open_options(options: &NodeOptions) -> OpenOptions {
+    OpenOptions {
+        cluster: options.cluster,
+        segment_bytes: SEGMENT_BYTES,
+        kernel_boot: kernel_boot().unwrap_or_default(),
+        fsync: options.fsync,
+    }
+}
+
+fn open_or_format(
+    disk: FolderDisk,
+    options: &NodeOptions,
+    rng: &mut Rng,
+) -> Result<(Store<FolderDisk>, Recovered), StartError> {
+    let folder = || options.data.clone();
+    let refused = |error| StartError::Open { folder: folder(), error };
+    let opened = match Store::open(disk, open_options(options)) {
+        Err(OpenError::NotFormatted | OpenError::FormatUnfinished) if options.if_blank != IfBlank::Refuse => {
+            let mut disk = take_folder(&options.data)?;
+            let format = FormatOptions {
+                store: StoreId(rng.bytes16()),
+                first_incarnation: Incarnation(rng.below(u64::from(FIRST_INCARNATION_MAX)) as u32 + 1),
+                segment_bytes: SEGMENT_BYTES,
+            };
+            Store::format(&mut disk, format).map_err(|error| match error {
+                FormatError::Disk(error) => StartError::Folder { folder: folder(), error },
+                FormatError::NotEmpty { .. } => StartError::FolderBlank { folder: folder() },
+            })?;
+            let blank = OpenOptions { cluster: None, ..open_options(options) };
+            Store::open(disk, blank).map_err(refused)?
+        }
+        Err(OpenError::NotFormatted | OpenError::FormatUnfinished) => {
+            return Err(StartError::FolderBlank { folder: folder() });
+        }
+        opened => opened.map_err(refused)?,
+    };
+    if opened.1.cluster.is_zero() && options.if_blank == IfBlank::Refuse {
+        return Err(StartError::FolderBlank { folder: folder() });
+    }
+    Ok(opened)
+}

@@ -1,0 +1,215 @@
+//! Durable writes beside the event loop.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use mio::Waker;
+
+use crate::node::PeerRecord;
+use crate::raft::Ticket;
+use crate::store::{Batch, Disk, PeerSeen, Store, StoreError, Upkeep};
+use crate::types::{BootNonce, Incarnation, StoreId};
+
+/// How long nothing must be asked for until the log's synced mark is carried on.
+const QUIET: Duration = Duration::from_millis(50);
+
+/// Bytes of entries beyond which a batch takes in no further request: what came first should not wait for all that
+/// came later.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// How often a write that found the disk full is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the loop asks for.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Make this durable.
+    Persist { ticket: Ticket, batch: Batch },
+    /// Make this peer's boot durable.
+    RecordPeer { store: StoreId, incarnation: Incarnation, nonce: BootNonce },
+}
+
+/// What has been done.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// This write and all before it are durable.
+    Persisted { ticket: Ticket },
+    /// The peer's boot is durable, or was refused.
+    PeerRecorded { store: StoreId, incarnation: Incarnation, seen: PeerRecord },
+    /// The disk has no room; the write is tried again until it has.
+    Full,
+    /// The disk has failed; nothing more will be done.
+    Failed(StoreError),
+}
+
+/// Where writes are made durable: on a thread of their own, or in place.
+#[derive(Debug)]
+pub(super) enum Writer<D> {
+    Thread { jobs: Sender<Job>, report: Arc<Report>, thread: JoinHandle<Store<D>> },
+    InPlace { store: Store<D>, done: Vec<Done> },
+}
+
+impl<D: Disk + Send + 'static> Writer<D> {
+    /// A thread that wakes the loop through `waker` whenever something is done.
+    pub(super) fn thread(store: Store<D>, waker: Arc<Waker>) -> io::Result<Self> {
+        let (jobs, receiver) = channel();
+        let report =
+            Arc::new(Report { done: Mutex::new(Vec::new()), waker, is_over: AtomicBool::new(false) });
+        let of_thread = Arc::clone(&report);
+        let thread = thread::Builder::new()
+            .name("raftgram-disk".to_owned())
+            .spawn(move || serve(store, &receiver, &of_thread))?;
+        Ok(Self::Thread { jobs, report, thread })
+    }
+
+    /// No thread: each write is done when it is asked for.
+    pub(super) fn in_place(store: Store<D>) -> Self {
+        Self::InPlace { store, done: Vec::new() }
+    }
+
+    pub(super) fn ask(&mut self, job: Job) {
+        match self {
+            // The thread ends only after a failure, which it has reported.
+            Self::Thread { jobs, .. } => drop(jobs.send(job)),
+            Self::InPlace { store, done } => done.push(carry_out(store, &job)),
+        }
+    }
+
+    /// What has been done since the last look, in order, into an empty list.
+    pub(super) fn take_done(&mut self, into: &mut Vec<Done>) {
+        match self {
+            Self::Thread { report, .. } => {
+                std::mem::swap(&mut *report.done.lock().unwrap_or_else(PoisonError::into_inner), into);
+            }
+            Self::InPlace { done, .. } => std::mem::swap(done, into),
+        }
+    }
+
+    /// Finishes what was asked for and gives the store back; `None` when its thread panicked.
+    pub(super) fn stop(self) -> Option<Store<D>> {
+        match self {
+            Self::Thread { jobs, report, thread } => {
+                drop(jobs);
+                report.is_over.store(true, Ordering::Relaxed);
+                thread.join().ok()
+            }
+            Self::InPlace { store, .. } => Some(store),
+        }
+    }
+}
+
+/// The way back to the loop.
+#[derive(Debug)]
+pub(super) struct Report {
+    done: Mutex<Vec<Done>>,
+    waker: Arc<Waker>,
+    /// Set when the loop has hung up: a disk that is still full is not waited for.
+    is_over: AtomicBool,
+}
+
+impl Report {
+    fn send(&self, done: Done) {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).push(done);
+        // It fails only when the loop is gone, and then nobody waits.
+        drop(self.waker.wake());
+    }
+}
+
+/// Serves jobs until the loop hangs up or the disk fails.
+fn serve<D: Disk>(mut store: Store<D>, jobs: &Receiver<Job>, report: &Report) -> Store<D> {
+    let mut next = None;
+    loop {
+        let job = match next.take() {
+            Some(job) => job,
+            None => match wait(&mut store, jobs) {
+                Ok(Some(job)) => job,
+                Ok(None) => return store,
+                Err(error) => {
+                    report.send(Done::Failed(error));
+                    return store;
+                }
+            },
+        };
+        let (job, left) = gather(job, jobs);
+        next = left;
+        let mut done = carry_out(&mut store, &job);
+        if matches!(done, Done::Failed(StoreError::Full)) {
+            report.send(Done::Full);
+            while matches!(done, Done::Failed(StoreError::Full)) && !report.is_over.load(Ordering::Relaxed) {
+                thread::park_timeout(FULL_PAUSE);
+                done = carry_out(&mut store, &job);
+            }
+        }
+        let has_failed = matches!(done, Done::Failed(_));
+        report.send(done);
+        if has_failed {
+            return store;
+        }
+    }
+}
+
+/// The next job; quiet moments are used to carry the synced mark on and to make the next segment. `None` when the
+/// loop has hung up.
+fn wait<D: Disk>(store: &mut Store<D>, jobs: &Receiver<Job>) -> Result<Option<Job>, StoreError> {
+    let mut patience = Duration::ZERO;
+    loop {
+        match jobs.recv_timeout(patience) {
+            Ok(job) => return Ok(Some(job)),
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => match store.maintain() {
+                Ok(Upkeep::More) => {}
+                // A full disk is found out when a segment is needed; nothing is lost by having none ahead.
+                Ok(Upkeep::Done) | Err(StoreError::Full) => {
+                    if patience == QUIET {
+                        store.quiet()?;
+                        return Ok(jobs.recv().ok());
+                    }
+                    patience = QUIET;
+                }
+                Err(error) => return Err(error),
+            },
+        }
+    }
+}
+
+/// Merges what has queued up into one write, as far as it goes; gives back the job that does not fit.
+fn gather(first: Job, jobs: &Receiver<Job>) -> (Job, Option<Job>) {
+    let Job::Persist { mut ticket, mut batch } = first else { return (first, None) };
+    let mut bytes = batch.content_bytes();
+    while bytes < BATCH_BYTES_MAX {
+        match jobs.try_recv() {
+            Ok(Job::Persist { ticket: later, batch: more }) => {
+                bytes += more.content_bytes();
+                batch.merge(more);
+                ticket = later;
+            }
+            Ok(other) => return (Job::Persist { ticket, batch }, Some(other)),
+            Err(_) => break,
+        }
+    }
+    (Job::Persist { ticket, batch }, None)
+}
+
+fn carry_out<D: Disk>(store: &mut Store<D>, job: &Job) -> Done {
+    match *job {
+        Job::Persist { ticket, ref batch } => match store.persist(batch) {
+            Ok(()) => Done::Persisted { ticket },
+            Err(error) => Done::Failed(error),
+        },
+        Job::RecordPeer { store: peer, incarnation, nonce } => {
+            match store.record_peer(peer, incarnation, nonce) {
+                Ok(PeerSeen::Adopted) => {
+                    Done::PeerRecorded { store: peer, incarnation, seen: PeerRecord::Adopted }
+                }
+                Ok(PeerSeen::Copy { .. }) => {
+                    Done::PeerRecorded { store: peer, incarnation, seen: PeerRecord::Copy }
+                }
+                Err(error) => Done::Failed(error),
+            }
+        }
+    }
+}

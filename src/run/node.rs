@@ -1,0 +1,199 @@
+//! The event loop of one node.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use slog::{Logger, info, warn};
+
+use crate::machine::Machine;
+use crate::node::{Node, NodeEvent, Output};
+use crate::raft::RoleKind;
+use crate::run::disk_thread::{Done, Job, Writer};
+use crate::run::mailbox::Mailbox;
+use crate::run::net::Net;
+use crate::store::{Batch, Disk, OpenError, StoreError};
+use crate::time::{Instant, earliest};
+use crate::types::{ClusterId, NodeId};
+use crate::wire::status::NodeStatus;
+use std::time::Duration;
+
+/// How long a node that is told to stop waits for another to take its leadership.
+const HANDOVER_MAX: Duration = Duration::from_secs(1);
+
+/// What other threads ask of the loop.
+pub enum Request {
+    /// How are you?
+    Status(Box<dyn FnOnce(NodeStatus) + Send>),
+    /// Hand leadership over.
+    Transfer(Option<NodeId>),
+    /// Hand leadership over if need be, make everything durable and end.
+    Stop,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(_) => f.write_str("Status"),
+            Self::Transfer(to) => write!(f, "Transfer({to:?})"),
+            Self::Stop => f.write_str("Stop"),
+        }
+    }
+}
+
+/// Why a node's loop ended before it was told to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RunError {
+    /// Its disk failed; nothing that was not durable was answered.
+    Disk(StoreError),
+    /// Its poll or timer failed.
+    Poll(io::Error),
+    /// Its disk thread panicked.
+    DiskThread,
+    /// Its own thread panicked: the machine did, or an invariant was broken.
+    Panicked,
+    /// Its folder could not be opened again after founding.
+    Reopen(OpenError),
+    /// It was to found a cluster, and a voter is of one that was founded without this data folder.
+    FoundedWithoutUs {
+        /// Which voter.
+        peer: SocketAddr,
+        /// The cluster.
+        cluster: ClusterId,
+    },
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disk(error) => write!(f, "the node ended: {error}"),
+            Self::Poll(error) => write!(f, "the node ended: waiting failed: {error}"),
+            Self::DiskThread => f.write_str("the node ended: its disk thread panicked"),
+            Self::Panicked => f.write_str("the node ended: its thread panicked"),
+            Self::Reopen(error) => write!(f, "the node ended after its founding: {error}"),
+            Self::FoundedWithoutUs { peer, cluster } => write!(
+                f,
+                "already founded: {peer} belongs to cluster {cluster}, which was founded without this data folder; \
+                 a node that lost its data joins again (join) and is made a voter by a membership change"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// A node with all it runs on.
+pub(super) struct NodeLoop<M, D> {
+    pub(super) node: Node<M>,
+    pub(super) net: Net,
+    pub(super) writer: Writer<D>,
+    pub(super) mailbox: Arc<Mailbox<Request>>,
+    pub(super) on_event: Box<dyn FnMut(&NodeEvent) + Send>,
+    pub(super) log: Logger,
+}
+
+impl<M: Machine, D: Disk + Send + 'static> NodeLoop<M, D> {
+    /// Runs until told to stop, or until the disk or the poll fails.
+    pub(super) fn run(mut self) -> Result<(), RunError> {
+        let ended = self.turns();
+        drop(self.mailbox.close());
+        self.net.log_faults(&self.log);
+        let store = self.writer.stop();
+        ended?;
+        let mut store = store.ok_or(RunError::DiskThread)?;
+        store.shutdown().map_err(RunError::Disk)?;
+        info!(self.log, "stopped");
+        Ok(())
+    }
+
+    fn turns(&mut self) -> Result<(), RunError> {
+        let mut requests = Vec::new();
+        let mut done = Vec::new();
+        let mut stop_at: Option<Instant> = None;
+        loop {
+            let has_ended = stop_at.is_some_and(|at| self.net.now() >= at || !self.must_hand_over());
+            if has_ended {
+                return Ok(());
+            }
+            self.net.wait(earliest(self.node.poll_timeout(), stop_at)).map_err(RunError::Poll)?;
+            self.mailbox.take(&mut requests);
+            for request in requests.drain(..) {
+                self.serve(request, &mut stop_at);
+            }
+            // What the disk has done and what has come in are heard before any timer fires.
+            self.take_done(&mut done)?;
+            let node = &mut self.node;
+            self.net.receive(|now, from, bytes| node.handle_datagram(now, from, bytes));
+            let now = self.net.now();
+            if self.node.poll_timeout().is_some_and(|at| at <= now) {
+                self.node.handle_timeout(now);
+            }
+            self.turn(now);
+            // A write in place is done at once, and what waited for it goes out with this turn.
+            while self.take_done(&mut done)? {
+                self.turn(self.net.now());
+            }
+            let node = &mut self.node;
+            self.net.send(|to, error| node.handle_send_error(now, to, error));
+        }
+    }
+
+    /// True while this node leads voters that could lead instead.
+    fn must_hand_over(&self) -> bool {
+        self.node.raft().role() == RoleKind::Leader && self.node.raft().membership().voters.len() > 1
+    }
+
+    fn serve(&mut self, request: Request, stop_at: &mut Option<Instant>) {
+        let now = self.net.now();
+        match request {
+            Request::Status(answer) => answer(self.node.status()),
+            Request::Transfer(to) => self.node.transfer_leadership(now, to),
+            Request::Stop if stop_at.is_none() => {
+                *stop_at = Some(now + HANDOVER_MAX);
+                if self.must_hand_over() {
+                    info!(self.log, "handing leadership over before stopping");
+                    self.node.transfer_leadership(now, None);
+                }
+            }
+            Request::Stop => {}
+        }
+    }
+
+    /// Ends the machine's turn and does what it asks for.
+    fn turn(&mut self, now: Instant) {
+        self.node.turn(now);
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Transmit { to, bytes } => self.net.queue(to, bytes),
+                Output::Persist { ticket, hard_state, truncate_from, entries } => {
+                    let batch = Batch { hard_state, truncate_from, entries };
+                    self.writer.ask(Job::Persist { ticket, batch });
+                }
+                Output::RecordPeer { store, incarnation, nonce } => {
+                    self.writer.ask(Job::RecordPeer { store, incarnation, nonce });
+                }
+                Output::Event(event) => (self.on_event)(&event),
+            }
+        }
+    }
+
+    /// Tells the node what the disk has done; true when there was anything.
+    fn take_done(&mut self, done: &mut Vec<Done>) -> Result<bool, RunError> {
+        self.writer.take_done(done);
+        let has_done = !done.is_empty();
+        for done in done.drain(..) {
+            let now = self.net.now();
+            match done {
+                Done::Persisted { ticket } => self.node.handle_persisted(now, ticket),
+                Done::PeerRecorded { store, incarnation, seen } => {
+                    self.node.handle_peer_recorded(now, store, incarnation, seen);
+                }
+                Done::Full => warn!(self.log, "disk full: nothing is acknowledged until there is room"),
+                Done::Failed(error) => return Err(RunError::Disk(error)),
+            }
+        }
+        Ok(has_done)
+    }
+}

@@ -1,0 +1,186 @@
+//! The whole system in one thread: founding, elections, exactly-once writes and reads, under seeded faults.
+
+mod world;
+
+use std::time::Duration;
+
+use raftgram::client::{Answer, ClientError};
+use raftgram::fault::LinkConfig;
+use raftgram::kv::{Answer as KvAnswer, Command, CommandResult, Query};
+use raftgram::wire::client::ReadLevel;
+use world::World;
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn lan() -> LinkConfig {
+    LinkConfig { delay: Duration::from_micros(50), ..LinkConfig::default() }
+}
+
+fn rough() -> LinkConfig {
+    LinkConfig {
+        loss: 0.2,
+        duplicate: 0.05,
+        reorder: 0.05,
+        reorder_delay: Duration::from_micros(300),
+        corrupt: 0.01,
+        jitter: Duration::from_micros(40),
+        ..lan()
+    }
+}
+
+fn put(world: &mut World, key: &str, value: &[u8]) -> CommandResult {
+    let command = Command::Put { key: key.as_bytes(), value }.to_bytes();
+    let deadline = world.now + LONG;
+    let id = world.clients[0].propose(command, deadline);
+    match world.finish(0, id) {
+        Ok(Answer::Applied { result, .. }) => CommandResult::decode(&result).unwrap(),
+        other => panic!("put {key}: {other:?}"),
+    }
+}
+
+fn get(world: &mut World, key: &str) -> Option<Vec<u8>> {
+    let query = Query::Get { key: key.as_bytes() }.to_bytes();
+    let deadline = world.now + LONG;
+    let id = world.clients[0].read(query, ReadLevel::Linearizable, deadline);
+    match world.finish(0, id) {
+        Ok(Answer::Read { result, .. }) => match KvAnswer::decode(&result).unwrap() {
+            KvAnswer::Found { value, .. } => Some(value.to_vec()),
+            KvAnswer::Missing => None,
+            other => panic!("get {key}: {other:?}"),
+        },
+        other => panic!("get {key}: {other:?}"),
+    }
+}
+
+#[test]
+fn three_blank_nodes_become_a_cluster_that_writes_and_reads() {
+    let mut world = World::founded(1, lan());
+    assert!(matches!(put(&mut world, "k", b"v"), CommandResult::Done { previous: None }));
+    assert_eq!(get(&mut world, "k").as_deref(), Some(&b"v"[..]));
+    assert_eq!(get(&mut world, "other"), None);
+    assert!(world.ended.is_empty(), "{:?}", world.ended);
+}
+
+#[test]
+fn a_value_of_one_mebibyte_travels_in_fragments_and_a_larger_one_is_refused() {
+    let mut world = World::founded(2, rough());
+    let value: Vec<u8> = (0..1 << 20).map(|i: u32| (i * 7 + i / 251) as u8).collect();
+    put(&mut world, "large", &value);
+    assert!(get(&mut world, "large").as_deref() == Some(&value[..]), "the large value came back changed");
+    let deadline = world.now + LONG;
+    let id = world.clients[0].propose(vec![0; 3 << 20], deadline);
+    assert!(matches!(world.finish(0, id), Err(ClientError::TooLarge { .. })));
+}
+
+#[test]
+fn all_data_survives_a_restart_of_all_nodes() {
+    let mut world = World::founded(3, lan());
+    for i in 0..20 {
+        put(&mut world, &format!("k{i}"), format!("v{i}").as_bytes());
+    }
+    let before = world.incarnation(1);
+    (1..=3).for_each(|number| world.crash(number));
+    (1..=3).for_each(|number| world.start(number));
+    assert!(world.incarnation(1) > before, "each boot counts");
+    for i in 0..20 {
+        assert_eq!(get(&mut world, &format!("k{i}")).as_deref(), Some(format!("v{i}").as_bytes()), "k{i}");
+    }
+}
+
+/// Scenario I1: a wiped founder never founds again while one of the cluster lives.
+#[test]
+fn two_of_three_wiped_do_not_form_a_cluster() {
+    let mut world = World::founded(4, lan());
+    put(&mut world, "k", b"v");
+    for number in [1, 2] {
+        world.wipe(number);
+        world.start(number);
+    }
+    world.run_until("both wiped nodes are told", |world| world.ended.len() == 2);
+    world.run_for(Duration::from_secs(5));
+    assert!(world.leader().is_none(), "a leader without a quorum");
+    assert!(world.node(1).is_none() && world.node(2).is_none(), "a wiped node runs as a member");
+}
+
+/// Each client increments a counter of its own by compare-and-set: a write applied twice would make the second one
+/// fail, a lost one the next.
+#[test]
+fn no_write_is_lost_or_doubled_while_leaders_are_killed_on_rough_links() {
+    for seed in 0..8 {
+        let mut world = World::founded(seed, rough());
+        for _ in 0..2 {
+            world.add_client();
+        }
+        let mut counters = [0u64; 3];
+        let mut open = [None; 3];
+        let mut kills = 0;
+        let mut down: Option<u16> = None;
+        while counters.iter().any(|count| *count < 150) {
+            for (number, slot) in open.iter_mut().enumerate() {
+                if let Some(id) = *slot {
+                    let Some(result) = world.answers.remove(&(number, id)) else { continue };
+                    let Ok(Answer::Applied { result, .. }) = result else {
+                        panic!("seed {seed}: {result:?}")
+                    };
+                    let result = CommandResult::decode(&result).unwrap();
+                    let context = format!("seed {seed} client {number} at {}", counters[number]);
+                    assert!(matches!(result, CommandResult::Done { .. }), "{context}: {result:?}");
+                    counters[number] += 1;
+                }
+                let (old, new) = (counters[number].to_string(), (counters[number] + 1).to_string());
+                let old = (counters[number] > 0).then_some(old.as_bytes());
+                let key = format!("counter{number}");
+                let command = Command::Cas { key: key.as_bytes(), old, new: new.as_bytes() }.to_bytes();
+                let deadline = world.now + LONG;
+                *slot = Some(world.clients[number].propose(command, deadline));
+            }
+            if counters[0] / 40 > kills && down.is_none() && world.leader().is_some() {
+                kills += 1;
+                down = world.leader();
+                world.crash(down.unwrap());
+            }
+            if let Some(number) = down
+                && world.leader().is_some()
+            {
+                world.start(number);
+                down = None;
+            }
+            world.step();
+        }
+        assert!(kills >= 3, "seed {seed}: {kills} kills");
+        for (number, count) in counters.iter().enumerate() {
+            let found = get(&mut world, &format!("counter{number}"));
+            assert!(found.is_some_and(|value| value >= count.to_string().into_bytes()), "seed {seed}");
+        }
+    }
+}
+
+/// Scenario E7: heartbeats alone do not keep a deaf leader in office.
+#[test]
+fn a_leader_that_can_send_but_not_receive_steps_down() {
+    let mut world = World::founded(5, lan());
+    let leader = world.leader().unwrap();
+    for other in (1..=3).filter(|other| *other != leader) {
+        world.block(other, leader);
+    }
+    world.run_until("another leads", |world| world.leader().is_some_and(|now| now != leader));
+    put(&mut world, "k", b"v");
+    world.unblock_all();
+    world.run_until("the deaf one follows", |world| {
+        world.leader().is_some() && world.node(leader).is_some_and(|node| node.raft().leader() != None)
+    });
+    assert_eq!(get(&mut world, "k").as_deref(), Some(&b"v"[..]));
+}
+
+#[test]
+fn an_operation_without_a_cluster_ends_by_its_deadline_and_says_what_is_known() {
+    let mut world = World::new(6, lan());
+    world.start(1);
+    let client = world.add_client();
+    let deadline = world.now + Duration::from_millis(500);
+    let id = world.clients[client].propose(b"x".to_vec(), deadline);
+    let error = world.finish(client, id).unwrap_err();
+    assert!(world.now >= deadline);
+    assert!(matches!(error, ClientError::TimedOut { .. }), "{error}");
+    assert!(error.to_string().contains("not sent"), "{error}");
+}
