@@ -1,0 +1,96 @@
+//! Bodies of calls, replies and notices: `kind u8 ‖ group varint ‖ fields`.
+//!
+//! One space of kinds serves peers and clients, so a body tells by itself what it is. `[W-41]`
+
+use crate::cursor::{CursorError, Reader, Writer};
+use crate::types::{GroupId, Index, Term};
+
+/// Terms and indexes on the wire are below 2^60: what is learned from a peer can be counted on from and still
+/// be sent as a varint. `[W-42]`
+pub const NUMBER_MAX: u64 = (1 << 60) - 1;
+
+/// Who speaks in a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFamily {
+    /// A message of the consensus protocol, see [`super::peer`].
+    Peer,
+    /// A client's request, or a founding node's, see [`super::client`].
+    ClientRequest,
+    /// An answer to that.
+    ClientReply,
+}
+
+/// What family a body's kind belongs to; `None` for an empty body and for kinds of no family.
+#[must_use]
+pub fn family(body: &[u8]) -> Option<BodyFamily> {
+    match body.first()? {
+        0x01..0x40 => Some(BodyFamily::Peer),
+        0x40..0x80 => Some(BodyFamily::ClientRequest),
+        0x80..0xc0 => Some(BodyFamily::ClientReply),
+        _ => None,
+    }
+}
+
+/// The numbers of the body kinds.
+pub mod body_kind {
+    #![expect(missing_docs, reason = "each is the name of the body it stands for")]
+    pub const PRE_VOTE: u8 = 0x01;
+    pub const PRE_VOTE_REPLY: u8 = 0x02;
+    pub const VOTE: u8 = 0x03;
+    pub const VOTE_REPLY: u8 = 0x04;
+    pub const APPEND: u8 = 0x05;
+    pub const APPEND_REPLY: u8 = 0x06;
+    pub const HEARTBEAT: u8 = 0x07;
+    pub const HEARTBEAT_REPLY: u8 = 0x08;
+    pub const READ_PROBE: u8 = 0x09;
+    pub const READ_PROBE_REPLY: u8 = 0x0a;
+    pub const TRANSFER: u8 = 0x0b;
+    pub const TRANSFER_REPLY: u8 = 0x0c;
+
+    pub const OPEN_SESSION: u8 = 0x40;
+    pub const CLOSE_SESSION: u8 = 0x41;
+    pub const PROPOSE: u8 = 0x42;
+    pub const READ: u8 = 0x43;
+    pub const STATUS: u8 = 0x44;
+    pub const FOUND: u8 = 0x45;
+
+    pub const SESSION_OPENED: u8 = 0x80;
+    pub const SESSION_CLOSED: u8 = 0x81;
+    pub const APPLIED: u8 = 0x82;
+    pub const READ_RESULT: u8 = 0x83;
+    pub const NODE_STATUS: u8 = 0x84;
+    pub const REDIRECT: u8 = 0x85;
+    pub const BUSY: u8 = 0x86;
+    pub const SESSION_EXPIRED: u8 = 0x87;
+    pub const SEQUENCE_FINISHED: u8 = 0x88;
+    pub const TOO_LARGE: u8 = 0x89;
+    pub const REFUSED: u8 = 0x8a;
+    pub const FOUNDED: u8 = 0x8b;
+}
+
+pub(super) fn begin_body(kind: u8, group: GroupId, out: &mut Vec<u8>) {
+    out.put_u8(kind);
+    out.put_varint(group.0);
+}
+
+pub(super) fn read_number(reader: &mut Reader<'_>) -> Result<u64, CursorError> {
+    let number = reader.varint()?;
+    if number > NUMBER_MAX { Err(CursorError::Value) } else { Ok(number) }
+}
+
+pub(super) fn read_term(reader: &mut Reader<'_>) -> Result<Term, CursorError> {
+    read_number(reader).map(Term)
+}
+
+pub(super) fn read_index(reader: &mut Reader<'_>) -> Result<Index, CursorError> {
+    read_number(reader).map(Index)
+}
+
+/// A yes or no in a byte of its own: 1 or 0.
+pub(super) fn read_bool(reader: &mut Reader<'_>) -> Result<bool, CursorError> {
+    match reader.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(CursorError::Value),
+    }
+}

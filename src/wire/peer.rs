@@ -1,0 +1,219 @@
+//! Bodies that nodes send each other: the consensus messages.
+//!
+//! Terms and indexes that lie close to another field are sent as distances, so that an append of one entry
+//! spends 21 bytes beside the datagram's header. `[W-43]`
+
+use crate::cursor::{CursorError, Reader, Writer};
+use crate::entry::Payload;
+use crate::message::{
+    Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, ReadProbe, Transfer,
+    TransferReply, VoteReply, VoteRequest,
+};
+use crate::types::{GroupId, Incarnation, Index, Round, Term};
+use crate::wire::body::{NUMBER_MAX, begin_body, body_kind as k, read_bool, read_index, read_term};
+
+/// Appends the body of a message.
+///
+/// # Panics
+/// When an append's prev term or an entry's term is above the append's own, or a number does not fit a varint:
+/// no leader makes such a message.
+pub fn encode_message(group: GroupId, message: &Message, out: &mut Vec<u8>) {
+    begin_body(kind_of(message), group, out);
+    match message {
+        Message::PreVote(m) | Message::Vote(m) => encode_vote(m, out),
+        Message::PreVoteReply(m) | Message::VoteReply(m) => {
+            put_numbers(out, [m.term.0, m.campaign_term.0, m.campaign]);
+            out.put_u8(u8::from(m.is_granted));
+        }
+        Message::Append(m) => encode_append(m, out),
+        Message::AppendReply(m) => encode_append_reply(m, out),
+        Message::Heartbeat(m) => put_numbers(out, [m.term.0, m.round.0, m.commit.0]),
+        Message::HeartbeatReply(m) => put_numbers(out, [m.term.0, m.round.0]),
+        Message::ReadProbe(m) | Message::ReadProbeReply(m) => put_numbers(out, [m.term.0, m.round.0]),
+        Message::Transfer(m) => {
+            out.put_varint(m.term.0);
+            out.put_u32(m.incarnation.0);
+            out.put_varint(m.last_index.0);
+        }
+        Message::TransferReply(m) => {
+            out.put_varint(m.term.0);
+            out.put_u8(u8::from(m.is_taken));
+        }
+    }
+}
+
+/// Reads the body of a message. Memory taken is bounded by a multiple of the body's length.
+pub fn decode_message(body: &[u8]) -> Result<(GroupId, Message), CursorError> {
+    let mut reader = Reader::new(body);
+    let r = &mut reader;
+    let kind = r.u8()?;
+    let group = GroupId(r.varint()?);
+    let message = match kind {
+        k::PRE_VOTE => Message::PreVote(decode_vote(r)?),
+        k::VOTE => Message::Vote(decode_vote(r)?),
+        k::PRE_VOTE_REPLY => Message::PreVoteReply(decode_vote_reply(r)?),
+        k::VOTE_REPLY => Message::VoteReply(decode_vote_reply(r)?),
+        k::APPEND => Message::Append(decode_append(r)?),
+        k::APPEND_REPLY => Message::AppendReply(decode_append_reply(r)?),
+        k::HEARTBEAT => Message::Heartbeat(Heartbeat {
+            term: read_term(r)?,
+            round: Round(r.varint()?),
+            commit: read_index(r)?,
+        }),
+        k::HEARTBEAT_REPLY => {
+            Message::HeartbeatReply(HeartbeatReply { term: read_term(r)?, round: Round(r.varint()?) })
+        }
+        k::READ_PROBE => Message::ReadProbe(decode_probe(r)?),
+        k::READ_PROBE_REPLY => Message::ReadProbeReply(decode_probe(r)?),
+        k::TRANSFER => Message::Transfer(Transfer {
+            term: read_term(r)?,
+            incarnation: Incarnation(r.u32()?),
+            last_index: read_index(r)?,
+        }),
+        k::TRANSFER_REPLY => {
+            Message::TransferReply(TransferReply { term: read_term(r)?, is_taken: read_bool(r)? })
+        }
+        _ => return Err(CursorError::Value),
+    };
+    Ok((group, message))
+}
+
+const fn kind_of(message: &Message) -> u8 {
+    match message {
+        Message::PreVote(_) => k::PRE_VOTE,
+        Message::PreVoteReply(_) => k::PRE_VOTE_REPLY,
+        Message::Vote(_) => k::VOTE,
+        Message::VoteReply(_) => k::VOTE_REPLY,
+        Message::Append(_) => k::APPEND,
+        Message::AppendReply(_) => k::APPEND_REPLY,
+        Message::Heartbeat(_) => k::HEARTBEAT,
+        Message::HeartbeatReply(_) => k::HEARTBEAT_REPLY,
+        Message::ReadProbe(_) => k::READ_PROBE,
+        Message::ReadProbeReply(_) => k::READ_PROBE_REPLY,
+        Message::Transfer(_) => k::TRANSFER,
+        Message::TransferReply(_) => k::TRANSFER_REPLY,
+    }
+}
+
+fn put_numbers<const N: usize>(out: &mut Vec<u8>, numbers: [u64; N]) {
+    for number in numbers {
+        out.put_varint(number);
+    }
+}
+
+fn encode_vote(m: &VoteRequest, out: &mut Vec<u8>) {
+    put_numbers(out, [m.term.0, m.campaign_term.0, m.campaign, m.last_index.0, m.last_term.0]);
+    out.put_u8(u8::from(m.is_transfer));
+}
+
+fn decode_vote(r: &mut Reader<'_>) -> Result<VoteRequest, CursorError> {
+    Ok(VoteRequest {
+        term: read_term(r)?,
+        campaign_term: read_term(r)?,
+        campaign: r.varint()?,
+        last_index: read_index(r)?,
+        last_term: read_term(r)?,
+        is_transfer: read_bool(r)?,
+    })
+}
+
+fn decode_vote_reply(r: &mut Reader<'_>) -> Result<VoteReply, CursorError> {
+    Ok(VoteReply {
+        term: read_term(r)?,
+        campaign_term: read_term(r)?,
+        campaign: r.varint()?,
+        is_granted: read_bool(r)?,
+    })
+}
+
+fn decode_probe(r: &mut Reader<'_>) -> Result<ReadProbe, CursorError> {
+    Ok(ReadProbe { term: read_term(r)?, round: Round(r.varint()?) })
+}
+
+fn encode_append(m: &Append, out: &mut Vec<u8>) {
+    put_numbers(out, [m.term.0, m.attempt, m.prev_index.0, age(m.term, m.prev_term)]);
+    out.put_zigzag(m.commit.0 as i64 - m.prev_index.0 as i64);
+    out.put_u32(m.chain);
+    for entry in &m.entries {
+        out.put_varint(age(m.term, entry.term) << 2 | u64::from(entry.payload.kind()));
+        match &entry.payload {
+            Payload::Command(bytes) => out.put_prefixed(bytes),
+            other => {
+                let mut content = Vec::new();
+                other.encode_content(&mut content);
+                out.put_prefixed(&content);
+            }
+        }
+    }
+}
+
+fn decode_append(r: &mut Reader<'_>) -> Result<Append, CursorError> {
+    let term = read_term(r)?;
+    let attempt = r.varint()?;
+    let prev_index = read_index(r)?;
+    let prev_term = term_of_age(term, r.varint()?)?;
+    let commit = u64::try_from(prev_index.0 as i64 + r.zigzag()?).map_err(|_| CursorError::Value)?;
+    if commit > NUMBER_MAX {
+        return Err(CursorError::Value);
+    }
+    let chain = r.u32()?;
+    let mut entries = Vec::new();
+    while !r.is_empty() {
+        let head = r.varint()?;
+        let entry_term = term_of_age(term, head >> 2)?;
+        let payload = Payload::decode_content((head & 3) as u8, r.prefixed()?)?;
+        entries.push(AppendEntry { term: entry_term, payload });
+    }
+    Ok(Append { term, attempt, prev_index, prev_term, commit: Index(commit), entries, chain })
+}
+
+/// How far an entry's term lies below the leader's.
+fn age(leader: Term, entry: Term) -> u64 {
+    leader
+        .0
+        .checked_sub(entry.0)
+        .unwrap_or_else(|| panic!("entry of term {entry} under a leader of term {leader}"))
+}
+
+fn term_of_age(leader: Term, age: u64) -> Result<Term, CursorError> {
+    leader.0.checked_sub(age).map(Term).ok_or(CursorError::Value)
+}
+
+const ACCEPTED: u8 = 0;
+const REFUSED: u8 = 1;
+const EVICTED: u8 = 2;
+
+fn encode_append_reply(m: &AppendReply, out: &mut Vec<u8>) {
+    put_numbers(out, [m.term.0, m.attempt]);
+    match m.outcome {
+        AppendOutcome::Accepted { match_index } => {
+            out.put_u8(ACCEPTED);
+            out.put_varint(match_index.0);
+        }
+        AppendOutcome::Refused { prev_index, conflict_term, conflict_index, last_index } => {
+            out.put_u8(REFUSED);
+            put_numbers(out, [prev_index.0, conflict_term.0, conflict_index.0, last_index.0]);
+        }
+        AppendOutcome::Evicted { prev_index } => {
+            out.put_u8(EVICTED);
+            out.put_varint(prev_index.0);
+        }
+    }
+}
+
+fn decode_append_reply(r: &mut Reader<'_>) -> Result<AppendReply, CursorError> {
+    let term = read_term(r)?;
+    let attempt = r.varint()?;
+    let outcome = match r.u8()? {
+        ACCEPTED => AppendOutcome::Accepted { match_index: read_index(r)? },
+        REFUSED => AppendOutcome::Refused {
+            prev_index: read_index(r)?,
+            conflict_term: read_term(r)?,
+            conflict_index: read_index(r)?,
+            last_index: read_index(r)?,
+        },
+        EVICTED => AppendOutcome::Evicted { prev_index: read_index(r)? },
+        _ => return Err(CursorError::Value),
+    };
+    Ok(AppendReply { term, attempt, outcome })
+}

@@ -1,0 +1,206 @@
+//! What a node tells about itself when asked for its status.
+
+use crate::cursor::{CursorError, Reader, Writer};
+use crate::membership::Membership;
+use crate::types::{ClusterId, Incarnation, Index, NodeId, StoreId, Term};
+use crate::wire::body::{read_bool, read_index, read_term};
+use crate::wire::client::read_text;
+
+/// A node's account of itself. Later versions append fields; readers ignore what they do not know. `[W-47]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Its id.
+    pub node: NodeId,
+    /// Its advertised address, at most 255 bytes.
+    pub address: String,
+    /// Its part in the cluster.
+    pub role: NodeRole,
+    /// Its term.
+    pub term: Term,
+    /// Known on a quorum.
+    pub commit: Index,
+    /// Given to the machine.
+    pub applied: Index,
+    /// End of its log.
+    pub last: Index,
+    /// Its incarnation.
+    pub incarnation: Incarnation,
+    /// Its cluster; zero while blank.
+    pub cluster: ClusterId,
+    /// Its data folder.
+    pub store: StoreId,
+    /// Who leads, as far as it knows.
+    pub leader: Option<NodeId>,
+    /// The membership it acts under; none while blank.
+    pub membership: Option<Membership>,
+    /// Its links to other nodes.
+    pub peers: Vec<PeerStatus>,
+    /// Datagrams that came from its socket.
+    pub received: u64,
+    /// Of these, how many passed every check.
+    pub accepted: u64,
+    /// Packets it declared lost and sent again.
+    pub retransmits: u64,
+    /// Calls it got more than once.
+    pub duplicates: u64,
+    /// The dropped ones by reason; a name is at most 255 bytes.
+    pub drops: Vec<DropCount>,
+}
+
+/// A node's part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeRole {
+    /// Not founded, not joined.
+    Blank,
+    /// It follows.
+    Follower,
+    /// It asks whether a campaign has a chance.
+    PreCandidate,
+    /// It campaigns.
+    Candidate,
+    /// It leads.
+    Leader,
+    /// It only receives.
+    Learner,
+}
+
+/// One link to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The other node.
+    pub node: NodeId,
+    /// Smoothed round-trip time, in µs.
+    pub rtt_us: u64,
+    /// Packets declared lost on it.
+    pub retransmits: u64,
+    /// Smoothed loss, in parts per million.
+    pub loss_ppm: u32,
+}
+
+/// How many datagrams were dropped for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DropCount {
+    /// [`super::DropReason::name`], or a later version's reason.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// The most rows of peers or drop reasons.
+pub const STATUS_ROWS_MAX: usize = 255;
+
+impl NodeRole {
+    const ALL: [Self; 6] =
+        [Self::Blank, Self::Follower, Self::PreCandidate, Self::Candidate, Self::Leader, Self::Learner];
+
+    /// Its name in `status`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Blank => "blank",
+            Self::Follower => "follower",
+            Self::PreCandidate => "pre-candidate",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+            Self::Learner => "learner",
+        }
+    }
+}
+
+impl NodeStatus {
+    /// Appends the fields.
+    ///
+    /// # Panics
+    /// When there are more than [`STATUS_ROWS_MAX`] rows of a kind, or a text is longer than it may be.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u16(self.node.as_u16());
+        put_text(out, &self.address);
+        out.put_u8(self.role as u8);
+        for number in [self.term.0, self.commit.0, self.applied.0, self.last.0] {
+            out.put_varint(number);
+        }
+        out.put_u32(self.incarnation.0);
+        out.put_bytes(&self.cluster.0);
+        out.put_bytes(&self.store.0);
+        out.put_u16(self.leader.map_or(0, NodeId::as_u16));
+        out.put_u8(u8::from(self.membership.is_some()));
+        if let Some(membership) = &self.membership {
+            membership.encode(out);
+        }
+        put_count(out, self.peers.len());
+        for peer in &self.peers {
+            out.put_u16(peer.node.as_u16());
+            out.put_varint(peer.rtt_us);
+            out.put_varint(peer.retransmits);
+            out.put_u32(peer.loss_ppm);
+        }
+        for number in [self.received, self.accepted, self.retransmits, self.duplicates] {
+            out.put_varint(number);
+        }
+        put_count(out, self.drops.len());
+        for drop in &self.drops {
+            put_text(out, &drop.reason);
+            out.put_varint(drop.count);
+        }
+    }
+
+    /// Reads what [`Self::encode`] writes.
+    pub fn decode(r: &mut Reader<'_>) -> Result<Self, CursorError> {
+        Ok(Self {
+            node: read_node(r)?.ok_or(CursorError::Value)?,
+            address: read_text(r)?.to_owned(),
+            role: *NodeRole::ALL.get(usize::from(r.u8()?)).ok_or(CursorError::Value)?,
+            term: read_term(r)?,
+            commit: read_index(r)?,
+            applied: read_index(r)?,
+            last: read_index(r)?,
+            incarnation: Incarnation(r.u32()?),
+            cluster: ClusterId(r.array()?),
+            store: StoreId(r.array()?),
+            leader: read_node(r)?,
+            membership: if read_bool(r)? { Some(Membership::decode(r)?) } else { None },
+            peers: read_rows(r, |r| {
+                Ok(PeerStatus {
+                    node: read_node(r)?.ok_or(CursorError::Value)?,
+                    rtt_us: r.varint()?,
+                    retransmits: r.varint()?,
+                    loss_ppm: r.u32()?,
+                })
+            })?,
+            received: r.varint()?,
+            accepted: r.varint()?,
+            retransmits: r.varint()?,
+            duplicates: r.varint()?,
+            drops: read_rows(r, |r| Ok(DropCount { reason: read_text(r)?.to_owned(), count: r.varint()? }))?,
+        })
+    }
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    assert!(count <= STATUS_ROWS_MAX, "{count} rows are more than {STATUS_ROWS_MAX}");
+    out.put_varint(count as u64);
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    assert!(text.len() <= 255, "a text of {} bytes", text.len());
+    out.put_prefixed(text.as_bytes());
+}
+
+/// A node id, or `None` for 0.
+fn read_node(r: &mut Reader<'_>) -> Result<Option<NodeId>, CursorError> {
+    match r.u16()? {
+        0 => Ok(None),
+        number => NodeId::new(number).map(Some).ok_or(CursorError::Value),
+    }
+}
+
+fn read_rows<T>(
+    r: &mut Reader<'_>,
+    read_row: impl Fn(&mut Reader<'_>) -> Result<T, CursorError>,
+) -> Result<Vec<T>, CursorError> {
+    let count = r.varint()?;
+    if count > STATUS_ROWS_MAX as u64 {
+        return Err(CursorError::Value);
+    }
+    (0..count).map(|_| read_row(r)).collect()
+}
