@@ -1,12 +1,13 @@
 //! Bodies of calls, replies and notices: `kind u8 ‖ group varint ‖ fields`.
 //!
-//! One space of kinds serves peers and clients, so a body tells by itself what it is. `[W-41]`
+//! One space of kinds serves peers and clients, so a body tells by itself what it is. `[W-42]` Bytes after
+//! the last known field are ignored, unless that field takes the rest. `[W-44]`
 
 use crate::cursor::{CursorError, Reader, Writer};
 use crate::types::{GroupId, Index, Term};
 
 /// Terms and indexes on the wire are below 2^60: what is learned from a peer can be counted on from and still
-/// be sent as a varint. `[W-42]`
+/// be sent as a varint. `[W-43]`
 pub const NUMBER_MAX: u64 = (1 << 60) - 1;
 
 /// Who speaks in a body.

@@ -37,7 +37,7 @@ pub enum ClientRequest<'a> {
     Found(FoundingRecord),
 }
 
-/// A command within a session.
+/// A command within a session. `[W-48]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Propose<'a> {
     /// The session.
@@ -50,7 +50,7 @@ pub struct Propose<'a> {
     pub command: &'a [u8],
 }
 
-/// How fresh a read must be.
+/// How fresh a read must be. `[W-50]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReadLevel {
     /// It sees every write that was answered before it began.
@@ -61,7 +61,7 @@ pub enum ReadLevel {
     Local,
 }
 
-/// What a node answers.
+/// What a node answers. `[W-49]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientReply<'a> {
     /// The session is open.
@@ -103,7 +103,7 @@ pub enum ClientReply<'a> {
         /// Why, for people; at most [`REFUSAL_TEXT_BYTES_MAX`] bytes.
         text: &'a str,
     },
-    /// The answer to a founding record: what this store is bound to, be it by this record or by an earlier one.
+    /// The answer to a founding record, `[W-52]`: what this store is bound to, be it by this record or by an earlier one.
     Founded {
         /// The cluster.
         cluster: ClusterId,
@@ -184,7 +184,7 @@ pub fn decode_request(body: &[u8]) -> Result<(GroupId, ClientRequest<'_>), Curso
         k::CLOSE_SESSION => ClientRequest::CloseSession { session: read_session(r)? },
         k::PROPOSE => ClientRequest::Propose(Propose {
             session: read_session(r)?,
-            sequence: Sequence(r.varint()?),
+            sequence: read_sequence(r)?,
             finished: Ranges::decode(r)?,
             command: r.rest(),
         }),
@@ -269,7 +269,17 @@ const fn kind_of(reply: &ClientReply<'_>) -> u8 {
 }
 
 fn read_session(r: &mut Reader<'_>) -> Result<SessionId, CursorError> {
-    read_index(r).map(SessionId)
+    match read_index(r)? {
+        Index(0) => Err(CursorError::Value),
+        index => Ok(SessionId(index)),
+    }
+}
+
+fn read_sequence(r: &mut Reader<'_>) -> Result<Sequence, CursorError> {
+    match r.varint()? {
+        0 => Err(CursorError::Value),
+        sequence => Ok(Sequence(sequence)),
+    }
 }
 
 fn read_level(r: &mut Reader<'_>) -> Result<ReadLevel, CursorError> {

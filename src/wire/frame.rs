@@ -3,6 +3,8 @@
 //! A frame borrows its body from the datagram; a datagram's frames are all read once before the first is handed
 //! out, so nobody acts on half of one.
 
+use core::fmt;
+
 use crate::cursor::{CursorError, Reader, Writer, varint_bytes};
 use crate::types::{CallId, Incarnation};
 use crate::wire::error::DropReason;
@@ -136,7 +138,7 @@ pub struct Ack<'a> {
     pub packets: Ranges<'a>,
 }
 
-/// A part of a body, at least one byte.
+/// A part of a body, at least one byte. `[W-13]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment<'a> {
     /// The length of the whole body.
@@ -229,7 +231,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// True when a datagram that holds it must be acknowledged: its loss would be missed. `[W-32]`
+    /// True when a datagram that holds it must be acknowledged: its loss would be missed. `[W-30]`
     #[must_use]
     pub const fn is_ack_eliciting(&self) -> bool {
         matches!(
@@ -411,6 +413,17 @@ impl CallRefusal {
             2 => Self::LinkUnknown,
             3 => Self::TooLarge,
             code => Self::Other(code),
+        }
+    }
+}
+
+impl fmt::Display for CallRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("busy"),
+            Self::LinkUnknown => f.write_str("link unknown"),
+            Self::TooLarge => f.write_str("too large"),
+            Self::Other(code) => write!(f, "refusal {code}"),
         }
     }
 }

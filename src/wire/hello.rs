@@ -41,7 +41,7 @@ pub struct Description {
 pub enum Greeting {
     /// Nothing special.
     Plain,
-    /// It is blank and takes part in founding.
+    /// It is blank and takes part in founding. `[W-25]`
     Founding {
         /// FNV-1a 64 of the voter list it was started with; founders of one cluster have equal ones.
         digest: u64,

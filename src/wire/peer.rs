@@ -1,7 +1,7 @@
 //! Bodies that nodes send each other: the consensus messages.
 //!
 //! Terms and indexes that lie close to another field are sent as distances, so that an append of one entry
-//! spends 21 bytes beside the datagram's header. `[W-43]`
+//! spends 24 bytes beside the datagram's header. `[W-45]` `[W-47]`
 
 use crate::cursor::{CursorError, Reader, Writer};
 use crate::entry::Payload;
@@ -140,6 +140,7 @@ fn encode_append(m: &Append, out: &mut Vec<u8>) {
             Payload::Command(bytes) => out.put_prefixed(bytes),
             other => {
                 let mut content = Vec::new();
+                // A membership's own encoding is `[W-46]`.
                 other.encode_content(&mut content);
                 out.put_prefixed(&content);
             }

@@ -6,7 +6,7 @@ use crate::types::{ClusterId, Incarnation, Index, NodeId, StoreId, Term};
 use crate::wire::body::{read_bool, read_index, read_term};
 use crate::wire::client::read_text;
 
-/// A node's account of itself. Later versions append fields; readers ignore what they do not know. `[W-47]`
+/// A node's account of itself. Later versions append fields; readers ignore what they do not know. `[W-51]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeStatus {
     /// Its id.

@@ -1,0 +1,248 @@
+//! The fields of bodies, one function for each family.
+
+use crate::cursor::CursorError;
+use crate::entry::Payload;
+use crate::membership::{Members, Membership};
+use crate::message::{Append, AppendOutcome, AppendReply, Message, VoteRequest};
+use crate::wire::client::{
+    ClientReply, ClientRequest, Outcome, ReadLevel, RefusalCode, decode_reply, decode_request,
+};
+use crate::wire::peer::decode_message;
+use crate::wire::print::{Fields, Hex};
+use crate::wire::status::NodeStatus;
+
+pub(super) fn peer(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> {
+    let (group, message) = decode_message(body)?;
+    fields.put("kind", kind_name(&message));
+    fields.put("group", group);
+    fields.put("term", message.term());
+    match &message {
+        Message::PreVote(m) | Message::Vote(m) => put_vote(m, fields),
+        Message::PreVoteReply(m) | Message::VoteReply(m) => {
+            fields.put("campaign_term", m.campaign_term);
+            fields.put("campaign", m.campaign);
+            fields.put("is_granted", m.is_granted);
+        }
+        Message::Append(m) => put_append(m, fields),
+        Message::AppendReply(m) => put_append_reply(m, fields),
+        Message::Heartbeat(m) => {
+            fields.put("round", m.round);
+            fields.put("commit", m.commit);
+        }
+        Message::HeartbeatReply(m) => fields.put("round", m.round),
+        Message::ReadProbe(m) | Message::ReadProbeReply(m) => fields.put("round", m.round),
+        Message::Transfer(m) => {
+            fields.put("incarnation", m.incarnation);
+            fields.put("last_index", m.last_index);
+        }
+        Message::TransferReply(m) => fields.put("is_taken", m.is_taken),
+    }
+    Ok(())
+}
+
+pub(super) fn request(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> {
+    let (group, request) = decode_request(body)?;
+    let kind = match &request {
+        ClientRequest::OpenSession => "open-session",
+        ClientRequest::CloseSession { .. } => "close-session",
+        ClientRequest::Propose(_) => "propose",
+        ClientRequest::Read { .. } => "read",
+        ClientRequest::Status => "status",
+        ClientRequest::Found(_) => "found",
+    };
+    fields.put("kind", kind);
+    fields.put("group", group);
+    match &request {
+        ClientRequest::OpenSession | ClientRequest::Status => {}
+        ClientRequest::CloseSession { session } => fields.put("session", session.0),
+        ClientRequest::Propose(propose) => {
+            fields.put("session", propose.session.0);
+            fields.put("sequence", propose.sequence);
+            fields.put("finished", propose.finished);
+            fields.put("command", Hex(propose.command));
+        }
+        ClientRequest::Read { level, query } => {
+            let level = match level {
+                ReadLevel::Linearizable => "linearizable",
+                ReadLevel::Lease => "lease",
+                ReadLevel::Local => "local",
+            };
+            fields.put("level", level);
+            fields.put("query", Hex(query));
+        }
+        ClientRequest::Found(record) => {
+            fields.put("cluster", record.cluster);
+            put_membership(&record.membership, fields);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn reply(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> {
+    let (group, reply) = decode_reply(body)?;
+    fields.put("kind", reply_name(&reply));
+    fields.put("group", group);
+    match &reply {
+        ClientReply::SessionClosed | ClientReply::SessionExpired | ClientReply::SequenceFinished => {}
+        ClientReply::SessionOpened { session } => fields.put("session", session.0),
+        ClientReply::Applied(outcome) | ClientReply::Read(outcome) => {
+            let Outcome { index, term, result } = outcome;
+            fields.put("index", index);
+            fields.put("term", term);
+            fields.put("result", Hex(result));
+        }
+        ClientReply::Status(status) => put_status(status, fields),
+        ClientReply::Redirect { leader: None } => fields.put("leader", "unknown"),
+        ClientReply::Redirect { leader: Some(leader) } => {
+            fields.put("leader", leader.node);
+            fields.put("address", leader.address);
+        }
+        ClientReply::Busy { retry_after_us } => fields.put("retry_after_us", retry_after_us),
+        ClientReply::TooLarge { bytes_max } => fields.put("bytes_max", bytes_max),
+        ClientReply::Refused { code, text } => {
+            put_refusal(*code, fields);
+            fields.put("text", text);
+        }
+        ClientReply::Founded { cluster } => fields.put("cluster", cluster),
+    }
+    Ok(())
+}
+
+const fn kind_name(message: &Message) -> &'static str {
+    match message {
+        Message::PreVote(_) => "pre-vote",
+        Message::PreVoteReply(_) => "pre-vote-reply",
+        Message::Vote(_) => "vote",
+        Message::VoteReply(_) => "vote-reply",
+        Message::Append(_) => "append",
+        Message::AppendReply(_) => "append-reply",
+        Message::Heartbeat(_) => "heartbeat",
+        Message::HeartbeatReply(_) => "heartbeat-reply",
+        Message::ReadProbe(_) => "read-probe",
+        Message::ReadProbeReply(_) => "read-probe-reply",
+        Message::Transfer(_) => "transfer",
+        Message::TransferReply(_) => "transfer-reply",
+    }
+}
+
+const fn reply_name(reply: &ClientReply<'_>) -> &'static str {
+    match reply {
+        ClientReply::SessionOpened { .. } => "session-opened",
+        ClientReply::SessionClosed => "session-closed",
+        ClientReply::Applied(_) => "applied",
+        ClientReply::Read(_) => "read",
+        ClientReply::Status(_) => "status",
+        ClientReply::Redirect { .. } => "redirect",
+        ClientReply::Busy { .. } => "busy",
+        ClientReply::SessionExpired => "session-expired",
+        ClientReply::SequenceFinished => "sequence-finished",
+        ClientReply::TooLarge { .. } => "too-large",
+        ClientReply::Refused { .. } => "refused",
+        ClientReply::Founded { .. } => "founded",
+    }
+}
+
+fn put_vote(m: &VoteRequest, fields: &mut Fields) {
+    fields.put("campaign_term", m.campaign_term);
+    fields.put("campaign", m.campaign);
+    fields.put("last_index", m.last_index);
+    fields.put("last_term", m.last_term);
+    fields.put("is_transfer", m.is_transfer);
+}
+
+fn put_append(m: &Append, fields: &mut Fields) {
+    fields.put("attempt", m.attempt);
+    fields.put("prev_index", m.prev_index);
+    fields.put("prev_term", m.prev_term);
+    fields.put("commit", m.commit);
+    fields.put("chain", format_args!("{:08x}", m.chain));
+    for (place, entry) in m.entries.iter().enumerate() {
+        fields.within(&format!("entry{place}"), |fields| {
+            fields.put("term", entry.term);
+            match &entry.payload {
+                Payload::Noop => fields.put("kind", "noop"),
+                Payload::Command(bytes) => {
+                    fields.put("kind", "command");
+                    fields.put("content", Hex(bytes));
+                }
+                Payload::Membership(membership) => {
+                    fields.put("kind", "membership");
+                    put_membership(membership, fields);
+                }
+            }
+        });
+    }
+}
+
+fn put_append_reply(m: &AppendReply, fields: &mut Fields) {
+    fields.put("attempt", m.attempt);
+    match m.outcome {
+        AppendOutcome::Accepted { match_index } => {
+            fields.put("outcome", "accepted");
+            fields.put("match_index", match_index);
+        }
+        AppendOutcome::Refused { prev_index, conflict_term, conflict_index, last_index } => {
+            fields.put("outcome", "refused");
+            fields.put("prev_index", prev_index);
+            fields.put("conflict_term", conflict_term);
+            fields.put("conflict_index", conflict_index);
+            fields.put("last_index", last_index);
+        }
+        AppendOutcome::Evicted { prev_index } => {
+            fields.put("outcome", "evicted");
+            fields.put("prev_index", prev_index);
+        }
+    }
+}
+
+fn put_membership(membership: &Membership, fields: &mut Fields) {
+    let list = |part: &Members| {
+        let rows = part.iter().map(|(id, member)| format!("{id}={}@{}", member.address, member.store));
+        rows.collect::<Vec<_>>().join(" ")
+    };
+    fields.put("voters", list(&membership.voters));
+    fields.put("outgoing", list(&membership.outgoing));
+    fields.put("learners", list(&membership.learners));
+}
+
+fn put_refusal(code: RefusalCode, fields: &mut Fields) {
+    match code {
+        RefusalCode::UnknownBody => fields.put("code", "unknown-body"),
+        RefusalCode::MalformedBody => fields.put("code", "malformed-body"),
+        RefusalCode::Unavailable => fields.put("code", "unavailable"),
+        RefusalCode::NotAllowed => fields.put("code", "not-allowed"),
+        RefusalCode::Other(code) => fields.put("code", code),
+    }
+}
+
+fn put_status(status: &NodeStatus, fields: &mut Fields) {
+    fields.put("node", status.node);
+    fields.put("address", &status.address);
+    fields.put("role", status.role.name());
+    fields.put("term", status.term);
+    fields.put("commit", status.commit);
+    fields.put("applied", status.applied);
+    fields.put("last", status.last);
+    fields.put("incarnation", status.incarnation);
+    fields.put("cluster", status.cluster);
+    fields.put("store", status.store);
+    fields.put("leader", status.leader.map_or_else(|| "unknown".to_owned(), |id| id.to_string()));
+    if let Some(membership) = &status.membership {
+        put_membership(membership, fields);
+    }
+    for (place, peer) in status.peers.iter().enumerate() {
+        fields.within(&format!("peer{place}"), |fields| {
+            fields.put("node", peer.node);
+            fields.put("rtt_us", peer.rtt_us);
+            fields.put("retransmits", peer.retransmits);
+            fields.put("loss_ppm", peer.loss_ppm);
+        });
+    }
+    fields.put("received", status.received);
+    fields.put("accepted", status.accepted);
+    fields.put("retransmits", status.retransmits);
+    fields.put("duplicates", status.duplicates);
+    fields.within("drops", |fields| {
+        status.drops.iter().for_each(|drop| fields.put(&drop.reason, drop.count));
+    });
+}

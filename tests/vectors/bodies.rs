@@ -1,0 +1,227 @@
+//! Bodies: one of every kind, and those that are malformed.
+
+use std::collections::BTreeMap;
+
+use raftgram::entry::Payload;
+use raftgram::founding::FoundingRecord;
+use raftgram::membership::{Member, Members, Membership};
+use raftgram::message::{
+    Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, ReadProbe, Transfer,
+    TransferReply, VoteReply, VoteRequest,
+};
+use raftgram::types::{GroupId, Incarnation, Index, NodeId, Round, Sequence, SessionId, StoreId, Term};
+use raftgram::wire::client::{
+    ClientReply, ClientRequest, LeaderHint, Outcome, Propose, ReadLevel, RefusalCode, encode_reply,
+    encode_request,
+};
+use raftgram::wire::peer::encode_message;
+use raftgram::wire::print::print_body;
+use raftgram::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus};
+use raftgram::wire::{Ranges, Span};
+
+use super::case::{Case, Kind};
+use super::datagrams::CLUSTER;
+
+fn case(name: &str, bytes: Vec<u8>, expect: &str) -> Case {
+    let fields = if expect == "accept" { print_body(&bytes).as_slice().to_vec() } else { Vec::new() };
+    Case {
+        name: format!("body-{name}"),
+        kind: Kind::Body,
+        bytes,
+        cluster: CLUSTER,
+        context: BTreeMap::new(),
+        fields,
+        expect: expect.to_owned(),
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (name, message) in messages() {
+        let mut body = Vec::new();
+        encode_message(GroupId(0), &message, &mut body);
+        cases.push(case(name, body, "accept"));
+    }
+    for (name, request) in requests() {
+        let mut body = Vec::new();
+        encode_request(GroupId(0), &request, &mut body);
+        cases.push(case(name, body, "accept"));
+    }
+    for (name, reply) in replies() {
+        let mut body = Vec::new();
+        encode_reply(GroupId(0), &reply, &mut body);
+        cases.push(case(name, body, "accept"));
+    }
+    cases.extend(malformed());
+    cases
+}
+
+// [W-42] [W-43] [W-44] [W-46] [W-48]
+fn malformed() -> Vec<Case> {
+    let mut above = vec![0x08, 0];
+    above.extend_from_slice(&(0xc000_0000_0000_0000u64 | 1 << 60).to_be_bytes());
+    above.push(0);
+    let mut other_group = vec![0x08, 0x40];
+    other_group.extend_from_slice(&[0x40, 5, 9]);
+    let rows: [(&str, Vec<u8>, &str); 14] = [
+        ("empty", vec![], "malformed"),
+        ("grease", vec![0x3f, 0, 1], "malformed"),
+        ("unknown-request", vec![0x7f, 0], "malformed"),
+        ("unknown-reply", vec![0xbf, 0], "malformed"),
+        ("no-family", vec![0xc0, 0], "malformed"),
+        ("term-of-2-to-the-60", above, "malformed"),
+        ("cut-short", vec![0x07, 0, 5, 9], "malformed"),
+        ("trailing-bytes-are-ignored", vec![0x08, 0, 5, 9, 0xee], "accept"),
+        ("neither-yes-nor-no", vec![0x0c, 0, 5, 2], "malformed"),
+        ("long-varint", vec![0x08, 0, 0x40, 5, 9], "malformed"),
+        ("session-0", vec![0x41, 0, 0], "malformed"),
+        ("sequence-0", vec![0x42, 0, 9, 0, 0], "malformed"),
+        ("33-ranges", vec![0x42, 0, 9, 1, 33], "malformed"),
+        ("membership-without-voters", [vec![0x45, 0], vec![7; 16], vec![0, 0, 0]].concat(), "malformed"),
+    ];
+    rows.into_iter().map(|(name, bytes, expect)| case(name, bytes, expect)).collect()
+}
+
+fn membership() -> Membership {
+    let members = |ids: &[u16]| -> Members {
+        let member =
+            |id: &u16| Member { store: StoreId([*id as u8; 16]), address: format!("10.0.0.{id}:7101") };
+        ids.iter().map(|id| (NodeId::new(*id).unwrap(), member(id))).collect()
+    };
+    Membership { voters: members(&[1, 2, 3]), outgoing: members(&[1, 4]), learners: members(&[9]) }
+}
+
+fn founders() -> Membership {
+    Membership { outgoing: Members::new(), learners: Members::new(), ..membership() }
+}
+
+fn messages() -> Vec<(&'static str, Message)> {
+    let term = Term(5);
+    let vote = VoteRequest {
+        term,
+        campaign_term: Term(6),
+        campaign: 3,
+        last_index: Index(1_000_000),
+        last_term: Term(4),
+        is_transfer: false,
+    };
+    let vote_reply = VoteReply { term, campaign_term: Term(6), campaign: 3, is_granted: true };
+    let append_reply = |outcome| Message::AppendReply(AppendReply { term, attempt: 2, outcome });
+    let prev_index = Index(1_000_000);
+    let refused = AppendOutcome::Refused {
+        prev_index,
+        conflict_term: Term(4),
+        conflict_index: Index(999_990),
+        last_index: Index(1_000_007),
+    };
+    let probe = ReadProbe { term, round: Round(77) };
+    vec![
+        ("pre-vote", Message::PreVote(vote)),
+        ("pre-vote-reply", Message::PreVoteReply(vote_reply)),
+        ("vote", Message::Vote(VoteRequest { term: Term(6), is_transfer: true, ..vote })),
+        ("vote-reply", Message::VoteReply(VoteReply { is_granted: false, ..vote_reply })),
+        ("append", Message::Append(append())),
+        ("append-empty", Message::Append(Append { entries: vec![], commit: Index(0), ..append() })),
+        ("append-reply-accepted", append_reply(AppendOutcome::Accepted { match_index: Index(1_000_003) })),
+        ("append-reply-refused", append_reply(refused)),
+        ("append-reply-evicted", append_reply(AppendOutcome::Evicted { prev_index })),
+        ("heartbeat", Message::Heartbeat(Heartbeat { term, round: Round(9), commit: Index(1_000_000) })),
+        ("heartbeat-reply", Message::HeartbeatReply(HeartbeatReply { term, round: Round(9) })),
+        ("read-probe", Message::ReadProbe(probe)),
+        ("read-probe-reply", Message::ReadProbeReply(probe)),
+        (
+            "transfer",
+            Message::Transfer(Transfer { term, incarnation: Incarnation(7), last_index: Index(1_000_000) }),
+        ),
+        ("transfer-reply", Message::TransferReply(TransferReply { term, is_taken: true })),
+    ]
+}
+
+fn append() -> Append {
+    let entry = |term, payload| AppendEntry { term: Term(term), payload };
+    Append {
+        term: Term(5),
+        attempt: 1,
+        prev_index: Index(1_000_000),
+        prev_term: Term(3),
+        commit: Index(999_999),
+        entries: vec![
+            entry(4, Payload::Command((*b"put").into())),
+            entry(5, Payload::Noop),
+            entry(5, Payload::Membership(membership().into())),
+        ],
+        chain: 0x0102_0304,
+    }
+}
+
+fn requests() -> Vec<(&'static str, ClientRequest<'static>)> {
+    let session = SessionId(Index(1_000_000));
+    let propose = Propose {
+        session,
+        sequence: Sequence(7),
+        finished: Ranges::of(&[Span { first: 1, last: 6 }]),
+        command: b"hello",
+    };
+    vec![
+        ("open-session", ClientRequest::OpenSession),
+        ("close-session", ClientRequest::CloseSession { session }),
+        ("propose", ClientRequest::Propose(propose)),
+        (
+            "propose-first",
+            ClientRequest::Propose(Propose { sequence: Sequence(1), finished: Ranges::EMPTY, ..propose }),
+        ),
+        ("read-linearizable", ClientRequest::Read { level: ReadLevel::Linearizable, query: b"?" }),
+        ("read-lease", ClientRequest::Read { level: ReadLevel::Lease, query: b"?" }),
+        ("read-local", ClientRequest::Read { level: ReadLevel::Local, query: b"" }),
+        ("status", ClientRequest::Status),
+        ("found", ClientRequest::Found(FoundingRecord { cluster: CLUSTER, membership: founders() })),
+    ]
+}
+
+fn replies() -> Vec<(&'static str, ClientReply<'static>)> {
+    let outcome = Outcome { index: Index(1_000_001), term: Term(5), result: b"world" };
+    let leader = LeaderHint { node: NodeId::new(2).unwrap(), address: "10.0.0.2:7101" };
+    vec![
+        ("session-opened", ClientReply::SessionOpened { session: SessionId(Index(1_000_000)) }),
+        ("session-closed", ClientReply::SessionClosed),
+        ("applied", ClientReply::Applied(outcome)),
+        ("read-result", ClientReply::Read(Outcome { result: b"", ..outcome })),
+        ("node-status", ClientReply::Status(Box::new(status()))),
+        ("redirect", ClientReply::Redirect { leader: Some(leader) }),
+        ("redirect-to-nobody", ClientReply::Redirect { leader: None }),
+        ("busy", ClientReply::Busy { retry_after_us: 5000 }),
+        ("session-expired", ClientReply::SessionExpired),
+        ("sequence-finished", ClientReply::SequenceFinished),
+        ("too-large", ClientReply::TooLarge { bytes_max: 1 << 24 }),
+        ("refused", ClientReply::Refused { code: RefusalCode::Unavailable, text: "leaving" }),
+        ("refused-later-code", ClientReply::Refused { code: RefusalCode::Other(99), text: "" }),
+        ("founded", ClientReply::Founded { cluster: CLUSTER }),
+    ]
+}
+
+fn status() -> NodeStatus {
+    let node = NodeId::MIN;
+    NodeStatus {
+        node,
+        address: "[::1]:7101".to_owned(),
+        role: NodeRole::Leader,
+        term: Term(5),
+        commit: Index(1_000_000),
+        applied: Index(999_999),
+        last: Index(1_000_001),
+        incarnation: Incarnation(7),
+        cluster: CLUSTER,
+        store: StoreId([1; 16]),
+        leader: Some(node),
+        membership: Some(founders()),
+        peers: vec![PeerStatus { node: NodeId::new(2).unwrap(), rtt_us: 95, retransmits: 4, loss_ppm: 1000 }],
+        received: 1010,
+        accepted: 1000,
+        retransmits: 4,
+        duplicates: 2,
+        drops: vec![
+            DropCount { reason: "short".to_owned(), count: 7 },
+            DropCount { reason: "replay".to_owned(), count: 3 },
+        ],
+    }
+}
