@@ -174,6 +174,11 @@ impl OutBody {
         true
     }
 
+    /// The name of the first part.
+    pub(super) fn first_part(&self) -> u32 {
+        self.name(0)
+    }
+
     fn name(&self, place: u32) -> u32 {
         self.cut << CUT_SHIFT | place
     }

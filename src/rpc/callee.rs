@@ -7,6 +7,7 @@
 //! closed when its reply is acknowledged, which means that the caller has it; when it is refused; when its caller
 //! cancels it; and when its caller names it in a finished range.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::rpc::body::{Cut, OutBody};
@@ -35,6 +36,13 @@ pub(super) struct Answer {
     pub(super) charged_bytes: u64,
     /// When a part of it was last sent.
     pub(super) sent_at: Instant,
+}
+
+impl Answer {
+    /// Sent a while ago and in one part: worth sending again when its request comes again, at no more cost than that.
+    pub(super) fn is_late(&self, now: Instant, patience: Duration) -> bool {
+        !self.body.is_split() && self.sent_at + patience <= now
+    }
 }
 
 /// What becomes of a request that arrives.

@@ -35,9 +35,8 @@ pub(super) enum ReplyPart {
 }
 
 /// All calls of this end on one link.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Caller {
-    next_id: u64,
     open: BTreeMap<CallId, OutCall>,
     /// Calls with a whole body due.
     pub(super) small: VecDeque<CallId>,
@@ -55,38 +54,15 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// No call open; the first gets this id.
-    pub(super) fn new(next_id: u64) -> Self {
-        Self {
-            next_id,
-            open: BTreeMap::new(),
-            small: VecDeque::new(),
-            large: VecDeque::new(),
-            cancelled: BTreeMap::new(),
-            cancels: VecDeque::new(),
-            finished: RangeSet::default(),
-            body_bytes: 0,
-            reply_bytes: 0,
-        }
-    }
-
-    /// Opens a call.
-    pub(super) fn open(&mut self, class: Class, body: OutBody) -> CallId {
-        let call = CallId(self.next_id);
-        self.next_id += 1;
+    /// Opens a call under an id never used before.
+    pub(super) fn open(&mut self, call: CallId, class: Class, body: OutBody) {
         self.body_bytes += body.total_bytes();
         self.enqueue(call, body.is_split());
         self.open.insert(call, OutCall { class, body, charged_bytes: 0, reply: None });
-        call
     }
 
     fn enqueue(&mut self, call: CallId, is_split: bool) {
         if is_split { self.large.push_back(call) } else { self.small.push_back(call) }
-    }
-
-    /// The id of the next call.
-    pub(super) fn next_id(&self) -> u64 {
-        self.next_id
     }
 
     /// Open calls, not counting cancelled ones.
@@ -202,13 +178,9 @@ impl Caller {
 
     /// The incarnation pair changed: calls that were sent belong to the earlier one and fail, in order; the others
     /// go to the new one, cut as `cut` says.
-    pub(super) fn on_new_pair(
-        &mut self,
-        cut: Cut,
-    ) -> Vec<(CallId, CallFailure)> {
+    pub(super) fn on_new_pair(&mut self, cut: Cut) -> Vec<(CallId, CallFailure)> {
         let open = std::mem::take(&mut self.open);
-        let next_id = self.next_id;
-        *self = Self::new(next_id);
+        *self = Self::default();
         let mut failed = Vec::new();
         for (call, ended) in open {
             if ended.body.was_sent() {
@@ -223,14 +195,17 @@ impl Caller {
         failed
     }
 
-    /// The link is closed: every open call fails, in order.
-    pub(super) fn on_closed(&mut self) -> Vec<(CallId, CallFailure)> {
-        let open = std::mem::take(&mut self.open);
-        *self = Self::new(self.next_id);
-        let reason = |ended: OutCall| {
-            if ended.body.was_sent() { lost_with_its_pair(ended.class) } else { CallFailure::LinkClosed }
-        };
-        open.into_iter().map(|(call, ended)| (call, reason(ended))).collect()
+    /// The link is closed: every open call fails, in order. Should the same pair of incarnations meet again, the
+    /// peer is told of the calls it may have begun to receive.
+    pub(super) fn fail_all(&mut self) -> Vec<(CallId, CallFailure)> {
+        let mut failed = Vec::new();
+        while let Some((&call, open)) = self.open.first_key_value() {
+            let was_sent = open.body.was_sent();
+            let reason = if was_sent { lost_with_its_pair(open.class) } else { CallFailure::LinkClosed };
+            failed.push((call, reason));
+            self.cancel(call);
+        }
+        failed
     }
 
     /// The path takes smaller datagrams: bodies not fully acknowledged are cut anew.

@@ -63,7 +63,7 @@ pub struct RpcConfig {
     pub probe_timeout_max: Duration,
     /// The round trip assumed before the first sample.
     pub rtt_guess: Duration,
-    /// When an unanswered hello is first repeated; doubled each time.
+    /// When an unanswered hello is first repeated; each later wait is half as long again.
     pub hello_retry_min: Duration,
     /// The longest wait between hellos.
     pub hello_retry_max: Duration,
@@ -98,8 +98,8 @@ impl Default for RpcConfig {
             granularity: Duration::from_micros(100),
             probe_timeout_max: Duration::from_millis(50),
             rtt_guess: Duration::from_millis(1),
-            hello_retry_min: Duration::from_millis(5),
-            hello_retry_max: Duration::from_millis(250),
+            hello_retry_min: Duration::from_millis(50),
+            hello_retry_max: Duration::from_secs(1),
             window_bytes_min: 16 * 1024,
             window_bytes_max: 512 * 1024,
             client_idle_max: Duration::from_secs(60),

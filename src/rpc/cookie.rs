@@ -2,7 +2,7 @@
 //! the hello alone, so that nothing is stored for whoever has not returned it.
 //!
 //! It is SipHash-2-4 (Aumasson and Bernstein 2012) under a secret drawn at start, over the address, the nonce, the
-//! claimed identity and a slice of time. It stops whoever cannot read our answers from opening a link or making us
+//! claimed identity and the time. It stops whoever cannot read our answers from opening a link or making us
 //! store anything; it does not stop someone on the path, who sees the cookie. For that there is the seal.
 
 use core::net::{IpAddr, SocketAddr};
@@ -11,8 +11,13 @@ use core::time::Duration;
 use crate::rng::Rng;
 use crate::time::Instant;
 
-/// A cookie is good in the slice it was made in and in the next one.
-const SLICE: Duration = Duration::from_secs(4);
+/// How long a cookie is good.
+pub(super) const COOKIE_AGE_MAX: Duration = Duration::from_secs(4);
+
+/// The low bits of a cookie tell when it was made, in µs: its age is also a first guess at the round trip. The other
+/// 40 are the proof.
+const TIME_BITS: u32 = 24;
+const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 
 /// Makes and checks cookies.
 #[derive(Clone, Debug)]
@@ -27,19 +32,21 @@ impl CookieKey {
 
     /// The cookie for a hello whose claims are `claims`, received now.
     pub(super) fn make(&self, now: Instant, from: SocketAddr, claims: &[u8]) -> u64 {
-        self.at(slice(now), from, claims)
+        self.at(micros(now), from, claims)
     }
 
-    /// True when [`Self::make`] gave this cookie for the same address and claims a short while ago.
-    pub(super) fn is_good(&self, now: Instant, from: SocketAddr, claims: &[u8], cookie: u64) -> bool {
-        let slice = slice(now);
-        self.at(slice, from, claims) == cookie
-            || (slice > 0 && self.at(slice - 1, from, claims) == cookie)
+    /// How old the cookie is, if [`Self::make`] gave it for the same address and claims a short while ago.
+    pub(super) fn age(&self, now: Instant, from: SocketAddr, claims: &[u8], cookie: u64) -> Option<Duration> {
+        let now_us = micros(now);
+        let age_us = (now_us & TIME_MASK).wrapping_sub(cookie) & TIME_MASK;
+        let made_us = now_us.checked_sub(age_us)?;
+        let age = Duration::from_micros(age_us);
+        (age <= COOKIE_AGE_MAX && self.at(made_us, from, claims) == cookie).then_some(age)
     }
 
-    fn at(&self, slice: u64, from: SocketAddr, claims: &[u8]) -> u64 {
+    fn at(&self, made_us: u64, from: SocketAddr, claims: &[u8]) -> u64 {
         let mut sip = Sip::new(self.key);
-        sip.word(slice);
+        sip.word(made_us);
         match from.ip() {
             IpAddr::V4(ip) => sip.word(u64::from(u32::from(ip))),
             IpAddr::V6(ip) => {
@@ -49,12 +56,12 @@ impl CookieKey {
             }
         }
         sip.word(u64::from(from.port()) << 1 | u64::from(from.is_ipv6()));
-        sip.bytes(claims)
+        (sip.bytes(claims) & !TIME_MASK) | (made_us & TIME_MASK)
     }
 }
 
-fn slice(now: Instant) -> u64 {
-    now.as_nanos() / SLICE.as_nanos() as u64
+fn micros(now: Instant) -> u64 {
+    now.as_nanos() / 1000
 }
 
 /// SipHash-2-4 over whole words, then a tail of bytes.
@@ -132,12 +139,20 @@ mod tests {
         let there: SocketAddr = "127.0.0.1:7001".parse().unwrap();
         let now = Instant::ZERO + Duration::from_secs(100);
         let cookie = key.make(now, here, b"claims");
-        assert!(key.is_good(now, here, b"claims", cookie));
-        assert!(key.is_good(now + SLICE, here, b"claims", cookie));
-        assert!(!key.is_good(now + 2 * SLICE, here, b"claims", cookie));
-        assert!(!key.is_good(now, there, b"claims", cookie));
-        assert!(!key.is_good(now, here, b"claimz", cookie));
+        assert_eq!(key.age(now, here, b"claims", cookie), Some(Duration::ZERO));
+        let later = now + Duration::from_micros(123);
+        assert_eq!(key.age(later, here, b"claims", cookie), Some(Duration::from_micros(123)));
+        assert_eq!(key.age(now + COOKIE_AGE_MAX, here, b"claims", cookie), Some(COOKIE_AGE_MAX));
+        for seconds in [5, 16, 17, 18, 100] {
+            assert_eq!(key.age(now + Duration::from_secs(seconds), here, b"claims", cookie), None);
+        }
+        assert_eq!(key.age(now + Duration::from_micros(1 << 24), here, b"claims", cookie), None);
+        assert_eq!(key.age(now, there, b"claims", cookie), None);
+        assert_eq!(key.age(now, here, b"claimz", cookie), None);
+        for bit in 0..64 {
+            assert_eq!(key.age(now, here, b"claims", cookie ^ 1 << bit), None);
+        }
         let other = CookieKey::draw(&mut Rng::from_seed(2));
-        assert!(!other.is_good(now, here, b"claims", cookie));
+        assert_eq!(other.age(now, here, b"claims", cookie), None);
     }
 }

@@ -1,15 +1,16 @@
 //! What all links share: settings, randomness, counters, outputs, and the room's own numbering.
 
 use core::net::SocketAddr;
+use core::ops::Range;
 use core::time::Duration;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::rng::Rng;
 use crate::rpc::config::{Local, LocalRole, RpcConfig};
 use crate::rpc::cookie::CookieKey;
 use crate::rpc::event::{Event, LinkId, Output};
 use crate::rpc::sent::SentFrame;
 use crate::rpc::stats::RpcStats;
-use crate::rng::Rng;
 use crate::time::Instant;
 use crate::types::{ClusterId, Incarnation, StoreId};
 use crate::wire::{self, Description, Flags, Header, Party, Span, VERSION};
@@ -19,6 +20,8 @@ use crate::wire::{self, Description, Flags, Header, Party, Span, VERSION};
 pub(super) struct Core {
     pub(super) config: RpcConfig,
     pub(super) local: Local,
+    /// The tag of `local.cluster`.
+    pub(super) tag: u32,
     pub(super) rng: Rng,
     pub(super) cookies: CookieKey,
     pub(super) stats: RpcStats,
@@ -30,13 +33,14 @@ pub(super) struct Core {
     next_link: u32,
     /// The lowest packet number no link and no stray datagram used so far, as far as links have ended.
     pub(super) next_packet: u64,
-    /// The same for call ids.
-    pub(super) next_call: u64,
+    next_call: u64,
     next_client: u32,
     /// Bytes being put together on all links.
     pub(super) arriving_bytes: usize,
     stray_answers_left: u32,
     stray_refill_at: Instant,
+    /// Addresses that were sent a hint, and until when they get no other.
+    hinted: BTreeMap<SocketAddr, Instant>,
     buffers: Vec<Vec<u8>>,
     pub(super) scratch: Scratch,
 }
@@ -56,6 +60,7 @@ impl Core {
         Self {
             stray_answers_left: config.stray_answers_max,
             next_packet: local.first_packet.0.max(1),
+            tag: local.cluster.tag(),
             config,
             local,
             rng,
@@ -69,9 +74,16 @@ impl Core {
             next_client: 1,
             arriving_bytes: 0,
             stray_refill_at: Instant::ZERO,
+            hinted: BTreeMap::new(),
             buffers: Vec::new(),
             scratch: Scratch::default(),
         }
+    }
+
+    /// A client learned its cluster.
+    pub(super) fn learn_cluster(&mut self, cluster: ClusterId) {
+        self.local.cluster = cluster;
+        self.tag = cluster.tag();
     }
 
     /// True for a client.
@@ -120,6 +132,13 @@ impl Core {
             credit_bytes: self.config.credit_bytes,
             greeting: self.local.greeting,
         }
+    }
+
+    /// A block of call ids for one link.
+    pub(super) fn next_call_ids(&mut self) -> Range<u64> {
+        let from = self.next_call;
+        self.next_call = from + CALL_ID_BLOCK;
+        from..self.next_call
     }
 
     pub(super) fn next_link(&mut self) -> LinkId {
@@ -181,6 +200,22 @@ impl Core {
         may
     }
 
+    /// The same for a hint, of which an address gets ten a second. `[W-23]` `[W-24]`
+    pub(super) fn may_hint(&mut self, now: Instant, to: SocketAddr) -> bool {
+        if self.hinted.get(&to).is_some_and(|&until| now < until) || !self.may_answer_stray(now) {
+            return false;
+        }
+        if self.hinted.len() >= HINTED_MAX {
+            self.hinted.retain(|_, until| now < *until);
+        }
+        if self.hinted.len() >= HINTED_MAX {
+            return false;
+        }
+        self.hinted.insert(to, now + HINT_PERIOD);
+        self.stats.hints += 1;
+        true
+    }
+
     /// A header without a link.
     pub(super) fn stray_header(
         &self,
@@ -217,5 +252,9 @@ impl Core {
 
 /// The wire's spans are below 2^62; an hour is more than any timeout here.
 const SPAN_US_MAX: u64 = 3_600_000_000;
+const HINT_PERIOD: Duration = Duration::from_millis(100);
+const HINTED_MAX: usize = 256;
 const STRAY_PERIOD: Duration = Duration::from_millis(10);
 const BUFFERS_MAX: usize = 256;
+/// 2^62 / 2^20 blocks are never used up.
+const CALL_ID_BLOCK: u64 = 1 << 20;

@@ -1,6 +1,7 @@
 //! One link: everything between this end and one peer, across the peer's restarts.
 
 use core::net::SocketAddr;
+use core::ops::Range;
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -17,7 +18,7 @@ use crate::rpc::sent::{SentFrame, SentPackets};
 use crate::rpc::stats::{LinkCounters, LinkStats};
 use crate::rpc::window::{LossMeter, Window, WindowBounds};
 use crate::time::{Instant, earliest};
-use crate::types::{ClusterId, Incarnation, NodeId, PacketNumber};
+use crate::types::{CallId, ClusterId, Incarnation, NodeId, PacketNumber};
 use crate::wire::{Description, Header, Party};
 
 /// A handshake under way at its initiator.
@@ -76,6 +77,8 @@ pub(super) struct Link {
     pub(super) is_parked: bool,
     /// The cluster under whose tag its datagrams go; zero between blank nodes.
     pub(super) cluster: ClusterId,
+    /// Its tag.
+    pub(super) tag: u32,
     /// This end's incarnation on the link: a client has one per link.
     pub(super) local_incarnation: Incarnation,
     /// Counts incarnation pairs; tokens carry it.
@@ -92,9 +95,11 @@ pub(super) struct Link {
     /// Bytes of the peer's credit in use.
     pub(super) credit_used: u64,
     pub(super) caller: Caller,
+    /// Ids for calls, unique in the room and consecutive on the link, so that closed ones make few ranges.
+    call_ids: Range<u64>,
     pub(super) callee: Callee,
     pub(super) notices: VecDeque<Vec<u8>>,
-    /// Packets and notices to be sent a second time.
+    /// Packets and notices to be sent a second time. `[W-33]`
     pub(super) copies: VecDeque<(Instant, u64)>,
     pub(super) notice_copies: VecDeque<(Instant, Vec<u8>)>,
     /// The datagram size, lowered when the socket says so.
@@ -103,6 +108,8 @@ pub(super) struct Link {
     pub(super) last_hello_at: Instant,
     /// A frame that asks for an acknowledgement and says nothing is due.
     pub(super) wants_ping: bool,
+    /// What is packed next repeats a packet; it is not repeated in turn.
+    pub(super) is_copying: bool,
     /// Datagrams that may go out beyond the window: probes.
     pub(super) probes_due: u32,
     pub(super) is_silent: bool,
@@ -126,6 +133,7 @@ impl Link {
             handshake: None,
             is_parked: false,
             cluster: core.local.cluster,
+            tag: core.tag,
             local_incarnation: core.incarnation(),
             epoch: 0,
             next_packet: core.next_packet,
@@ -137,7 +145,8 @@ impl Link {
             window: Window::new(bounds),
             loss: LossMeter::default(),
             credit_used: 0,
-            caller: Caller::new(core.next_call),
+            caller: Caller::default(),
+            call_ids: 0..0,
             callee: Callee::default(),
             notices: VecDeque::new(),
             copies: VecDeque::new(),
@@ -146,6 +155,7 @@ impl Link {
             last_heard: now,
             last_hello_at: Instant::ZERO,
             wants_ping: false,
+            is_copying: false,
             probes_due: 0,
             is_silent: false,
             counters: LinkCounters::default(),
@@ -160,6 +170,62 @@ impl Link {
         self.peer.is_some() && !self.is_parked
     }
 
+    /// Sets the cluster under whose tag its datagrams go.
+    pub(super) fn set_cluster(&mut self, cluster: ClusterId) {
+        self.cluster = cluster;
+        self.tag = cluster.tag();
+    }
+
+    /// Moves it to another address.
+    pub(super) fn move_to(&mut self, address: SocketAddr) {
+        self.address = address;
+        if let Some(peer) = &mut self.peer {
+            peer.info.address = address;
+        }
+    }
+
+    /// Its owner closed it: it says nothing more and remembers what it must.
+    pub(super) fn park(&mut self) {
+        self.is_parked = true;
+        self.notices.clear();
+        self.notice_copies.clear();
+        self.copies.clear();
+        self.is_silent = false;
+    }
+
+    /// It is gone: what it used up stays used, what it held is given back.
+    pub(super) fn forget(&mut self, core: &mut Core) {
+        self.caller = Caller::default();
+        self.callee = Callee::default();
+        self.recount(core);
+        core.next_packet = core.next_packet.max(self.next_packet);
+        if let Some(at) = self.armed.take() {
+            core.deadlines.remove(&(at, self.id));
+        }
+    }
+
+    /// Enters its next deadline into the room's table, unless an earlier entry will do.
+    pub(super) fn rearm(&mut self, core: &mut Core) {
+        let Some(next) = self.deadline(core) else {
+            return;
+        };
+        match self.armed {
+            Some(at) if at <= next => return,
+            Some(at) => {
+                core.deadlines.remove(&(at, self.id));
+            }
+            None => {}
+        }
+        self.armed = Some(next);
+        core.deadlines.insert((next, self.id));
+    }
+
+    /// The largest body for this peer, in either direction.
+    pub(super) fn body_bytes_max(&self, core: &Core) -> usize {
+        let credit = self.peer.map_or(u64::MAX, |peer| peer.credit_bytes);
+        core.config.body_bytes_max.min(usize::try_from(credit).unwrap_or(usize::MAX))
+    }
+
     /// How bodies are cut for it.
     pub(super) fn cut(&self) -> Cut {
         Cut::of(self.datagram_bytes_max)
@@ -172,18 +238,25 @@ impl Link {
         number
     }
 
+    /// An id for a call, used up. `[W-35]`
+    pub(super) fn take_call_id(&mut self, core: &mut Core) -> CallId {
+        if self.call_ids.is_empty() {
+            self.call_ids = core.next_call_ids();
+        }
+        let id = self.call_ids.start;
+        self.call_ids.start += 1;
+        CallId(id)
+    }
+
     /// The header of a datagram inside the link.
     pub(super) fn header(&self, core: &Core, peer: &Peer, number: u64) -> Header {
         Header {
             flags: core.flags(),
-            cluster_tag: self.cluster.tag(),
+            cluster_tag: self.tag,
             source: core.party(),
             destination: peer.party,
             source_incarnation: self.local_incarnation,
-            destination_incarnation: match peer.info.identity {
-                Some(_) => peer.info.incarnation,
-                None => peer.info.incarnation,
-            },
+            destination_incarnation: peer.info.incarnation,
             packet: PacketNumber(number),
         }
     }
@@ -259,11 +332,8 @@ impl Link {
 
     /// The next moment at which [`Self::on_timeout`] has something to do.
     pub(super) fn deadline(&self, core: &Core) -> Option<Instant> {
-        if self.is_parked {
-            return None;
-        }
         let mut next = self.handshake.map(|handshake| handshake.next_at);
-        if self.peer.is_none() {
+        if !self.is_open() {
             return next;
         }
         next = earliest(next, self.sent.loss_at());
@@ -324,7 +394,7 @@ impl Link {
             self.copies.pop_front();
             let frames: Vec<SentFrame> = self.sent.frames_in_flight_of(number).collect();
             for frame in frames {
-                self.repeat(frame);
+                self.is_copying |= self.repeat(frame);
             }
         }
     }
@@ -338,6 +408,12 @@ impl Link {
         if self.probe.count() >= SILENT_AFTER && is_long && !self.is_silent {
             self.is_silent = true;
             core.event(Event::Silent { link: self.id });
+        }
+        if self.is_silent {
+            let mut lost = std::mem::take(&mut core.scratch.lost);
+            self.sent.abandon_all_but(SILENT_PACKETS_MAX, &mut lost);
+            self.repeat_lost(&lost);
+            core.scratch.lost = lost;
         }
         self.probes_due = 1;
         let mut frames = std::mem::take(&mut core.scratch.frames);
@@ -380,6 +456,12 @@ impl Link {
         let loss_delay = self.rtt.loss_delay(core.config.granularity);
         let count = self.sent.detect_lost(now, loss_delay, self.rtt.min(), &mut lost);
         self.loss.note(0, count);
+        self.repeat_lost(&lost);
+        core.scratch.lost = lost;
+    }
+
+    /// The queues take repeated bodies at the front, so the oldest goes in last.
+    fn repeat_lost(&mut self, lost: &[(u64, SentFrame)]) {
         for &(number, frame) in lost.iter().rev() {
             match frame {
                 SentFrame::Request { call, part } => {
@@ -393,7 +475,6 @@ impl Link {
                 }
             }
         }
-        core.scratch.lost = lost;
     }
 
     /// The socket says that datagrams of this size do not go out: fall back to what every path takes, and cut large
@@ -439,5 +520,7 @@ fn is_same_incarnation(a: &Peer, b: &Peer) -> bool {
 const SILENT_AFTER: u32 = 8;
 /// A datagram holds no more frames worth repeating at once.
 const PROBE_FRAMES_MAX: usize = 32;
+/// A silent peer is not sent a packet more for each probe that is remembered.
+const SILENT_PACKETS_MAX: usize = 64;
 /// What QUIC asks of every path (RFC 9000 §14).
 const SAFE_DATAGRAM_BYTES: usize = 1200;

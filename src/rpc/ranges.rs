@@ -101,10 +101,6 @@ impl RangeSet {
         if self.ranges.is_empty() { None } else { Some(self.ranges.remove(0)) }
     }
 
-    /// Empties the set and keeps its memory.
-    pub(super) fn clear(&mut self) {
-        self.ranges.clear();
-    }
 }
 
 impl fmt::Display for RangeSet {

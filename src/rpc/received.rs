@@ -62,7 +62,10 @@ mod tests {
         assert!(received.is_owed());
         let mut spans = Vec::new();
         let delay_us = received.take_ack(Instant::ZERO + Duration::from_micros(7), &mut spans);
-        assert_eq!((delay_us, &spans[..]), (7, &[Span { first: 3, last: 3 }, Span { first: 1, last: 1 }][..]));
+        assert_eq!(
+            (delay_us, &spans[..]),
+            (7, &[Span { first: 3, last: 3 }, Span { first: 1, last: 1 }][..])
+        );
         assert!(!received.is_owed());
     }
 

@@ -127,11 +127,7 @@ impl SentPackets {
 
     /// Takes in acknowledged ranges, highest first; the frames of newly acknowledged packets are put into `acked`,
     /// also of those that had been declared lost. Ranges of numbers never sent are ignored.
-    pub(super) fn on_ack(
-        &mut self,
-        spans: impl Iterator<Item = Span>,
-        acked: &mut Vec<SentFrame>,
-    ) -> Acked {
+    pub(super) fn on_ack(&mut self, spans: impl Iterator<Item = Span>, acked: &mut Vec<SentFrame>) -> Acked {
         let mut outcome = Acked::default();
         let end = self.first + self.packets.len() as u64;
         for (place, span) in spans.enumerate() {
@@ -220,6 +216,28 @@ impl SentPackets {
             }
         }
         count
+    }
+
+    /// Gives up waiting for all but the newest `keep` packets in flight, because newer ones carry their frames.
+    pub(super) fn abandon_all_but(&mut self, keep: usize, lost: &mut Vec<(u64, SentFrame)>) {
+        lost.clear();
+        let mut extra = self.in_flight_count.saturating_sub(keep);
+        let mut frame_at = 0;
+        for place in 0..self.packets.len() {
+            let packet = self.packets[place];
+            let frames_from = frame_at;
+            frame_at += packet.frame_count as usize;
+            if extra == 0 {
+                break;
+            }
+            if packet.state == State::InFlight {
+                extra -= 1;
+                self.packets[place].state = State::Lost;
+                self.leave_flight(packet);
+                let number = self.first + place as u64;
+                lost.extend(self.frames.range(frames_from..frame_at).map(|frame| (number, *frame)));
+            }
+        }
     }
 
     /// Drops what is settled from the front: acknowledged, silent, and lost for longer than `keep_lost`.

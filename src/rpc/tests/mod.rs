@@ -1,0 +1,4 @@
+//! Tests of the whole room over virtual time.
+
+mod exchange;
+mod world;
