@@ -29,6 +29,8 @@ pub struct Rpc {
     /// Links with a client at the other end, by the incarnation it was given.
     pub(super) by_client: BTreeMap<Incarnation, LinkId>,
     pub(super) by_client_nonce: BTreeMap<BootNonce, LinkId>,
+    /// The link last opened or moved to an address.
+    pub(super) by_address: BTreeMap<SocketAddr, LinkId>,
     /// Handshakes of this end under way, by nonce.
     pub(super) greetings: BTreeMap<u64, LinkId>,
     last_now: Instant,
@@ -44,6 +46,7 @@ impl Rpc {
             by_node: BTreeMap::new(),
             by_client: BTreeMap::new(),
             by_client_nonce: BTreeMap::new(),
+            by_address: BTreeMap::new(),
             greetings: BTreeMap::new(),
             last_now: now,
         })
@@ -51,25 +54,47 @@ impl Rpc {
 
     // --- Commands.
 
-    /// Opens a link to whoever is at the address, or only to the node expected there. To a node that is linked
-    /// already the link is the same, moved to this address.
+    /// Opens a link to whoever is at the address, or only to the node expected there. Where there is one already, it
+    /// is that one: by the node, moved to this address, or by the address.
     pub fn connect(&mut self, now: Instant, address: SocketAddr, expect: Option<NodeId>) -> LinkId {
         self.last_now = now;
-        let known = expect.and_then(|node| {
-            let waiting = || {
-                let mut links = self.links.values();
-                links.find(|link| link.peer.is_none() && link.expect == expect).map(|link| link.id)
-            };
-            self.by_node.get(&node).copied().or_else(waiting)
-        });
+        let known = self.link_for(address, expect);
         let id = known.unwrap_or_else(|| self.new_link(now, address));
         if let Some(link) = self.links.get_mut(&id) {
             link.expect = expect.or(link.expect);
-            link.move_to(address);
         }
+        self.move_link(id, address);
         self.greet(now, id);
         self.touch(id);
         id
+    }
+
+    fn link_for(&self, address: SocketAddr, expect: Option<NodeId>) -> Option<LinkId> {
+        let by_address = || {
+            let link = self.links.get(self.by_address.get(&address)?)?;
+            let is_node = link.peer.is_none_or(|peer| peer.info.identity.is_some());
+            let is_expected =
+                expect.is_none() || link.peer.is_none() && link.expect.is_none_or(|it| Some(it) == expect);
+            (is_node && is_expected).then_some(link.id)
+        };
+        let by_node = expect.and_then(|node| self.by_node.get(&node).copied());
+        let by_wish = || {
+            let mut links = self.links.values();
+            links
+                .find(|link| expect.is_some() && link.peer.is_none() && link.expect == expect)
+                .map(|link| link.id)
+        };
+        by_node.or_else(by_wish).or_else(by_address)
+    }
+
+    fn move_link(&mut self, id: LinkId, address: SocketAddr) {
+        if let Some(link) = self.links.get_mut(&id) {
+            if link.address != address && self.by_address.get(&link.address) == Some(&id) {
+                self.by_address.remove(&link.address);
+            }
+            link.move_to(address);
+            self.by_address.insert(address, id);
+        }
     }
 
     /// Ends a link: its open calls fail, its tokens go stale. What must be remembered of a node's incarnation, so
@@ -84,8 +109,8 @@ impl Rpc {
     /// Moves a link to another address, where the peer has to prove itself; calls go on meanwhile.
     pub fn set_address(&mut self, now: Instant, id: LinkId, address: SocketAddr) {
         self.last_now = now;
-        if let Some(link) = self.links.get_mut(&id).filter(|link| link.address != address) {
-            link.move_to(address);
+        if self.links.get(&id).is_some_and(|link| link.address != address) {
+            self.move_link(id, address);
             self.greet(now, id);
             self.touch(id);
         }
@@ -293,6 +318,12 @@ impl Rpc {
         PacketNumber(links.fold(self.core.next_packet, u64::max))
     }
 
+    /// Bytes being put together in the room, and credit of the peer in use on the link.
+    #[cfg(test)]
+    pub(super) fn arriving_bytes_and_credit(&self, id: LinkId) -> (usize, u64) {
+        (self.core.arriving_bytes, self.links.get(&id).map_or(0, |link| link.credit_used))
+    }
+
     // --- Inside.
 
     /// Marks a link as having something to send or to wait for.
@@ -305,7 +336,9 @@ impl Rpc {
 
     pub(super) fn new_link(&mut self, now: Instant, address: SocketAddr) -> LinkId {
         let id = self.core.next_link();
-        self.links.insert(id, Box::new(Link::new(now, id, address, &self.core)));
+        let before = self.by_address.insert(address, id).and_then(|id| self.links.get(&id));
+        let first_packet = before.map_or(0, |link| link.next_packet).max(self.core.next_packet);
+        self.links.insert(id, Box::new(Link::new(now, id, address, first_packet, &self.core)));
         id
     }
 
@@ -331,6 +364,9 @@ impl Rpc {
         if let Some(mut link) = self.links.remove(&id) {
             link.forget(&mut self.core);
             self.by_node.retain(|_, known| *known != id);
+            if self.by_address.get(&link.address) == Some(&id) {
+                self.by_address.remove(&link.address);
+            }
             if let Some(peer) = link.peer.filter(|peer| peer.info.identity.is_none()) {
                 self.by_client.remove(&peer.info.incarnation);
                 self.by_client_nonce.remove(&peer.info.boot_nonce);

@@ -165,7 +165,7 @@ impl Rpc {
             return Err(DropReason::OverLimit);
         }
         let nonce_b = self.core.cookies.make(now, envelope.from, &claims(header, hello));
-        let number = self.number_towards(header.source, &hello.description);
+        let number = self.number_towards(envelope.from);
         let core = &mut self.core;
         let description = core.description();
         let mut bytes = core.buffer();
@@ -414,6 +414,7 @@ impl Rpc {
         if let Party::Node(node) = envelope.header.source {
             self.by_node.insert(node, id);
         }
+        self.by_address.insert(envelope.from, id);
         self.touch(id);
     }
 

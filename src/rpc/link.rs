@@ -122,7 +122,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(now: Instant, id: LinkId, address: SocketAddr, core: &Core) -> Self {
+    pub(super) fn new(now: Instant, id: LinkId, address: SocketAddr, first_packet: u64, core: &Core) -> Self {
         let config = &core.config;
         let bounds = WindowBounds { bytes_min: config.window_bytes_min, bytes_max: config.window_bytes_max };
         Self {
@@ -136,10 +136,10 @@ impl Link {
             tag: core.tag,
             local_incarnation: core.incarnation(),
             epoch: 0,
-            next_packet: core.next_packet,
+            next_packet: first_packet,
             received: Received::default(),
             replay: ReplayWindow::new(),
-            sent: SentPackets::new(core.next_packet),
+            sent: SentPackets::new(first_packet),
             rtt: Rtt::new(config.rtt_guess),
             probe: Probe::default(),
             window: Window::new(bounds),

@@ -100,7 +100,6 @@ impl RangeSet {
     pub(super) fn pop_lowest(&mut self) -> Option<(u64, u64)> {
         if self.ranges.is_empty() { None } else { Some(self.ranges.remove(0)) }
     }
-
 }
 
 impl fmt::Display for RangeSet {

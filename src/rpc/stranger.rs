@@ -1,10 +1,12 @@
 //! What is sent to those who have no link here: hints. Each is smaller than what it answers, and an address gets few.
 
+use core::net::SocketAddr;
+
 use crate::rpc::endpoint::Rpc;
 use crate::rpc::hello::Envelope;
 use crate::time::Instant;
-use crate::types::{ClusterId, Incarnation, NodeId};
-use crate::wire::{self, Description, Frame, HELLO_DATAGRAM_BYTES, Party, VERSION};
+use crate::types::{ClusterId, Incarnation};
+use crate::wire::{self, Frame, HELLO_DATAGRAM_BYTES, Party, VERSION};
 
 impl Rpc {
     /// Tells a greeter of a later version what is spoken here. Only a datagram as large as a hello is answered, so
@@ -13,8 +15,8 @@ impl Rpc {
         if envelope.bytes < HELLO_DATAGRAM_BYTES || !self.core.may_hint(now, envelope.from) {
             return;
         }
+        let number = self.number_towards(envelope.from);
         let core = &mut self.core;
-        let number = core.stray_number();
         let mut bytes = core.buffer();
         wire::begin(&mut bytes, &core.stray_header(0, Party::Any, Incarnation::UNKNOWN, number));
         Frame::Version { min: VERSION, max: VERSION }.encode(&mut bytes);
@@ -27,12 +29,8 @@ impl Rpc {
             return;
         }
         let header = &envelope.header;
-        let number = match header.source {
-            Party::Node(node) => self.number_of_node(node),
-            Party::Any => None,
-        };
+        let number = self.number_towards(envelope.from);
         let core = &mut self.core;
-        let number = number.unwrap_or_else(|| core.stray_number());
         let mut bytes = core.buffer();
         let answer = core.stray_header(header.cluster_tag, header.source, header.source_incarnation, number);
         wire::begin(&mut bytes, &answer);
@@ -42,22 +40,13 @@ impl Rpc {
         core.transmit(envelope.from, bytes, cluster);
     }
 
-    /// A packet number for a datagram outside a link to someone who may have one: none is used twice towards one
-    /// peer. `[W-3]`
-    pub(super) fn number_towards(&mut self, source: Party, greeter: &Description) -> u64 {
-        let id = match source {
-            Party::Node(node) => self.by_node.get(&node),
-            Party::Any => self.by_client_nonce.get(&greeter.boot_nonce),
-        };
+    /// A packet number for a datagram outside a link: none is used twice towards one address. `[W-3]`
+    pub(super) fn number_towards(&mut self, address: SocketAddr) -> u64 {
+        let id = self.by_address.get(&address);
         match id.and_then(|id| self.links.get_mut(id)) {
             Some(link) => link.take_number(),
             None => self.core.stray_number(),
         }
-    }
-
-    fn number_of_node(&mut self, node: NodeId) -> Option<u64> {
-        let id = self.by_node.get(&node)?;
-        self.links.get_mut(id).map(|link| link.take_number())
     }
 }
 
