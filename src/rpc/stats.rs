@@ -1,0 +1,78 @@
+//! Counters. `received` is always `accepted` plus all `drops`.
+
+use core::time::Duration;
+
+use crate::wire::DropReason;
+
+/// Counters of the whole room since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RpcStats {
+    /// Datagrams handed in.
+    pub received: u64,
+    /// Those whose frames were applied.
+    pub accepted: u64,
+    /// Those that were dropped, by the position of the reason in [`DropReason::ALL`].
+    pub drops: [u64; DropReason::ALL.len()],
+    /// Datagrams handed out.
+    pub transmitted: u64,
+    /// Parts of bodies sent again.
+    pub retransmits: u64,
+    /// Requests that had arrived before.
+    pub duplicates: u64,
+    /// Datagrams that the socket refused.
+    pub send_errors: u64,
+    /// Stale-incarnation hints sent.
+    pub hints: u64,
+}
+
+impl RpcStats {
+    /// Datagrams dropped for this reason.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops[reason.position()]
+    }
+
+    /// Datagrams dropped.
+    #[must_use]
+    pub fn dropped_total(&self) -> u64 {
+        self.drops.iter().sum()
+    }
+
+    pub(super) fn count_drop(&mut self, reason: DropReason) {
+        self.drops[reason.position()] += 1;
+    }
+}
+
+/// State and counters of one link.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinkStats {
+    /// Smoothed round trip; `None` before the first sample.
+    pub srtt: Option<Duration>,
+    /// Parts of bodies sent again.
+    pub retransmits: u64,
+    /// Requests that had arrived before.
+    pub duplicates: u64,
+    /// Probe timeouts.
+    pub probes: u64,
+    /// Packets that had been declared lost and then arrived.
+    pub spurious: u64,
+    /// Smoothed share of packets lost, 0 to 1.
+    pub loss: f64,
+    /// Bytes waiting for an acknowledgement.
+    pub in_flight_bytes: usize,
+    /// How many may.
+    pub window_bytes: usize,
+    /// Calls of this end that are open.
+    pub calls_open: usize,
+    /// Calls of the peer that are open here.
+    pub calls_served: usize,
+}
+
+/// The counters of one link.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LinkCounters {
+    pub(super) retransmits: u64,
+    pub(super) duplicates: u64,
+    pub(super) probes: u64,
+    pub(super) spurious: u64,
+}

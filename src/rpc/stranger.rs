@@ -1,0 +1,54 @@
+//! What is sent to those who have no link here: hints. Each is smaller than what it answers, and an address gets few.
+
+use core::net::SocketAddr;
+
+use crate::rpc::endpoint::Rpc;
+use crate::rpc::hello::Envelope;
+use crate::time::Instant;
+use crate::types::{ClusterId, Incarnation};
+use crate::wire::{self, Frame, HELLO_DATAGRAM_BYTES, Party, VERSION};
+
+impl Rpc {
+    /// Tells a greeter of a later version what is spoken here. Only a datagram as large as a hello is answered, so
+    /// that two ends never answer each other's answers. `[W-24]`
+    pub(super) fn send_version(&mut self, now: Instant, envelope: &Envelope) {
+        if envelope.bytes < HELLO_DATAGRAM_BYTES || !self.core.may_hint(now, envelope.from) {
+            return;
+        }
+        let number = self.number_towards(envelope.from);
+        let core = &mut self.core;
+        let mut bytes = core.buffer();
+        wire::begin(&mut bytes, &core.stray_header(0, Party::Any, Incarnation::UNKNOWN, number));
+        Frame::Version { min: VERSION, max: VERSION }.encode(&mut bytes);
+        core.transmit(envelope.from, bytes, ClusterId::ZERO);
+    }
+
+    /// Hints that the sender should say hello again. `[W-22]` `[W-23]`
+    pub(super) fn send_stale(&mut self, now: Instant, envelope: &Envelope) {
+        if envelope.bytes < STALE_BYTES || self.core.is_client() || !self.core.may_hint(now, envelope.from) {
+            return;
+        }
+        let header = &envelope.header;
+        let number = self.number_towards(envelope.from);
+        let core = &mut self.core;
+        let mut bytes = core.buffer();
+        let answer = core.stray_header(header.cluster_tag, header.source, header.source_incarnation, number);
+        wire::begin(&mut bytes, &answer);
+        Frame::StaleIncarnation { current: core.incarnation() }.encode(&mut bytes);
+        assert_eq!(bytes.len(), STALE_BYTES, "a stale-incarnation datagram");
+        let cluster = core.local.cluster;
+        core.transmit(envelope.from, bytes, cluster);
+    }
+
+    /// A packet number for a datagram outside a link: none is used twice towards one address. `[W-3]`
+    pub(super) fn number_towards(&mut self, address: SocketAddr) -> u64 {
+        let id = self.by_address.get(&address);
+        match id.and_then(|id| self.links.get_mut(id)) {
+            Some(link) => link.take_number(),
+            None => self.core.stray_number(),
+        }
+    }
+}
+
+/// A header and a stale-incarnation frame.
+const STALE_BYTES: usize = wire::HEADER_BYTES + 6;

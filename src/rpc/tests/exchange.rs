@@ -1,0 +1,68 @@
+//! The thin slice: hello, call, reply, in the order a reader would ask for them.
+
+use core::time::Duration;
+
+use super::world::{CLUSTER, Faults, World, client_local, node_local};
+use crate::rpc::{Event, RpcConfig};
+use crate::types::{ClusterId, NodeId};
+use crate::wire::Class;
+
+#[test]
+fn two_nodes_greet_call_and_answer() {
+    let (mut world, here, _) = World::pair(1, &RpcConfig::default());
+    let now = world.now;
+    let call = world.ends[0].rpc.call(now, here, Class::Once, b"ping".to_vec()).unwrap();
+    world.turn(0);
+    let events = world.run_echo(Duration::from_millis(5));
+    assert_eq!(events, [(0, Event::Reply { link: here, call, body: b"ping".to_vec() })]);
+}
+
+#[test]
+fn a_call_and_its_answer_take_three_datagrams() {
+    let (mut world, here, _) = World::pair(1, &RpcConfig::default());
+    let before: usize = world.ends.iter().map(|end| end.sent_count).sum();
+    let now = world.now;
+    world.ends[0].rpc.call(now, here, Class::Once, b"ping".to_vec()).unwrap();
+    world.turn(0);
+    world.run_echo(Duration::from_millis(100));
+    let after: usize = world.ends.iter().map(|end| end.sent_count).sum();
+    assert_eq!(after - before, 3, "request, reply with its ack, ack");
+}
+
+#[test]
+fn a_client_needs_an_address_and_learns_the_rest() {
+    let mut world = World::new(1, Faults::none());
+    world.add(node_local(1, CLUSTER), RpcConfig::default());
+    let client = world.add(client_local(9), RpcConfig::default());
+    let link = world.connect(client, 0);
+    let now = world.now;
+    let call = world.ends[client].rpc.call(now, link, Class::Again, b"status".to_vec()).unwrap();
+    let events = world.run_echo(Duration::from_millis(5));
+    assert_eq!(world.ends[client].rpc.cluster(), CLUSTER);
+    assert!(events.contains(&(client, Event::Reply { link, call, body: b"status".to_vec() })), "{events:?}");
+    let peer = world.ends[client].rpc.peer(link).unwrap();
+    assert_eq!(peer.identity.map(|identity| identity.node), NodeId::new(1));
+}
+
+#[test]
+fn blank_nodes_link_under_no_cluster() {
+    let mut world = World::new(1, Faults::none());
+    world.add(node_local(1, ClusterId::ZERO), RpcConfig::default());
+    world.add(node_local(2, ClusterId::ZERO), RpcConfig::default());
+    let link = world.connect(0, 1);
+    let now = world.now;
+    let call = world.ends[0].rpc.call(now, link, Class::Again, b"found".to_vec()).unwrap();
+    let events = world.run_echo(Duration::from_millis(5));
+    assert!(events.contains(&(0, Event::Reply { link, call, body: b"found".to_vec() })), "{events:?}");
+}
+
+#[test]
+fn a_large_body_goes_in_fragments_and_comes_back() {
+    let (mut world, here, _) = World::pair(1, &RpcConfig::default());
+    let body: Vec<u8> = (0..100_000u32).map(|n| (n % 251) as u8).collect();
+    let now = world.now;
+    let call = world.ends[0].rpc.call(now, here, Class::Once, body.clone()).unwrap();
+    world.turn(0);
+    let events = world.run_echo(Duration::from_millis(100));
+    assert_eq!(events, [(0, Event::Reply { link: here, call, body })]);
+}
