@@ -32,3 +32,6 @@ pub use error::DropReason;
 pub use frame::{Ack, CallRefusal, Class, Fragment, Frame, Frames, pad_to};
 pub use hello::{Confirm, Description, Greeting, HELLO_DATAGRAM_BYTES, Hello, HelloAck, Welcome};
 pub use ranges::{RANGES_MAX, Ranges, RangesIter, Span};
+
+#[cfg(test)]
+mod tests;
