@@ -139,6 +139,7 @@ pub(crate) fn steps() -> Vec<Case> {
         ("peer_incarnation".to_owned(), 7),
         ("largest_packet".to_owned(), 5000),
         ("datagram_bytes_max".to_owned(), 1200),
+        ("credit_bytes".to_owned(), 1 << 16),
     ]);
     let step = |name: &str, header: Header, frames: &[Frame<'_>], expect: &str| Case {
         kind: Kind::ExchangeStep,
@@ -154,13 +155,13 @@ pub(crate) fn steps() -> Vec<Case> {
     };
     let node = |id| Party::Node(NodeId::new(id).unwrap());
     use DropReason as R;
-    let rows: [(&str, Header, &[Frame<'_>], &str); 15] = [
+    let rows: [(&str, Header, &[Frame<'_>], &str); 16] = [
         ("next-packet", next, &request, "accept"),
         ("far-ahead", Header { packet: PacketNumber(1 << 40), ..next }, &request, "accept"),
         ("largest-datagram", next, &[Frame::Padding { bytes: 1200 - 32 - 3 }], "accept"),
         ("large-body", next, &part(1 << 16), "accept"),
-        // Read, and answered by call-refused.
-        ("body-of-2-to-the-62-less-1", next, &part((1 << 62) - 1), "accept"),
+        ("body-past-the-credit", next, &part((1 << 16) + 1), R::OverLimit.name()),
+        ("body-of-2-to-the-62-less-1", next, &part((1 << 62) - 1), R::OverLimit.name()),
         ("request-under-tag-0", Header { cluster_tag: 0, ..next }, &request, R::ClusterTag.name()),
         ("other-node", Header { destination: node(3), ..next }, &request, R::Destination.name()),
         (
