@@ -7,7 +7,8 @@
 //!
 //! Nothing in this room panics on bytes from the network or takes memory beyond a small multiple of them: headers,
 //! frames and ranges borrow from the datagram, and only bodies become owned values. Encoders append straight to
-//! the caller's vector, numbers in their shortest form `[W-1]`; they panic only when asked to write what no decoder would read.
+//! the caller's vector, numbers in their shortest form `[W-1]`; they panic only when asked to write what no decoder
+//! would read.
 //!
 //! Reading a datagram is one pass of checks in a fixed order, [`DropReason`]. Those that need state (who am I, who
 //! are you, did I see this before) belong to `rpc` and stand between the steps of [`datagram`].

@@ -1,3 +1,5 @@
+//! Bodies of peers and clients: round trips, arbitrary bytes, domains.
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 

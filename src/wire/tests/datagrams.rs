@@ -1,3 +1,5 @@
+//! Whole datagrams: round trips, arbitrary and mutated bytes, the order of checks.
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Frames and ranges: smallest and longest forms, unknown bytes, padding.
+
 use proptest::prelude::*;
 
 use super::strategies::spans;
