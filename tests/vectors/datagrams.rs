@@ -240,6 +240,7 @@ fn calls() -> Vec<Case> {
         ("call-refused-busy", Frame::CallRefused { call, reason: CallRefusal::Busy }),
         ("call-refused-link-unknown", Frame::CallRefused { call, reason: CallRefusal::LinkUnknown }),
         ("call-refused-too-large", Frame::CallRefused { call, reason: CallRefusal::TooLarge }),
+        ("call-refused-reply-too-large", Frame::CallRefused { call, reason: CallRefusal::REPLY_TOO_LARGE }),
         ("call-refused-later-reason", Frame::CallRefused { call, reason: CallRefusal::Other(200) }),
         ("notice", Frame::Notice { body: &[0x08, 0, 5, 9] }),
     ];
