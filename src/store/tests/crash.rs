@@ -213,7 +213,8 @@ fn every_single_operation_may_be_the_last_one_e1_e2_i4() {
 fn an_entry_read_from_the_page_cache_is_durable_before_it_counts_i3() {
     let mut store = founded();
     let mut log = Log::default();
-    append(&mut store, &mut log, 1, &[100]);
+    // More than a boot would copy for tidiness alone.
+    append(&mut store, &mut log, 1, &[5_000]);
     let sync = store.disk().operations() + 1;
     store.disk_mut().set_fault(sync, DiskFault::Stop);
     let unsynced = Batch { entries: log.append(1, &[100]), ..Batch::default() };
