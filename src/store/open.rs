@@ -170,9 +170,7 @@ impl<D: Disk> Store<D> {
                 last: last.index,
                 last_term: last.term,
                 mark: base,
-                // The record found may itself live only in the page cache; this batch must not outlive it as
-                // a witness.
-                record: 0,
+                record: self.record.sequence,
                 body_crc: 0,
             };
             self.disk.write_at(&self.active.file, 0, self.encoder.seal(header))?;
