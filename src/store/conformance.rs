@@ -249,10 +249,15 @@ pub(super) fn open_options() -> OpenOptions {
     OpenOptions { segment_bytes: CHECK_SEGMENT_BYTES, ..OpenOptions::default() }
 }
 
+/// A founding record long enough that the hard-state record spans several sectors and can be torn.
 pub(super) fn founding(cluster: ClusterId) -> FoundingRecord {
-    let member = Member { store: STORE, address: "127.0.0.1:7101".to_owned() };
-    let membership = Membership::of_voters(Members::from([(NodeId::MIN, member)]));
-    FoundingRecord { cluster, membership }
+    let address = |id: NodeId| {
+        format!("{}.{id}.example:7100", "a-name-of-forty-letters-in-one-sector-or-more".repeat(4))
+    };
+    let ids = (1..=5).filter_map(NodeId::new);
+    let store_of = |id: NodeId| if id == NodeId::MIN { STORE } else { StoreId([id.as_u16() as u8; 16]) };
+    let members: Members = ids.map(|id| (id, Member { store: store_of(id), address: address(id) })).collect();
+    FoundingRecord { cluster, membership: Membership::of_voters(members) }
 }
 
 pub(super) fn voter() -> Identity {

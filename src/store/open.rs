@@ -170,9 +170,7 @@ impl<D: Disk> Store<D> {
                 last: last.index,
                 last_term: last.term,
                 mark: base,
-                // The record found may itself live only in the page cache; this batch must not outlive it as
-                // a witness.
-                record: 0,
+                record: self.record.sequence,
                 body_crc: 0,
             };
             self.disk.write_at(&self.active.file, 0, self.encoder.seal(header))?;
@@ -247,6 +245,9 @@ fn begin<D: Disk>(
             disk.create(name)?;
         }
         fill_record_file(&mut disk, name)?;
+        // The copy that was taken may live only in the page cache. It must be durable before the other one, which
+        // may be the only whole one on the disk, is written over.
+        disk.sync(name)?;
     }
     disk.sync_folder()?;
     let spare = find_spare(&mut disk, files, &found.record, options.segment_bytes)?;
@@ -339,12 +340,11 @@ fn write_empty_store<D: Disk>(
     disk.sync_folder()
 }
 
-/// Gives a hard-state file its full length, so that no later record needs room.
+/// Gives a hard-state file its full length, so that no later record needs room. The caller syncs.
 fn fill_record_file<D: Disk>(disk: &mut D, name: &str) -> Result<(), DiskError> {
     let bytes = disk.file_bytes(name)? as usize;
     if bytes < record::FILE_BYTES {
         disk.write_at(name, bytes as u64, &vec![0; record::FILE_BYTES - bytes])?;
-        disk.sync(name)?;
     }
     Ok(())
 }

@@ -105,8 +105,9 @@ impl<D: Disk> Store<D> {
         self.failed.as_ref()
     }
 
-    /// True while the spare segment is ready: writes go on even if the disk is full now. A leader refuses
-    /// proposals while this is false, and `maintain` reports [`StoreError::Full`].
+    /// True while the spare segment is ready: writes go on even if the disk is full now. It is false after a boot
+    /// and after each change of segment, until [`Self::maintain`] has made another; when that reports
+    /// [`StoreError::Full`], a leader refuses proposals.
     #[must_use]
     pub fn has_spare(&self) -> bool {
         self.spare.is_ready(self.segment_bytes)
@@ -193,6 +194,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Ends the run: carries the mark on, syncs what a run without fsync left unsynced, records a clean stop.
+    /// Nothing may be asked of the store afterwards.
     pub fn shutdown(&mut self) -> Result<(), StoreError> {
         self.quiet()?;
         if self.record.syncing != Syncing::Always {
@@ -275,10 +277,12 @@ impl<D: Disk> Store<D> {
     }
 
     fn check_alive(&self) -> Result<(), StoreError> {
-        match &self.failed {
-            Some(error) => Err(StoreError::Failed(error.clone())),
-            None => Ok(()),
+        if let Some(error) = &self.failed {
+            return Err(StoreError::Failed(error.clone()));
         }
+        // The record says "clean" from here on; a later write would make that a lie.
+        assert_eq!(self.record.stop, Stop::Unclean, "store {} is used after its shutdown", self.record.store);
+        Ok(())
     }
 
     /// Remembers the first failure for ever.

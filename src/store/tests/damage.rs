@@ -162,6 +162,7 @@ fn either_copy_of_the_hard_state_serves_alone_and_both_are_rewritten_at_boot_i4(
         let mut disk = store.into_disk();
         disk.crash_keeping(|_, _| true, |_| true);
         let (store, recovered) = Store::open(disk, open_options()).unwrap();
+        assert_eq!(recovered.hard_state, vote, "the newer copy wins");
         let disk = store.into_disk();
         for rotten in HARD_STATE {
             for way in 0..3 {

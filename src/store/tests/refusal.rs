@@ -156,6 +156,9 @@ fn a_run_without_fsync_is_refused_after_an_unclean_stop_under_another_kernel_boo
     let operations = store.disk().operations();
     append(&mut store, &mut log, 1, &[10]);
     assert_eq!(store.disk().operations(), operations + 1, "a write and no sync");
+    for _ in 0..6 {
+        append(&mut store, &mut log, 1, &[6_000]);
+    }
     let killed = store.into_disk();
 
     for options in [unsynced(NEXT_BOOT), OpenOptions { kernel_boot: NEXT_BOOT, ..open_options() }] {
@@ -239,4 +242,18 @@ fn a_first_boot_number_is_random_only_below_two_to_the_thirty() {
     let mut disk = MemoryDisk::new();
     Store::format(&mut disk, FormatOptions { first_incarnation, ..format_options() }).unwrap();
     assert_eq!(open(&mut disk, open_options()), Ok(Incarnation(1 << 30)));
+}
+
+#[test]
+fn a_spare_that_was_ever_written_to_is_not_used() {
+    let mut store = founded();
+    store.maintain().unwrap();
+    assert!(store.has_spare());
+    let spare = store.spare.generation.file();
+    let mut disk = store.into_disk();
+    assert_eq!(Store::open(disk.clone(), open_options()).unwrap().0.active.file, spare, "a clean one is");
+    disk.rot(&spare, |content| content[8192] = 0xe6);
+    let (store, _) = Store::open(disk, open_options()).unwrap();
+    assert_ne!(store.active.file, spare);
+    assert_eq!(store.disk().content(&spare), None, "it is gone, and its number with it");
 }
