@@ -10,7 +10,14 @@
 mod bench;
 mod checks;
 mod cluster;
+mod election;
+mod following;
+mod log;
+mod quorum;
 mod random;
+mod reads;
+mod replication;
+mod transfer;
 
 use crate::entry::{Entry, Payload};
 use crate::membership::{Member, Members, Membership};
@@ -28,8 +35,10 @@ fn identity(number: u16) -> Identity {
 }
 
 fn members(numbers: &[u16]) -> Members {
-    let member =
-        |number: u16| Member { store: identity(number).store, address: format!("127.0.0.1:{}", 7100 + number) };
+    let member = |number: u16| Member {
+        store: identity(number).store,
+        address: format!("127.0.0.1:{}", 7100 + number),
+    };
     numbers.iter().map(|number| (id(*number), member(*number))).collect()
 }
 
