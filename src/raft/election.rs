@@ -146,7 +146,11 @@ impl Raft {
             && self.hard_state.vote.is_none_or(|vote| vote == from)
             && self.is_worthy(from, m);
         if is_granted && self.hard_state.vote.is_none() {
-            assert!(matches!(self.role, Role::Follower(_)), "only a follower has a vote left");
+            assert!(!matches!(self.role, Role::Candidate(_) | Role::Leader(_)), "they voted for themselves");
+            if matches!(self.role, Role::PreCandidate(_)) {
+                // Someone is ahead in the term this node only learned of: help that one.
+                self.become_follower(now, None);
+            }
             self.set_hard_state(HardState { vote: Some(from), ..self.hard_state });
             // Runs again once the vote is durable.
             self.election_deadline = None;

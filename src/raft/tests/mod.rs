@@ -10,7 +10,14 @@
 mod bench;
 mod checks;
 mod cluster;
+mod election;
+mod following;
+mod log;
+mod quorum;
 mod random;
+mod reads;
+mod replication;
+mod transfer;
 
 use crate::entry::{Entry, Payload};
 use crate::membership::{Member, Members, Membership};
