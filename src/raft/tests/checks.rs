@@ -45,8 +45,9 @@ impl Checks {
         to: &Option<NodeId>,
         output: &Output,
     ) {
-        let (Output::Request { message, .. } | Output::Reply { message, .. } | Output::Notice { message, .. }) =
-            output
+        let (Output::Request { message, .. }
+        | Output::Reply { message, .. }
+        | Output::Notice { message, .. }) = output
         else {
             return;
         };
@@ -82,7 +83,11 @@ impl Checks {
         let (leader, _) = self.leaders[&term];
         let Some(leader_raft) = &nodes[&leader].raft else { return };
         if leader_raft.role() == RoleKind::Leader && leader_raft.term() == term {
-            assert_eq!(durable, chain_at(leader_raft, index), "{node} acknowledges {index}, {leader} has another");
+            assert_eq!(
+                durable,
+                chain_at(leader_raft, index),
+                "{node} acknowledges {index}, {leader} has another"
+            );
         }
     }
 
@@ -133,7 +138,11 @@ impl Checks {
         // 4: leader completeness; what was committed in an earlier term is in the log.
         let earlier = self.committed.iter().rev().find(|(_, (_, committed_in))| *committed_in < term);
         if let Some((index, (chain, _))) = earlier {
-            assert_eq!(chain_at(raft, *index), Some(*chain), "{node} leads term {term} without entry {index}");
+            assert_eq!(
+                chain_at(raft, *index),
+                Some(*chain),
+                "{node} leads term {term} without entry {index}"
+            );
         }
     }
 
@@ -152,7 +161,8 @@ impl Checks {
         // 6: committed entries are durable on a quorum.
         if commit >= first_new {
             let chain = chain_at(raft, commit);
-            let holds = |who: Identity| nodes.get(&who.node).is_some_and(|n| n.disk.chain_at(commit) == chain);
+            let holds =
+                |who: Identity| nodes.get(&who.node).is_some_and(|n| n.disk.chain_at(commit) == chain);
             assert!(quorum::is_quorum(raft.membership(), holds), "{node}: {commit} is durable on no quorum");
         }
     }

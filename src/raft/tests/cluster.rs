@@ -99,10 +99,27 @@ pub(super) struct Node {
 #[derive(Debug)]
 enum Event {
     /// A message arrives; `call` names the caller's call if it wants an answer, or is answered.
-    Deliver { from: NodeId, to: NodeId, from_boot: u32, message: Message, call: Option<u64> },
-    Resend { node: NodeId, boot: u32, call: u64 },
-    Persisted { node: NodeId, boot: u32, ticket: Ticket },
-    Connected { node: NodeId, to: NodeId },
+    Deliver {
+        from: NodeId,
+        to: NodeId,
+        from_boot: u32,
+        message: Message,
+        call: Option<u64>,
+    },
+    Resend {
+        node: NodeId,
+        boot: u32,
+        call: u64,
+    },
+    Persisted {
+        node: NodeId,
+        boot: u32,
+        ticket: Ticket,
+    },
+    Connected {
+        node: NodeId,
+        to: NodeId,
+    },
 }
 
 #[derive(Debug)]
@@ -241,7 +258,8 @@ impl Cluster {
 
     /// The leader of the highest term, if any runs.
     pub(super) fn leader(&self) -> Option<NodeId> {
-        let leads = |node: &Node| node.raft.as_ref().filter(|raft| raft.role() == RoleKind::Leader).map(Raft::term);
+        let leads =
+            |node: &Node| node.raft.as_ref().filter(|raft| raft.role() == RoleKind::Leader).map(Raft::term);
         let leaders = self.nodes.iter().filter_map(|(id, node)| leads(node).map(|term| (term, *id)));
         leaders.max().map(|(_, id)| id)
     }
@@ -261,7 +279,9 @@ impl Cluster {
     /// A command, offered to this node; false when it did not take it.
     pub(super) fn propose(&mut self, node: NodeId, payload: Payload) -> bool {
         let now = self.now;
-        let Some(state) = self.nodes.get_mut(&node).filter(|state| state.paused_until <= now) else { return false };
+        let Some(state) = self.nodes.get_mut(&node).filter(|state| state.paused_until <= now) else {
+            return false;
+        };
         let Some(raft) = &mut state.raft else { return false };
         let Ok((index, term)) = raft.propose(now, payload) else { return false };
         state.proposed.insert(index, term);
@@ -273,7 +293,9 @@ impl Cluster {
     /// A linearizable read, asked of this node.
     pub(super) fn read(&mut self, node: NodeId, read: ReadId) -> bool {
         let now = self.now;
-        let Some(state) = self.nodes.get_mut(&node).filter(|state| state.paused_until <= now) else { return false };
+        let Some(state) = self.nodes.get_mut(&node).filter(|state| state.paused_until <= now) else {
+            return false;
+        };
         let Some(raft) = &mut state.raft else { return false };
         if raft.read(now, read).is_err() {
             return false;
@@ -287,7 +309,9 @@ impl Cluster {
     /// Hands leadership over, to anyone.
     pub(super) fn transfer(&mut self, node: NodeId, to: Option<NodeId>) -> bool {
         let now = self.now;
-        let Some(raft) = self.nodes.get_mut(&node).and_then(|state| state.raft.as_mut()) else { return false };
+        let Some(raft) = self.nodes.get_mut(&node).and_then(|state| state.raft.as_mut()) else {
+            return false;
+        };
         let is_taken = raft.transfer_leadership(now, to).is_ok();
         self.settle(node);
         is_taken
@@ -503,7 +527,8 @@ impl Cluster {
         let state = self.nodes.get_mut(&node).unwrap();
         while state.applied < index {
             state.applied = state.applied.next();
-            let entry = state.raft.as_ref().unwrap().entry(state.applied).expect("committed entries are there");
+            let entry =
+                state.raft.as_ref().unwrap().entry(state.applied).expect("committed entries are there");
             self.checks.applied(node, entry);
             // A caller is told "done" only when index *and* term are those of its proposal (L15).
             if state.proposed.remove(&state.applied) == Some(entry.term) {

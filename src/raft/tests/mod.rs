@@ -28,8 +28,10 @@ fn identity(number: u16) -> Identity {
 }
 
 fn members(numbers: &[u16]) -> Members {
-    let member =
-        |number: u16| Member { store: identity(number).store, address: format!("127.0.0.1:{}", 7100 + number) };
+    let member = |number: u16| Member {
+        store: identity(number).store,
+        address: format!("127.0.0.1:{}", 7100 + number),
+    };
     numbers.iter().map(|number| (id(*number), member(*number))).collect()
 }
 
