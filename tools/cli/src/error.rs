@@ -14,6 +14,8 @@ pub(crate) enum Code {
     Usage,
     /// Bytes that were whole once are not.
     Corrupt,
+    /// A property that was checked does not hold.
+    Violation,
     /// Stopped by a signal before the end.
     Interrupted,
 }
@@ -25,6 +27,7 @@ impl Code {
             Self::Failed => 1,
             Self::Usage => 2,
             Self::Corrupt => 6,
+            Self::Violation => 7,
             Self::Interrupted => 130,
         }
     }
@@ -34,6 +37,7 @@ impl Code {
             Self::Failed => "failed",
             Self::Usage => "usage",
             Self::Corrupt => "corrupt",
+            Self::Violation => "violation",
             Self::Interrupted => "interrupted",
         }
     }

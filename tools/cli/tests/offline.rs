@@ -1,4 +1,4 @@
-//! Commands that need no node: `wire decode` and `inspect`, seen from outside the process.
+//! Commands that need no node: `wire decode`, `wire vectors` and `inspect`, seen from outside the process.
 
 mod support;
 
@@ -96,6 +96,42 @@ fn a_cut_capture_is_corrupt() {
     std::fs::write(&file, [0xd4, 0xc3, 0xb2, 0xa1, 2, 0]).unwrap();
     let (code, document) = json(&raftgram(&["--json", "wire", "decode", file.to_str().unwrap()]));
     assert_eq!((code, &document["error"]["code"]), (6, &Value::from("corrupt")));
+}
+
+#[test]
+fn vectors_are_lines_and_one_document_on_request() {
+    let plain = raftgram(&["wire", "vectors"]);
+    let lines: Vec<Value> = String::from_utf8(plain.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let (code, document) = json(&raftgram(&["--json", "wire", "vectors"]));
+    assert_eq!((code, document["vectors"].as_array().unwrap()), (0, &lines));
+}
+
+#[test]
+fn a_decoder_that_differs_exits_7_and_one_that_agrees_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let answers = folder.path().join("answers");
+    let (_, document) = json(&raftgram(&["--json", "wire", "vectors"]));
+    let vectors = document["vectors"].as_array().unwrap();
+    let mut lines: Vec<String> =
+        vectors.iter().map(|vector| vector["expect"].as_str().unwrap().to_owned()).collect();
+    let command = format!("cat {}", answers.display());
+    let check = |lines: &[String]| {
+        std::fs::write(&answers, lines.join("\n") + "\n").unwrap();
+        json(&raftgram(&["--json", "wire", "vectors", "--check", &command]))
+    };
+    let (code, document) = check(&lines);
+    assert_eq!((code, document["vectors"].as_u64()), (0, Some(lines.len() as u64)));
+    lines[3] = "nonsense".to_owned();
+    let (code, document) = check(&lines);
+    assert_eq!((code, &document["error"]["code"]), (7, &Value::from("violation")));
+    let message = document["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("1 differences") && message.contains("nonsense"), "{message}");
+    lines.pop();
+    assert_eq!(check(&lines).0, 1, "an answer is missing");
 }
 
 /// A data folder with three entries, shut down cleanly.

@@ -1,7 +1,8 @@
-//! The wire seen by people: datagrams taken apart.
+//! The wire seen by people: datagrams taken apart, test vectors printed and held against other decoders.
 
 mod capture;
 mod decode;
+mod vectors;
 
 use clap::Subcommand;
 
@@ -13,12 +14,15 @@ use crate::output::Format;
 pub(crate) enum Wire {
     /// Take datagrams apart: every field, and why a receiver would drop it.
     Decode(decode::Decode),
+    /// Print the test vectors, or hold another decoder against them.
+    Vectors(vectors::Vectors),
 }
 
 impl Wire {
     pub(crate) fn run(&self, format: Format) -> Result<(), CliError> {
         match self {
             Self::Decode(decode) => decode.run(format),
+            Self::Vectors(vectors) => vectors.run(format),
         }
     }
 }
