@@ -285,10 +285,12 @@ impl Founding {
             (*id, Member { store: self.founders[id], address: address.clone() })
         };
         let members: Members = voters.iter().map(member).collect();
-        let record = FoundingRecord {
-            cluster: ClusterId(self.rng.bytes16()),
-            membership: Membership::of_voters(members),
-        };
+        // Tag 0 means "no cluster" on the wire; one id in four billion has it.
+        let mut cluster = ClusterId(self.rng.bytes16());
+        while cluster.tag() == 0 {
+            cluster = ClusterId(self.rng.bytes16());
+        }
+        let record = FoundingRecord { cluster, membership: Membership::of_voters(members) };
         assert!(record.binds(self.identity), "a founder founds with its own store");
         self.outputs.push_back(Output::Founded(record));
     }
