@@ -12,13 +12,16 @@ mod case;
 mod datagrams;
 #[path = "vectors/drops.rs"]
 mod drops;
+#[path = "vectors/write.rs"]
+mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use case::{Case, Kind, hex, read_cases, unhex, vectors_dir};
+use case::{Case, Kind, read_cases, unhex, vectors_dir};
 use raftgram::wire::DropReason;
 use raftgram::wire::print::{Verdict, print_body, print_datagram};
+use write::hex;
 
 /// Every file and what belongs into it.
 fn files() -> [(&'static str, Vec<Case>); 4] {

@@ -103,7 +103,8 @@ pub enum ClientReply<'a> {
         /// Why, for people; at most [`REFUSAL_TEXT_BYTES_MAX`] bytes.
         text: &'a str,
     },
-    /// The answer to a founding record, `[W-52]`: what this store is bound to, be it by this record or by an earlier one.
+    /// The answer to a founding record: what this store is bound to, be it by this record or by an earlier one.
+    /// `[W-52]`
     Founded {
         /// The cluster.
         cluster: ClusterId,

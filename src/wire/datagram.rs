@@ -9,7 +9,7 @@ use core::fmt;
 use crate::cursor::{Reader, VARINT_MAX, Writer};
 use crate::types::{ClusterId, Incarnation, NodeId, PacketNumber};
 use crate::wire::error::DropReason;
-use crate::wire::frame::Frames;
+use crate::wire::walk::Frames;
 
 /// The bytes of a header.
 pub const HEADER_BYTES: usize = 32;
@@ -20,7 +20,8 @@ pub const MAGIC: [u8; 2] = [0xa7, 0x52];
 /// The one version spoken so far.
 pub const VERSION: u8 = 1;
 
-/// The longest datagram: what fits the length that IPv4 and UDP leave.
+/// The longest datagram: what fits the length that IPv4 and UDP leave. How much of it a path or peer takes is for
+/// `rpc` to know. `[W-11]`
 pub const DATAGRAM_BYTES_MAX: usize = 65_507;
 
 /// Bits that tell how to treat a datagram. Unknown ones are kept and ignored. `[W-6]`
@@ -216,7 +217,7 @@ pub fn decode(bytes: &[u8], cluster: ClusterId) -> Result<Datagram<'_>, DropReas
 }
 
 /// The checksum that belongs into this datagram: CRC-32 over cluster id, bytes 0–3, bytes 8 to the end, and the
-/// length as four bytes. `[W-4]`
+/// length as four bytes. `[W-4]` One changed bit anywhere changes it. `[W-53]`
 ///
 /// # Panics
 /// When there is no whole header.

@@ -3,11 +3,9 @@
 //! A frame borrows its body from the datagram; a datagram's frames are all read once before the first is handed
 //! out, so nobody acts on half of one.
 
-use core::fmt;
-
 use crate::cursor::{CursorError, Reader, Writer, varint_bytes};
 use crate::types::{CallId, Incarnation};
-use crate::wire::error::DropReason;
+use crate::wire::calls::{CallRefusal, Class, Fragment};
 use crate::wire::hello::{Confirm, Description, Hello, HelloAck, Welcome};
 use crate::wire::ranges::Ranges;
 
@@ -43,10 +41,10 @@ pub enum Frame<'a> {
     Ack(Ack<'a>),
     /// What the sender takes in.
     Credit {
-        /// How many bytes of calls the receiver may have sent since the link was opened; never shrinks.
+        /// How many bytes of bodies in fragments may be under way; never shrinks.
         bytes_total: u64,
     },
-    /// Fills a datagram to find out whether its size gets through.
+    /// Fills a datagram to find out whether its size gets through. `[W-34]`
     MtuProbe {
         /// As in padding.
         bytes: usize,
@@ -83,7 +81,7 @@ pub enum Frame<'a> {
         /// Which part.
         part: Fragment<'a>,
     },
-    /// The caller no longer wants an answer.
+    /// The caller no longer wants an answer. `[W-41]`
     Cancel {
         /// The call's number.
         call: CallId,
@@ -107,28 +105,6 @@ pub enum Frame<'a> {
     },
 }
 
-/// Whether a call may be carried out twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// A repeated copy is carried out again.
-    Again,
-    /// At most once per pair of incarnations.
-    Once,
-}
-
-/// Why a call was not taken in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallRefusal {
-    /// No room for another open call; try later.
-    Busy,
-    /// The callee has no link to this caller: whether an earlier copy was carried out is not known.
-    LinkUnknown,
-    /// The body is larger than the callee takes.
-    TooLarge,
-    /// A reason of a later version.
-    Other(u8),
-}
-
 /// Packets that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack<'a> {
@@ -136,17 +112,6 @@ pub struct Ack<'a> {
     pub delay_us: u64,
     /// Ranges of packet numbers, never none.
     pub packets: Ranges<'a>,
-}
-
-/// A part of a body, at least one byte. `[W-13]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fragment<'a> {
-    /// The length of the whole body.
-    pub total_bytes: u64,
-    /// Where this part begins in it.
-    pub offset: u64,
-    /// The part.
-    pub bytes: &'a [u8],
 }
 
 /// The numbers of the frame types. `[W-9]`
@@ -395,114 +360,4 @@ fn call_id(reader: &mut Reader<'_>) -> Result<CallId, CursorError> {
 fn some_ranges<'a>(reader: &mut Reader<'a>) -> Result<Ranges<'a>, CursorError> {
     let ranges = Ranges::decode(reader)?;
     if ranges.is_empty() { Err(CursorError::Value) } else { Ok(ranges) }
-}
-
-impl CallRefusal {
-    const fn code(self) -> u8 {
-        match self {
-            Self::Busy => 1,
-            Self::LinkUnknown => 2,
-            Self::TooLarge => 3,
-            Self::Other(code) => code,
-        }
-    }
-
-    const fn of_code(code: u8) -> Self {
-        match code {
-            1 => Self::Busy,
-            2 => Self::LinkUnknown,
-            3 => Self::TooLarge,
-            code => Self::Other(code),
-        }
-    }
-}
-
-impl fmt::Display for CallRefusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy => f.write_str("busy"),
-            Self::LinkUnknown => f.write_str("link unknown"),
-            Self::TooLarge => f.write_str("too large"),
-            Self::Other(code) => write!(f, "refusal {code}"),
-        }
-    }
-}
-
-impl<'a> Fragment<'a> {
-    fn encode(&self, out: &mut Vec<u8>) {
-        let Self { total_bytes, offset, bytes } = self;
-        assert!(
-            !bytes.is_empty() && offset + bytes.len() as u64 <= *total_bytes,
-            "a fragment of {} bytes at {offset} of {total_bytes}",
-            bytes.len()
-        );
-        out.put_varint(*total_bytes);
-        out.put_varint(*offset);
-        out.put_bytes(bytes);
-    }
-
-    fn decode(reader: &mut Reader<'a>) -> Result<Self, CursorError> {
-        let part = Self { total_bytes: reader.varint()?, offset: reader.varint()?, bytes: reader.rest() };
-        // A varint and a length in memory stay far below 2^64.
-        let end = part.offset + part.bytes.len() as u64;
-        if part.bytes.is_empty() || end > part.total_bytes { Err(CursorError::Value) } else { Ok(part) }
-    }
-}
-
-/// A datagram's frames, every one of them checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frames<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Frames<'a> {
-    /// Reads every frame. A malformed one counts before an unknown one, wherever they stand. `[W-8]`
-    pub fn check(bytes: &'a [u8]) -> Result<Self, DropReason> {
-        let mut reader = Reader::new(bytes);
-        let mut has_unknown_critical = false;
-        while !reader.is_empty() {
-            let (frame_type, body) = split(&mut reader).map_err(|_| DropReason::MalformedFrame)?;
-            let frame = Frame::decode(frame_type, body).map_err(|_| DropReason::MalformedFrame)?;
-            has_unknown_critical |= frame.is_none() && frame_type & t::IGNORABLE == 0;
-        }
-        if has_unknown_critical { Err(DropReason::UnknownCriticalFrame) } else { Ok(Self { rest: bytes }) }
-    }
-}
-
-/// Takes type and body of the next frame.
-pub(super) fn split<'a>(reader: &mut Reader<'a>) -> Result<(u8, &'a [u8]), CursorError> {
-    Ok((reader.u8()?, reader.prefixed()?))
-}
-
-impl<'a> Iterator for Frames<'a> {
-    type Item = Frame<'a>;
-
-    fn next(&mut self) -> Option<Frame<'a>> {
-        let mut reader = Reader::new(self.rest);
-        while !reader.is_empty() {
-            // `check` has read the same bytes, so an error here ends nothing early.
-            let (frame_type, body) = split(&mut reader).ok()?;
-            self.rest = reader.rest();
-            if let Some(frame) = Frame::decode(frame_type, body).ok()? {
-                return Some(frame);
-            }
-        }
-        None
-    }
-}
-
-/// Appends padding frames until the datagram has this many bytes; one byte less when only one is missing, for the
-/// smallest frame has two.
-pub fn pad_to(datagram: &mut Vec<u8>, bytes: usize) {
-    while let missing @ 2.. = bytes.saturating_sub(datagram.len()) {
-        let body = match missing {
-            // The length's varint takes one byte up to 63, two up to 16,383, else four; a total that falls between
-            // two forms is left one byte short and filled by the next frame or not at all.
-            2..=65 => missing - 2,
-            66 => 62,
-            67..=16_386 => missing - 3,
-            _ => (missing - 5).min(0x3fff_0000),
-        };
-        Frame::Padding { bytes: body }.encode(datagram);
-    }
 }

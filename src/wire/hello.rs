@@ -30,7 +30,7 @@ pub struct Description {
     pub heartbeat_us: u64,
     /// The largest datagram it takes.
     pub datagram_bytes_max: u16,
-    /// The credit it opens the link with: how many bytes of calls it may be sent; below 2^62.
+    /// How many bytes of bodies in fragments may be under way to it; below 2^62.
     pub credit_bytes: u64,
     /// Whether it is about to found a cluster.
     pub greeting: Greeting,
@@ -51,7 +51,7 @@ pub enum Greeting {
 /// The first step: who are you?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// Drawn for this handshake; its answer repeats it.
+    /// Drawn for this handshake; its answer repeats it. `[W-16]`
     pub nonce_a: u64,
     /// The sender.
     pub description: Description,
@@ -62,7 +62,7 @@ pub struct Hello {
 pub struct HelloAck {
     /// The hello's.
     pub nonce_a: u64,
-    /// A secret of the answerer that only the hello's address gets to see.
+    /// A secret of the answerer that only the hello's address gets to see. `[W-17]`
     pub nonce_b: u64,
     /// The answerer.
     pub description: Description,

@@ -7,12 +7,14 @@
 //!
 //! Nothing in this room panics on bytes from the network or takes memory beyond a small multiple of them: headers,
 //! frames and ranges borrow from the datagram, and only bodies become owned values. Encoders append straight to
-//! the caller's vector, numbers in their shortest form `[W-1]`; they panic only when asked to write what no decoder would read.
+//! the caller's vector, numbers in their shortest form `[W-1]`; they panic only when asked to write what no decoder
+//! would read.
 //!
 //! Reading a datagram is one pass of checks in a fixed order, [`DropReason`]. Those that need state (who am I, who
 //! are you, did I see this before) belong to `rpc` and stand between the steps of [`datagram`].
 
 pub mod body;
+pub mod calls;
 pub mod client;
 pub mod datagram;
 pub mod error;
@@ -23,12 +25,18 @@ pub mod print;
 mod print_body;
 pub mod ranges;
 pub mod status;
+pub mod walk;
 
+pub use calls::{CallRefusal, Class, Fragment};
 pub use datagram::{
     DATAGRAM_BYTES_MAX, Datagram, Flags, HEADER_BYTES, Header, MAGIC, Party, VERSION, add_flags, begin,
     decode, finish, frames, parse_header, verify_crc,
 };
 pub use error::DropReason;
-pub use frame::{Ack, CallRefusal, Class, Fragment, Frame, Frames, pad_to};
+pub use frame::{Ack, Frame};
 pub use hello::{Confirm, Description, Greeting, HELLO_DATAGRAM_BYTES, Hello, HelloAck, Welcome};
 pub use ranges::{RANGES_MAX, Ranges, RangesIter, Span};
+pub use walk::{Frames, pad_to};
+
+#[cfg(test)]
+mod tests;

@@ -8,11 +8,13 @@ use core::fmt::{self, Write as _};
 use crate::cursor::Reader;
 use crate::types::ClusterId;
 use crate::wire::body::{BodyFamily, family};
+use crate::wire::calls::{Class, Fragment};
 use crate::wire::datagram::{Flags, HEADER_BYTES, checksum, decode, parse_header};
 use crate::wire::error::DropReason;
-use crate::wire::frame::{Class, Fragment, Frame, frame_type, split};
+use crate::wire::frame::{Frame, frame_type};
 use crate::wire::hello::{Description, Greeting};
 use crate::wire::print_body;
+use crate::wire::walk::split;
 
 /// Names and values in the order of the bytes. Names are dotted paths such as `frame0.call`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -35,7 +35,7 @@ fn case(name: &str, bytes: Vec<u8>, expect: &str) -> Case {
     }
 }
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, message) in messages() {
         let mut body = Vec::new();

@@ -2,7 +2,6 @@
 //! runs the vectors includes this file, so that all read them alike.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use raftgram::types::ClusterId;
@@ -10,20 +9,20 @@ use serde_json::{Map, Value};
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Case {
-    pub name: String,
-    pub kind: Kind,
-    pub bytes: Vec<u8>,
-    pub cluster: ClusterId,
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) cluster: ClusterId,
     /// What the receiver is and has seen, by name; only in exchange steps.
-    pub context: BTreeMap<String, u64>,
+    pub(crate) context: BTreeMap<String, u64>,
     /// What a decoder finds, in order when built, by name when read.
-    pub fields: Vec<(String, String)>,
-    pub expect: String,
+    pub(crate) fields: Vec<(String, String)>,
+    pub(crate) expect: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// The bytes alone tell the verdict.
     Datagram,
     /// A body, without frame and datagram.
@@ -33,17 +32,18 @@ pub enum Kind {
 }
 
 impl Kind {
-    const NAMES: [(Self, &str); 3] =
+    /// The kinds' names.
+    pub(crate) const NAMES: [(Self, &str); 3] =
         [(Self::Datagram, "datagram"), (Self::Body, "body"), (Self::ExchangeStep, "exchange-step")];
 }
 
 /// Where the vectors lie.
-pub fn vectors_dir() -> PathBuf {
+pub(crate) fn vectors_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors")
 }
 
 /// Reads the cases of one file.
-pub fn read_cases(file: &str) -> Vec<Case> {
+pub(crate) fn read_cases(file: &str) -> Vec<Case> {
     let path = vectors_dir().join(file);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     text.lines().map(Case::parse).collect()
@@ -51,7 +51,7 @@ pub fn read_cases(file: &str) -> Vec<Case> {
 
 impl Case {
     /// Reads one line.
-    pub fn parse(line: &str) -> Self {
+    pub(crate) fn parse(line: &str) -> Self {
         let object: Map<String, Value> =
             serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}"));
         let text = |key: &str| {
@@ -76,37 +76,10 @@ impl Case {
             expect: text("expect"),
         }
     }
-
-    /// Writes the line, keys in the order of the spec.
-    pub fn line(&self) -> String {
-        let kind = Kind::NAMES.iter().find(|(kind, _)| *kind == self.kind).expect("every kind has a name").1;
-        let mut out = format!(
-            r#"{{"name":{},"kind":"{kind}","hex":"{}","cluster":"{}""#,
-            quoted(&self.name),
-            hex(&self.bytes),
-            self.cluster
-        );
-        if !self.context.is_empty() {
-            let pairs = self.context.iter().map(|(k, v)| format!("{}:{v}", quoted(k))).collect::<Vec<_>>();
-            write!(out, r#","context":{{{}}}"#, pairs.join(",")).expect("a string takes all");
-        }
-        if !self.fields.is_empty() {
-            let pairs = self.fields.iter().map(|(k, v)| format!("{}:{}", quoted(k), quoted(v)));
-            let pairs = pairs.collect::<Vec<_>>();
-            write!(out, r#","fields":{{{}}}"#, pairs.join(",")).expect("a string takes all");
-        }
-        write!(out, r#","expect":"{}"}}"#, self.expect).expect("a string takes all");
-        out
-    }
-}
-
-/// Bytes as digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Digits as bytes; white space between them is skipped.
-pub fn unhex(text: &str) -> Vec<u8> {
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text
         .chars()
         .filter(|c| !c.is_whitespace())
@@ -114,8 +87,4 @@ pub fn unhex(text: &str) -> Vec<u8> {
         .collect();
     assert!(digits.len().is_multiple_of(2), "half a byte at the end of {text}");
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
-}
-
-fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
 }

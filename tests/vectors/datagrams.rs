@@ -19,12 +19,12 @@ use raftgram::wire::{
 use super::case::{Case, Kind};
 
 /// The cluster of all vectors.
-pub const CLUSTER: ClusterId = ClusterId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
-pub const NONCE_A: u64 = 0xa0a1_a2a3_a4a5_a6a7;
-pub const NONCE_B: u64 = 0xb0b1_b2b3_b4b5_b6b7;
+pub(crate) const CLUSTER: ClusterId = ClusterId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+pub(crate) const NONCE_A: u64 = 0xa0a1_a2a3_a4a5_a6a7;
+pub(crate) const NONCE_B: u64 = 0xb0b1_b2b3_b4b5_b6b7;
 
 /// From node 1 to node 2, both in incarnation 7, packet 5.
-pub fn header() -> Header {
+pub(crate) fn header() -> Header {
     Header {
         flags: Flags::NONE,
         cluster_tag: CLUSTER.tag(),
@@ -37,7 +37,7 @@ pub fn header() -> Header {
 }
 
 /// From a client that node 1 knows as incarnation 3.
-pub fn client_header() -> Header {
+pub(crate) fn client_header() -> Header {
     Header {
         flags: Flags::CLIENT,
         source: Party::Any,
@@ -65,7 +65,7 @@ fn stranger() -> Header {
 }
 
 /// A datagram of these frames.
-pub fn datagram(header: &Header, frames: &[Frame<'_>]) -> Vec<u8> {
+pub(crate) fn datagram(header: &Header, frames: &[Frame<'_>]) -> Vec<u8> {
     let mut out = Vec::new();
     begin(&mut out, header);
     for frame in frames {
@@ -81,7 +81,7 @@ pub fn datagram(header: &Header, frames: &[Frame<'_>]) -> Vec<u8> {
 }
 
 /// A case whose fields are those the decoder finds.
-pub fn accepted(name: &str, bytes: Vec<u8>) -> Case {
+pub(crate) fn accepted(name: &str, bytes: Vec<u8>) -> Case {
     Case {
         name: name.to_owned(),
         kind: Kind::Datagram,
@@ -122,7 +122,7 @@ fn client_description() -> Description {
     }
 }
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let mut cases = vec![accepted("datagram-without-frames", datagram(&header(), &[]))];
     cases.extend(handshake());
     cases.extend(link());
@@ -240,6 +240,7 @@ fn calls() -> Vec<Case> {
         ("call-refused-busy", Frame::CallRefused { call, reason: CallRefusal::Busy }),
         ("call-refused-link-unknown", Frame::CallRefused { call, reason: CallRefusal::LinkUnknown }),
         ("call-refused-too-large", Frame::CallRefused { call, reason: CallRefusal::TooLarge }),
+        ("call-refused-reply-too-large", Frame::CallRefused { call, reason: CallRefusal::REPLY_TOO_LARGE }),
         ("call-refused-later-reason", Frame::CallRefused { call, reason: CallRefusal::Other(200) }),
         ("notice", Frame::Notice { body: &[0x08, 0, 5, 9] }),
     ];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use raftgram::types::{CallId, ClusterId, Incarnation, NodeId, PacketNumber};
 use raftgram::wire::datagram::checksum;
-use raftgram::wire::{Class, DropReason, Flags, Fragment, Frame, Header, Party, begin, finish};
+use raftgram::wire::{Class, DropReason, Flags, Fragment, Frame, HEADER_BYTES, Header, Party, begin, finish};
 
 use super::case::{Case, Kind};
 use super::datagrams::{CLUSTER, accepted, client_header, datagram, header};
@@ -39,7 +39,7 @@ fn raw(frames: &[u8]) -> Vec<u8> {
     bytes
 }
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let mut cases = headers();
     cases.extend(malformed_frames());
     cases.extend(unknown_frames());
@@ -129,75 +129,74 @@ fn unknown_frames() -> Vec<Case> {
     rows.iter().map(|(name, frames)| dropped(name, raw(frames), DropReason::UnknownCriticalFrame)).collect()
 }
 
-/// The receiver of every step is node 2 in incarnation 7 of the cluster. Its link to the source was opened with
-/// `peer_incarnation`, and `largest_packet` is the highest number seen on it, every one below seen as well.
-pub fn steps() -> Vec<Case> {
-    let context = BTreeMap::from([
-        ("node".to_owned(), 2),
-        ("incarnation".to_owned(), 7),
-        ("peer_incarnation".to_owned(), 7),
-        ("largest_packet".to_owned(), 5000),
-        ("credit_bytes".to_owned(), 1 << 16),
-    ]);
-    let step = |name: &str, header: Header, frames: &[Frame<'_>], expect: &str| Case {
+/// The receiver of every step is node 2 in incarnation 7 of the cluster. Its link to node 1 was opened with
+/// `peer_incarnation`; `largest_packet` is the highest number seen on it, and every one below was seen too.
+fn step(name: &str, header: Header, frames: &[Frame<'_>], expect: &str) -> Case {
+    let context = [
+        ("node", 2),
+        ("incarnation", 7),
+        ("peer_incarnation", 7),
+        ("largest_packet", 5000),
+        ("datagram_bytes_max", 1200),
+        ("credit_bytes", 1 << 16),
+    ];
+    Case {
         kind: Kind::ExchangeStep,
-        context: context.clone(),
+        context: context.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         expect: expect.to_owned(),
         ..accepted(&format!("step-{name}"), datagram(&header, frames))
-    };
+    }
+}
+
+pub(crate) fn steps() -> Vec<Case> {
+    let mut steps = steps_by_header();
+    steps.extend(steps_by_size());
+    steps
+}
+
+// [W-3] [W-14] [W-15] [W-21] [W-28]; scenarios U4 and U5
+fn steps_by_header() -> Vec<Case> {
     let next = Header { packet: PacketNumber(5001), ..header() };
+    let to = |id| Header { destination: Party::Node(NodeId::new(id).unwrap()), ..next };
+    let to_incarnation = |n| Header { destination_incarnation: Incarnation(n), ..next };
+    let of_incarnation = |n| Header { source_incarnation: Incarnation(n), ..next };
+    let packet = |n| Header { packet: PacketNumber(n), ..next };
+    let of_client = Header { destination: to(2).destination, ..client_header() };
+    let stale_destination = DropReason::StaleDestinationIncarnation.name();
+    let stale_source = DropReason::StaleSourceIncarnation.name();
+    let rows = [
+        ("next-packet", next, "accept"),
+        ("far-ahead", packet(1 << 40), "accept"),
+        ("request-under-tag-0", Header { cluster_tag: 0, ..next }, DropReason::ClusterTag.name()),
+        ("other-node", to(3), DropReason::Destination.name()),
+        ("earlier-incarnation-of-the-receiver", to_incarnation(6), stale_destination),
+        ("incarnation-0-of-the-receiver", to_incarnation(0), stale_destination),
+        ("earlier-incarnation-of-the-sender", of_incarnation(6), stale_source),
+        ("later-incarnation-of-the-sender-without-hello", of_incarnation(8), stale_source),
+        ("client-never-welcomed", of_client, stale_source),
+        ("packet-seen", packet(5000), DropReason::Replay.name()),
+        ("packet-below-the-window", packet(2952), DropReason::Replay.name()),
+    ];
     let request = [Frame::Request { call: CallId(1), class: Class::Again, body: &[0x44, 0] }];
+    rows.into_iter().map(|(name, header, expect)| step(name, header, &request, expect)).collect()
+}
+
+// [W-11] [W-40]
+fn steps_by_size() -> Vec<Case> {
+    let next = Header { packet: PacketNumber(5001), ..header() };
     let part = |total_bytes| {
         let part = Fragment { total_bytes, offset: 0, bytes: &[1, 2, 3] };
-        [Frame::RequestFragment { call: CallId(1), class: Class::Again, part }]
+        Frame::RequestFragment { call: CallId(1), class: Class::Again, part }
     };
-    let node = |id| Party::Node(NodeId::new(id).unwrap());
-    use DropReason as R;
-    let rows: [(&str, Header, &[Frame<'_>], &str); 14] = [
-        ("next-packet", next, &request, "accept"),
-        ("far-ahead", Header { packet: PacketNumber(1 << 40), ..next }, &request, "accept"),
-        ("fragment-within-credit", next, &part(1 << 16), "accept"),
-        ("request-under-tag-0", Header { cluster_tag: 0, ..next }, &request, R::ClusterTag.name()),
-        ("other-node", Header { destination: node(3), ..next }, &request, R::Destination.name()),
-        (
-            "earlier-incarnation-of-the-receiver",
-            Header { destination_incarnation: Incarnation(6), ..next },
-            &request,
-            R::StaleDestinationIncarnation.name(),
-        ),
-        (
-            "incarnation-0-of-the-receiver",
-            Header { destination_incarnation: Incarnation::UNKNOWN, ..next },
-            &request,
-            R::StaleDestinationIncarnation.name(),
-        ),
-        (
-            "earlier-incarnation-of-the-sender",
-            Header { source_incarnation: Incarnation(6), ..next },
-            &request,
-            R::StaleSourceIncarnation.name(),
-        ),
-        (
-            "later-incarnation-of-the-sender-without-hello",
-            Header { source_incarnation: Incarnation(8), ..next },
-            &request,
-            R::StaleSourceIncarnation.name(),
-        ),
-        (
-            "client-never-welcomed",
-            Header { destination: node(2), ..client_header() },
-            &request,
-            R::StaleSourceIncarnation.name(),
-        ),
-        ("packet-seen", Header { packet: PacketNumber(5000), ..next }, &request, R::Replay.name()),
-        (
-            "packet-below-the-window",
-            Header { packet: PacketNumber(2952), ..next },
-            &request,
-            R::Replay.name(),
-        ),
-        ("fragment-past-the-credit", next, &part((1 << 16) + 1), R::OverLimit.name()),
-        ("fragment-of-2-to-the-62-less-1", next, &part((1 << 62) - 1), R::OverLimit.name()),
+    // A frame of this size has a length of two bytes.
+    let padding = |datagram_bytes| Frame::Padding { bytes: datagram_bytes - HEADER_BYTES - 3 };
+    let over_limit = DropReason::OverLimit.name();
+    let rows = [
+        ("largest-datagram", padding(1200), "accept"),
+        ("datagram-too-large", padding(1201), over_limit),
+        ("large-body", part(1 << 16), "accept"),
+        ("body-past-the-credit", part((1 << 16) + 1), over_limit),
+        ("body-of-2-to-the-62-less-1", part((1 << 62) - 1), over_limit),
     ];
-    rows.into_iter().map(|(name, header, frames, expect)| step(name, header, frames, expect)).collect()
+    rows.into_iter().map(|(name, frame, expect)| step(name, next, &[frame], expect)).collect()
 }

@@ -1,0 +1,283 @@
+//! Bodies of peers and clients: round trips, arbitrary bytes, domains.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::strategies::{membership, message, number, spans, varint};
+use crate::cursor::{CursorError, VARINT_MAX, Writer};
+use crate::founding::FoundingRecord;
+use crate::membership::Members;
+use crate::message::Message;
+use crate::types::{ClusterId, GroupId, Incarnation, Index, NodeId, Sequence, SessionId, StoreId, Term};
+use crate::wire::Ranges;
+use crate::wire::body::{BodyFamily, NUMBER_MAX, body_kind, family};
+use crate::wire::client::{
+    ClientReply, ClientRequest, LeaderHint, Outcome, Propose, ReadLevel, RefusalCode, decode_reply,
+    decode_request, encode_reply, encode_request,
+};
+use crate::wire::peer::{decode_message, encode_message};
+use crate::wire::print::print_body;
+use crate::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus};
+
+fn request_bytes(request: &ClientRequest<'_>) -> Vec<u8> {
+    let mut body = Vec::new();
+    encode_request(GroupId(3), request, &mut body);
+    body
+}
+
+fn reply_bytes(reply: &ClientReply<'_>) -> Vec<u8> {
+    let mut body = Vec::new();
+    encode_reply(GroupId(3), reply, &mut body);
+    body
+}
+
+/// Reads a body as everything it might be, and writes what was read.
+fn handle_all(body: &[u8]) {
+    let _ = print_body(body);
+    let mut again = Vec::new();
+    if let Ok((group, message)) = decode_message(body) {
+        encode_message(group, &message, &mut again);
+        assert_eq!(decode_message(&again), Ok((group, message)));
+        assert!(again.len() <= body.len(), "an encoding longer than what was read");
+    }
+    again.clear();
+    if let Ok((group, request)) = decode_request(body) {
+        encode_request(group, &request, &mut again);
+        assert_eq!(decode_request(&again), Ok((group, request)));
+    }
+    again.clear();
+    if let Ok((group, reply)) = decode_reply(body) {
+        encode_reply(group, &reply, &mut again);
+        assert_eq!(decode_reply(&again), Ok((group, reply)));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    // [W-45] [W-46]; invariant 25
+    #[test]
+    fn messages_round_trip(group in varint(), message in message()) {
+        let mut body = Vec::new();
+        encode_message(GroupId(group), &message, &mut body);
+        prop_assert_eq!(family(&body), Some(BodyFamily::Peer));
+        let read = decode_message(&body).unwrap();
+        prop_assert_eq!(&read, &(GroupId(group), message));
+        let mut again = Vec::new();
+        encode_message(read.0, &read.1, &mut again);
+        prop_assert_eq!(again, body);
+    }
+
+    // Scenarios U16 and U18
+    #[test]
+    fn arbitrary_bodies_never_panic_and_what_is_read_can_be_written(
+        kind in prop_oneof![0u8..0x10, 0x40u8..0x48, 0x80u8..0x90, any::<u8>()],
+        rest in vec(prop_oneof![0u8..8, any::<u8>()], 0..120),
+    ) {
+        let mut body = vec![kind, 0];
+        body.extend_from_slice(&rest);
+        handle_all(&body);
+        handle_all(&rest);
+    }
+
+    #[test]
+    fn mutated_messages_never_panic(
+        message in message(),
+        patches in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut body = Vec::new();
+        encode_message(GroupId(0), &message, &mut body);
+        for (place, byte) in patches {
+            let place = place.index(body.len());
+            body[place] = byte;
+        }
+        handle_all(&body);
+        body.truncate(cut.index(body.len() + 1));
+        handle_all(&body);
+    }
+
+    // [W-48]
+    #[test]
+    fn proposals_round_trip(
+        session in 1..=NUMBER_MAX, sequence in 1..=VARINT_MAX, spans in spans(0), command in vec(any::<u8>(), 0..99)
+    ) {
+        let request = ClientRequest::Propose(Propose {
+            session: SessionId(Index(session)),
+            sequence: Sequence(sequence),
+            finished: Ranges::of(&spans),
+            command: &command,
+        });
+        let body = request_bytes(&request);
+        prop_assert_eq!(family(&body), Some(BodyFamily::ClientRequest));
+        let (group, read) = decode_request(&body).unwrap();
+        prop_assert_eq!(group, GroupId(3));
+        prop_assert_eq!(&read, &request);
+        prop_assert_eq!(request_bytes(&read), body);
+    }
+
+    // [W-52]
+    #[test]
+    fn founding_records_round_trip(membership in membership(), cluster in any::<[u8; 16]>()) {
+        prop_assume!(cluster != [0; 16]);
+        let mut membership = membership;
+        membership.outgoing = Members::new();
+        membership.learners = Members::new();
+        let request = ClientRequest::Found(FoundingRecord { cluster: ClusterId(cluster), membership });
+        let body = request_bytes(&request);
+        prop_assert_eq!(decode_request(&body), Ok((GroupId(3), request)));
+    }
+
+    // [W-49]
+    #[test]
+    fn replies_round_trip(
+        which in 0..12, index in 1..=NUMBER_MAX, term in number(), count in varint(), node in 1..=65_534u16,
+        bytes in vec(any::<u8>(), 0..99), text in "\\PC{0,60}", code in any::<u8>(), cluster in any::<[u8; 16]>(),
+    ) {
+        let outcome = Outcome { index: Index(index), term: Term(term), result: &bytes };
+        let hint = LeaderHint { node: NodeId::new(node).unwrap(), address: &text };
+        let code = match code {
+            1 => RefusalCode::UnknownBody,
+            2 => RefusalCode::MalformedBody,
+            3 => RefusalCode::Unavailable,
+            4 => RefusalCode::NotAllowed,
+            code => RefusalCode::Other(code),
+        };
+        let reply = match which {
+            0 => ClientReply::SessionOpened { session: SessionId(Index(index)) },
+            1 => ClientReply::SessionClosed,
+            2 => ClientReply::Applied(outcome),
+            3 => ClientReply::Read(outcome),
+            4 => ClientReply::Redirect { leader: Some(hint) },
+            5 => ClientReply::Redirect { leader: None },
+            6 => ClientReply::Busy { retry_after_us: count },
+            7 => ClientReply::SessionExpired,
+            8 => ClientReply::SequenceFinished,
+            9 => ClientReply::TooLarge { bytes_max: count },
+            10 => ClientReply::Refused { code, text: &text },
+            _ => ClientReply::Founded { cluster: ClusterId(cluster) },
+        };
+        let body = reply_bytes(&reply);
+        prop_assert_eq!(family(&body), Some(BodyFamily::ClientReply));
+        let (_, read) = decode_reply(&body).unwrap();
+        prop_assert_eq!(&read, &reply);
+        prop_assert_eq!(reply_bytes(&read), body);
+    }
+
+    // [W-51]
+    #[test]
+    fn statuses_round_trip(
+        membership in prop::option::of(membership()), numbers in [number(), number(), number(), number()],
+        counts in [varint(), varint(), varint(), varint()], rows in 0..5u16, which in 0..6u8,
+        leader in prop::option::of(1..=65_534u16),
+    ) {
+        let mut status = NodeStatus {
+            node: NodeId::MIN,
+            address: "[::1]:7101".to_owned(),
+            role: NodeRole::Blank,
+            term: Term(numbers[0]),
+            commit: Index(numbers[1]),
+            applied: Index(numbers[2]),
+            last: Index(numbers[3]),
+            incarnation: Incarnation(7),
+            cluster: ClusterId([1; 16]),
+            store: StoreId([2; 16]),
+            leader: leader.and_then(NodeId::new),
+            membership,
+            peers: Vec::new(),
+            received: counts[0],
+            accepted: counts[1],
+            retransmits: counts[2],
+            duplicates: counts[3],
+            drops: Vec::new(),
+        };
+        status.role = [
+            NodeRole::Blank, NodeRole::Follower, NodeRole::PreCandidate, NodeRole::Candidate, NodeRole::Leader,
+            NodeRole::Learner,
+        ][usize::from(which)];
+        for row in 1..=rows {
+            let node = NodeId::new(row).unwrap();
+            status.peers.push(PeerStatus { node, rtt_us: counts[0], retransmits: 1, loss_ppm: 2 });
+            status.drops.push(DropCount { reason: format!("reason-{row}"), count: counts[1] });
+        }
+        let body = reply_bytes(&ClientReply::Status(Box::new(status.clone())));
+        prop_assert_eq!(decode_reply(&body), Ok((GroupId(3), ClientReply::Status(Box::new(status)))));
+        let longer = [&body[..], &[9, 9, 9]].concat();
+        prop_assert_eq!(decode_reply(&longer), decode_reply(&body));
+    }
+}
+
+// [W-43]; scenario U16
+#[test]
+fn a_term_or_index_of_2_to_the_60_is_malformed_and_the_largest_can_be_counted_on_from() {
+    let heartbeat_reply = |term: u64| {
+        let mut body = vec![body_kind::HEARTBEAT_REPLY, 0];
+        body.put_varint(term);
+        body.put_varint(0);
+        body
+    };
+    assert_eq!(decode_message(&heartbeat_reply(NUMBER_MAX + 1)), Err(CursorError::Value));
+    let (group, Message::HeartbeatReply(mut largest)) = decode_message(&heartbeat_reply(NUMBER_MAX)).unwrap()
+    else {
+        panic!("a heartbeat reply")
+    };
+    largest.term = largest.term.next();
+    encode_message(group, &Message::HeartbeatReply(largest), &mut Vec::new());
+}
+
+// [W-43]: distances lead nowhere outside the domain.
+#[test]
+fn an_append_whose_distances_leave_the_domain_is_malformed() {
+    let append = |term: u64, prev_term_age: u64, prev_index: u64, commit: i64| {
+        let mut body = vec![body_kind::APPEND, 0];
+        [term, 0, prev_index, prev_term_age].into_iter().for_each(|number| body.put_varint(number));
+        body.put_zigzag(commit);
+        body.put_u32(0);
+        body
+    };
+    assert!(decode_message(&append(5, 5, 10, -10)).is_ok());
+    for body in [append(5, 6, 10, 0), append(5, 0, 10, -11), append(5, 0, NUMBER_MAX, 1)] {
+        assert_eq!(decode_message(&body), Err(CursorError::Value));
+    }
+    let mut entry_of_a_negative_term = append(5, 0, 10, 0);
+    entry_of_a_negative_term.extend_from_slice(&[6 << 2, 0]);
+    assert_eq!(decode_message(&entry_of_a_negative_term), Err(CursorError::Value));
+}
+
+#[test]
+fn an_append_takes_memory_for_no_more_entries_than_its_bytes_can_hold() {
+    let mut body = vec![body_kind::APPEND, 0, 5, 0, 10, 0, 0, 0, 0, 0, 0];
+    body.extend_from_slice(&[0, 0].repeat(1000));
+    let (_, Message::Append(append)) = decode_message(&body).unwrap() else { panic!("an append") };
+    assert_eq!(append.entries.len(), 1000);
+    assert!(append.entries.capacity() <= 2 * append.entries.len());
+}
+
+// [W-42]
+#[test]
+fn kinds_of_one_family_are_not_read_as_another() {
+    let status = request_bytes(&ClientRequest::Status);
+    assert!(decode_message(&status).is_err() && decode_reply(&status).is_err());
+    for kind in [0x00, 0x3f, 0x7f, 0xbf, 0xc0, 0xff] {
+        let body = [kind, 0, 1, 1, 1, 1];
+        assert!(
+            decode_message(&body).is_err() && decode_request(&body).is_err() && decode_reply(&body).is_err()
+        );
+    }
+    assert_eq!(family(&[]), None);
+}
+
+// [W-44] [W-48] [W-50]
+#[test]
+fn requests_outside_their_domain_are_malformed() {
+    for body in
+        [&[0x41, 0, 0][..], &[0x42, 0, 1, 0, 0], &[0x42, 0, 0, 1, 0], &[0x43, 0, 3], &[0x42, 0, 1, 1, 33]]
+    {
+        assert_eq!(decode_request(body), Err(CursorError::Value), "{body:02x?}");
+    }
+    let read = ClientRequest::Read { level: ReadLevel::Lease, query: b"q" };
+    assert_eq!(decode_request(&request_bytes(&read)), Ok((GroupId(3), read)));
+    let mut longer = request_bytes(&ClientRequest::OpenSession);
+    longer.push(0xee);
+    assert_eq!(decode_request(&longer), Ok((GroupId(3), ClientRequest::OpenSession)));
+}
