@@ -24,6 +24,8 @@ pub(super) const fn ms(ms: u64) -> Duration {
 pub(super) struct Net {
     pub(super) loss: f64,
     pub(super) duplication: f64,
+    /// A further copy comes seconds later, when terms and leaders have changed.
+    pub(super) late: f64,
     pub(super) delay_min: Duration,
     pub(super) delay_max: Duration,
     /// A call is sent again after this, until it is answered or cancelled; `None` sends once.
@@ -33,7 +35,7 @@ pub(super) struct Net {
 impl Net {
     pub(super) fn calm() -> Self {
         let delay = Duration::from_micros(50);
-        Self { loss: 0.0, duplication: 0.0, delay_min: delay, delay_max: delay, resend: Some(ms(5)) }
+        Self { loss: 0.0, duplication: 0.0, late: 0.0, delay_min: delay, delay_max: delay, resend: Some(ms(5)) }
     }
 }
 
@@ -561,6 +563,11 @@ impl Cluster {
         }
         let copies = if self.rng.chance(self.net.duplication) { 2 } else { 1 };
         let from_boot = self.nodes[&from].boot;
+        if self.rng.chance(self.net.late) {
+            let delay = self.rng.duration_between(ms(300), ms(4_000));
+            let message = message.clone();
+            self.schedule(delay, Event::Deliver { from, to, from_boot, message, call });
+        }
         for _ in 0..copies {
             if !self.rng.chance(self.net.loss) {
                 let delay = self.rng.duration_between(self.net.delay_min, self.net.delay_max);
