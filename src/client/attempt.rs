@@ -233,7 +233,13 @@ impl Client {
 
     /// The call below has ended without an answer. What it carried may have been carried out; the session or the
     /// nature of a read makes asking again harmless.
-    pub(super) fn on_call_failed(&mut self, now: Instant, id: OperationId, link: LinkId, reason: CallFailure) {
+    pub(super) fn on_call_failed(
+        &mut self,
+        now: Instant,
+        id: OperationId,
+        link: LinkId,
+        reason: CallFailure,
+    ) {
         match reason {
             CallFailure::Busy => self.retry_after(now, id, self.config.retry_pause),
             CallFailure::TooLarge => {

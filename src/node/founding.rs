@@ -25,14 +25,15 @@ use core::fmt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
-use crate::founding::FoundingRecord;
 use super::config::Timing;
 use crate::client::client_rpc;
+use crate::founding::FoundingRecord;
 use crate::hash::Fnv1a;
 use crate::membership::{Member, Members, Membership};
 use crate::rng::Rng;
 use crate::rpc::{
-    CloseReason, Event, LinkId, Local, LocalRole, Output as RpcOutput, PeerInfo, Rpc, RpcConfig, SendErrorKind,
+    CloseReason, Event, LinkId, Local, LocalRole, Output as RpcOutput, PeerInfo, Rpc, RpcConfig,
+    SendErrorKind,
 };
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, ClusterId, GroupId, Identity, Incarnation, NodeId, PacketNumber, StoreId};

@@ -7,9 +7,9 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::rpc::SendErrorKind;
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
-use crate::rpc::SendErrorKind;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 /// The buffer size asked of the kernel in each direction, in bytes.

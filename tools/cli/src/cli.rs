@@ -5,11 +5,18 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::address::Address;
 use crate::bench;
+use crate::cluster;
 use crate::docs;
 use crate::inspect;
+use crate::kv;
 use crate::log::LogLevel;
+use crate::node;
 use crate::output::{Format, Json};
+use crate::reach::Reach;
+use crate::status;
+use crate::units::Span;
 use crate::wire;
 
 /// Raft over UDP: node, client, load generator and wire tools.
@@ -38,12 +45,23 @@ pub(crate) struct Global {
     /// Read defaults from this TOML file.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Any of the cluster's nodes; a bare port is on loopback. Without it: 7101,7102,7103.
+    #[arg(long, global = true, value_name = "A,B,C", value_delimiter = ',')]
+    cluster: Vec<Address>,
+    /// Give up after this long.
+    #[arg(long, global = true, value_name = "SPAN")]
+    timeout: Option<Span>,
     /// Log this much to stderr.
     #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: LogLevel,
 }
 
 impl Global {
+    /// The cluster to speak to.
+    pub(crate) fn reach(&self) -> Reach {
+        Reach::new(&self.cluster, self.timeout)
+    }
+
     /// How to write answers.
     pub(crate) fn format(&self) -> Format {
         Format::choose(match (self.json, self.json_stream) {
@@ -57,6 +75,15 @@ impl Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Several nodes on this machine.
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
+    /// Run one node in the foreground.
+    Node(Box<node::Node>),
+    /// Read and write the key-value store.
+    Kv(kv::Kv),
+    /// Show a row per node, unreachable ones included.
+    Status(status::Status),
     /// Measure, and print the settings beside every figure.
     #[command(subcommand)]
     Bench(bench::Bench),

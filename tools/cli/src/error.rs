@@ -12,6 +12,20 @@ pub(crate) enum Code {
     Failed,
     /// The command line or the configuration is wrong.
     Usage,
+    /// Nobody answered.
+    Unreachable,
+    /// The time was up before anything was done.
+    TimedOut,
+    /// The time was up, and nobody knows whether it was done.
+    OutcomeUnknown,
+    /// A key or value is longer than the store takes.
+    TooLarge,
+    /// There is no such key.
+    NotFound,
+    /// A key does not hold what it was compared with.
+    CompareFailed,
+    /// Nodes answered, and none of them leads.
+    NoLeader,
     /// Bytes that were whole once are not.
     Corrupt,
     /// A property that was checked does not hold.
@@ -24,8 +38,11 @@ impl Code {
     /// The process's exit code.
     pub(crate) const fn exit(self) -> u8 {
         match self {
-            Self::Failed => 1,
+            Self::Failed | Self::TooLarge => 1,
             Self::Usage => 2,
+            Self::Unreachable | Self::TimedOut | Self::OutcomeUnknown => 3,
+            Self::NotFound | Self::CompareFailed => 4,
+            Self::NoLeader => 5,
             Self::Corrupt => 6,
             Self::Violation => 7,
             Self::Interrupted => 130,
@@ -36,6 +53,13 @@ impl Code {
         match self {
             Self::Failed => "failed",
             Self::Usage => "usage",
+            Self::Unreachable => "unreachable",
+            Self::TimedOut => "timed-out",
+            Self::OutcomeUnknown => "outcome-unknown",
+            Self::TooLarge => "too-large",
+            Self::NotFound => "not-found",
+            Self::CompareFailed => "compare-failed",
+            Self::NoLeader => "no-leader",
             Self::Corrupt => "corrupt",
             Self::Violation => "violation",
             Self::Interrupted => "interrupted",
@@ -55,12 +79,14 @@ pub(crate) struct CliError {
     pub(crate) elapsed: Option<Duration>,
     /// What to try.
     pub(crate) hint: Option<String>,
+    /// Whether it was printed where it happened, and only its exit code is left to say.
+    pub(crate) is_reported: bool,
 }
 
 impl CliError {
     /// A failure of this kind.
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), address: None, elapsed: None, hint: None }
+        Self { code, message: message.into(), address: None, elapsed: None, hint: None, is_reported: false }
     }
 
     /// A failure of this machine while doing `what`.
@@ -88,6 +114,12 @@ impl CliError {
     /// Says what to try.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Leaves only the exit code to say.
+    pub(crate) const fn already_reported(mut self) -> Self {
+        self.is_reported = true;
         self
     }
 

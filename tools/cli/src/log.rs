@@ -14,6 +14,14 @@ pub(crate) enum LogLevel {
     Trace,
 }
 
+impl std::fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // As it is written on the command line.
+        let value = clap::ValueEnum::to_possible_value(self);
+        f.write_str(value.as_ref().map_or("info", |value| value.get_name()))
+    }
+}
+
 /// A logger at this level. Its guard writes what is queued when it is dropped.
 pub(crate) fn logger(level: LogLevel) -> (Logger, slog_async::AsyncGuard) {
     let level = match level {

@@ -1,16 +1,21 @@
 //! The raftgram command line: parse, run, map the failure to an exit code.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "for the commands that name nodes"))]
 mod address;
 mod bench;
 mod cli;
+mod cluster;
 mod config;
 mod docs;
 mod error;
+mod faults;
 mod inspect;
 mod interrupt;
+mod kv;
 mod log;
+mod node;
 mod output;
+mod reach;
+mod status;
 mod units;
 mod wire;
 
@@ -56,11 +61,16 @@ fn dispatch(
     matches: &ArgMatches,
 ) -> Result<(), CliError> {
     let format = cli.global.format();
+    let level = cli.global.log_level;
+    let reach = cli.global.reach();
+    // Kept to the end: dropping it writes the log lines that are queued.
+    let (logger, _guard) = log::logger(level);
     match cli.command {
-        Command::Bench(bench) => {
-            let (logger, _writes_what_is_queued) = log::logger(cli.global.log_level);
-            bench.run(format, &logger)
-        }
+        Command::Cluster(cluster) => cluster.run(format, level, &logger),
+        Command::Node(node) => node.run(format, &logger),
+        Command::Kv(kv) => kv.run(&reach, format),
+        Command::Status(status) => status.run(&reach, format),
+        Command::Bench(bench) => bench.run(&reach, format, &logger),
         Command::Wire(wire) => wire.run(format),
         Command::Inspect(inspect) => inspect.run(format),
         Command::Config(ConfigCommand::Show { prefix }) => {

@@ -56,6 +56,9 @@ impl Format {
 
     /// Writes a failure where its reader looks: stdout for JSON, stderr for people.
     pub(crate) fn failure(self, error: &CliError) {
+        if error.is_reported {
+            return;
+        }
         // When not even this can be written, the exit code is all that is left to say.
         let _ = match self {
             Self::Json => write(&(json(&error.document(), serde_json::to_string_pretty) + "\n")),
@@ -101,8 +104,13 @@ pub(crate) enum Json {
 
 /// Writes text to stdout, all of it or a failure.
 pub(crate) fn write(text: &str) -> Result<(), CliError> {
+    write_bytes(text.as_bytes())
+}
+
+/// Writes bytes to stdout, all of them or a failure.
+pub(crate) fn write_bytes(bytes: &[u8]) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| match error.kind() {
         // The reader has seen enough (`raftgram … | head`); that is no failure of ours.
         io::ErrorKind::BrokenPipe => std::process::exit(0),
         _ => CliError::io("writing to stdout", &error),

@@ -18,7 +18,6 @@ pub(crate) struct Share(f64);
 
 impl Share {
     /// The share as a fraction of 1.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the commands that inject faults"))]
     pub(crate) fn fraction(self) -> f64 {
         self.0
     }

@@ -1,6 +1,9 @@
 //! Measuring. Every figure stands beside the settings it was taken with; a figure without them is nobody's.
 
+mod baseline;
 mod echo;
+mod history;
+mod kv;
 mod report;
 mod socket;
 mod udp;
@@ -10,20 +13,24 @@ use slog::Logger;
 
 use crate::error::CliError;
 use crate::output::Format;
+use crate::reach::Reach;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
     /// Ping-pong between two processes over loopback UDP: the floor under every commit.
     Udp(udp::Udp),
+    /// Reads and writes of a running cluster.
+    Kv(kv::Kv),
     /// The other process of `bench udp`.
     #[command(hide = true)]
     UdpEcho(echo::Echo),
 }
 
 impl Bench {
-    pub(crate) fn run(self, format: Format, logger: &Logger) -> Result<(), CliError> {
+    pub(crate) fn run(self, reach: &Reach, format: Format, logger: &Logger) -> Result<(), CliError> {
         match self {
+            Self::Kv(kv) => kv.run(reach, format, logger),
             Self::Udp(udp) => udp.run(format, logger),
             Self::UdpEcho(echo) => echo.run(),
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::bench::baseline::{Baseline, Compared};
 use crate::error::CliError;
 use crate::output::{Format, file_error};
 
@@ -31,6 +32,9 @@ struct Document<'a, S> {
     ops_per_s: f64,
     latency_us: Latency,
     settings: &'a S,
+    /// How many times the baseline's figures these are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline: Option<Compared>,
 }
 
 #[derive(Debug, Serialize)]
@@ -51,7 +55,15 @@ pub(crate) fn histogram() -> Histogram<u64> {
 impl<S: Serialize> Figures<S> {
     /// Prints the figures with their settings.
     pub(crate) fn answer(&self, format: Format) -> Result<(), CliError> {
-        let document = self.document();
+        self.answer_beside(format, None)
+    }
+
+    /// Prints the figures with their settings, and how they stand against an earlier run.
+    pub(super) fn answer_beside(&self, format: Format, baseline: Option<&Baseline>) -> Result<(), CliError> {
+        let mut document = self.document();
+        document.baseline = baseline.map(|baseline| {
+            baseline.compare(document.ops_per_s, document.latency_us.p50, document.latency_us.p99)
+        });
         format.answer(&document, |format| {
             let Latency { p50, p90, p99, p999, max } = document.latency_us;
             let shown = |us: f64| format!("{us:.1} us");
@@ -65,7 +77,12 @@ impl<S: Serialize> Figures<S> {
             let settings = settings.as_object().into_iter().flatten();
             let settings: Vec<Vec<String>> =
                 settings.map(|(key, value)| vec![key.clone(), words(value)]).collect();
-            format.table(&headings, &[row.collect()]) + "\n" + &format.table(&["setting", "value"], &settings)
+            let figures = format.table(&headings, &[row.collect()]);
+            let compared = document.baseline.as_ref().map(Compared::text).unwrap_or_default();
+            figures
+                + &compared
+                + "
+" + &format.table(&["setting", "value"], &settings)
         })
     }
 
@@ -86,6 +103,7 @@ impl<S: Serialize> Figures<S> {
                 max: us(self.latencies.max()),
             },
             settings: &self.settings,
+            baseline: None,
         }
     }
 

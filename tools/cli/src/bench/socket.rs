@@ -1,5 +1,6 @@
 //! The sockets of a measurement, and what the kernel says about them.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -63,6 +64,24 @@ pub(crate) fn kernel_drops(ports: [u16; 2]) -> Option<u64> {
     let lines: Vec<&str> = tables.iter().flatten().flat_map(|table| table.lines().skip(1)).collect();
     let found: Vec<u64> = lines.iter().filter_map(|line| drops_of(line, ports)).collect();
     (found.len() == ports.len()).then(|| found.iter().sum())
+}
+
+/// Datagrams that this machine's kernel has dropped since its start because a socket's buffer was full.
+pub(crate) fn kernel_drops_of_all() -> Option<u64> {
+    let table = std::fs::read_to_string("/proc/net/snmp").ok()?;
+    let mut lines = table.lines().filter_map(|line| line.strip_prefix("Udp: "));
+    let (names, counts) = (lines.next()?, lines.next()?);
+    let place = names.split_whitespace().position(|name| name == "RcvbufErrors")?;
+    counts.split_whitespace().nth(place)?.parse().ok()
+}
+
+/// How large a socket's buffers may become on this machine.
+pub(crate) fn buffer_bounds() -> BTreeMap<&'static str, u64> {
+    let read = |name: &'static str| {
+        let text = std::fs::read_to_string(format!("/proc/sys/net/core/{name}")).ok()?;
+        Some((name, text.trim().parse().ok()?))
+    };
+    ["rmem_max", "wmem_max"].into_iter().filter_map(read).collect()
 }
 
 /// The last column of one line of /proc/net/udp, when the line is about one of these ports.

@@ -6,6 +6,8 @@ mod vectors;
 
 use clap::Subcommand;
 
+pub(crate) use decode::cluster_id;
+
 use crate::error::CliError;
 use crate::output::Format;
 

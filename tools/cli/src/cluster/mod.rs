@@ -1,0 +1,27 @@
+//! `cluster`: several nodes on this machine.
+
+mod folders;
+mod processes;
+mod up;
+
+use clap::Subcommand;
+use slog::Logger;
+
+use crate::error::CliError;
+use crate::log::LogLevel;
+use crate::output::Format;
+
+/// Several nodes on this machine.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cluster {
+    /// Start a cluster on loopback and keep it until Ctrl-C or SIGTERM.
+    Up(up::Up),
+}
+
+impl Cluster {
+    pub(crate) fn run(self, format: Format, level: LogLevel, logger: &Logger) -> Result<(), CliError> {
+        match self {
+            Self::Up(up) => up.run(format, level, logger),
+        }
+    }
+}

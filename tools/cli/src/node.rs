@@ -1,0 +1,223 @@
+//! `node`: one node in the foreground, until it is told to stop or cannot go on.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use raftgram::handle;
+use raftgram::kv;
+use raftgram::node::NodeConfig;
+use raftgram::run::boot::{IfBlank, NodeOptions, StartError};
+use raftgram::run::node::RunError;
+use raftgram::store::{Fsync, OpenError};
+use raftgram::types::{ClusterId, NodeId};
+use serde::Serialize;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use slog::{Logger, info, warn};
+
+use crate::address::Address;
+use crate::error::{CliError, Code};
+use crate::faults::Faults;
+use crate::output::Format;
+use crate::wire::cluster_id;
+
+/// Run one node in the foreground. SIGTERM and Ctrl-C hand leadership over and exit 0.
+#[derive(Debug, Args)]
+pub(crate) struct Node {
+    /// The node's number, 1 to 65534.
+    #[arg(long, value_name = "N", value_parser = node_id)]
+    id: NodeId,
+    /// Where to listen.
+    #[arg(long, value_name = "ADDR")]
+    listen: Address,
+    /// Where others reach it, if that is not where it listens.
+    #[arg(long, value_name = "ADDR")]
+    advertise: Option<Address>,
+    /// Send to a node here instead of where it advertises.
+    #[arg(long, value_name = "ID=ADDR", value_parser = node_at)]
+    route: Vec<(NodeId, Address)>,
+    /// All voters, this node included: read when the data folder is blank.
+    #[arg(long, value_name = "1=ADDR,2=ADDR,3=ADDR", value_delimiter = ',', required = true, value_parser = node_at)]
+    voters: Vec<(NodeId, Address)>,
+    /// The data folder.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Found a cluster together with all other voters, if the data folder is blank.
+    #[arg(long, conflicts_with = "join")]
+    bootstrap: bool,
+    /// Join the cluster that the voters belong to, if the data folder is blank.
+    #[arg(long)]
+    join: bool,
+    /// Refuse to start on the data of another cluster.
+    #[arg(long, value_name = "ID", value_parser = cluster_id)]
+    cluster_id: Option<ClusterId>,
+    /// Write without waiting for the disk: for measurements only, a machine crash loses data.
+    #[arg(long)]
+    no_fsync: bool,
+    #[command(flatten)]
+    faults: Faults,
+    /// Stop when stdin closes, so that no node outlives the process that started it.
+    #[arg(long, hide = true)]
+    leashed: bool,
+}
+
+impl Node {
+    pub(crate) fn run(self, format: Format, logger: &Logger) -> Result<(), CliError> {
+        let (data, leashed, id) = (self.data.clone(), self.leashed, self.id);
+        let options = self.options(logger)?;
+        if !options.listen.ip().is_loopback() {
+            warn!(logger, "listening beyond loopback without a key: whoever reaches this port can read and write";
+                "listen" => %options.listen);
+        }
+        // Before the node starts: a signal that comes during its start is not lost.
+        let mut signals =
+            Signals::new([SIGINT, SIGTERM]).map_err(|error| CliError::io("taking over signals", &error))?;
+        let node = handle::Node::start(options, kv::Kv::new()).map_err(|error| start_fault(&error))?;
+        announce(format, id, node.address())?;
+        let stop = node.stopper();
+        let log = logger.clone();
+        std::thread::spawn(move || {
+            // The second signal ends the process at once: the first may wait for a handover.
+            for (place, signal) in signals.forever().enumerate() {
+                if place > 0 {
+                    std::process::exit(i32::from(Code::Interrupted.exit()));
+                }
+                info!(log, "told to stop"; "signal" => signal);
+                stop();
+            }
+        });
+        if leashed {
+            follow_stdin(node.stopper());
+        }
+        node.wait().map_err(|error| run_fault(&error).at(data.display()))
+    }
+
+    fn options(self, logger: &Logger) -> Result<NodeOptions, CliError> {
+        let listen = self.listen.resolve()?;
+        let advertise = match &self.advertise {
+            Some(advertise) => advertise.to_string(),
+            None if listen.ip().is_unspecified() => {
+                return Err(CliError::usage(format!("nobody can reach a node at {listen}"))
+                    .hint("--advertise says where others reach it"));
+            }
+            None => self.listen.to_string(),
+        };
+        let mut config = NodeConfig::new(self.id, advertise);
+        for (id, address) in &self.route {
+            config.routes.insert(*id, address.resolve()?);
+        }
+        let mut voters = BTreeMap::new();
+        for (id, address) in &self.voters {
+            if voters.insert(*id, address.to_string()).is_some() {
+                return Err(CliError::usage(format!("--voters names node {} twice", id.as_u16())));
+            }
+        }
+        let if_blank = match (self.bootstrap, self.join) {
+            (true, _) => IfBlank::Bootstrap,
+            (_, true) => IfBlank::Join,
+            _ => IfBlank::Refuse,
+        };
+        let fsync = if self.no_fsync { Fsync::Off } else { Fsync::On };
+        let (cluster, faults, data) = (self.cluster_id, self.faults.links()?, self.data);
+        Ok(NodeOptions {
+            config,
+            listen,
+            voters,
+            data,
+            if_blank,
+            cluster,
+            fsync,
+            faults,
+            logger: logger.clone(),
+        })
+    }
+}
+
+/// Says where it listens, to programs only: people read the log.
+fn announce(format: Format, id: NodeId, address: SocketAddr) -> Result<(), CliError> {
+    #[derive(Serialize)]
+    struct Listening {
+        event: &'static str,
+        id: u16,
+        addr: SocketAddr,
+        pid: u32,
+    }
+    if !format.is_json() {
+        return Ok(());
+    }
+    format.event(&Listening { event: "listening", id: id.as_u16(), addr: address, pid: std::process::id() })
+}
+
+/// Stops the node at the end of stdin: the other end of the pipe closes when its process dies, however it dies.
+fn follow_stdin(stop: impl Fn() + Send + 'static) {
+    std::thread::spawn(move || {
+        let mut bytes = [0; 64];
+        while matches!(std::io::stdin().read(&mut bytes), Ok(1..)) {}
+        stop();
+    });
+}
+
+fn node_id(text: &str) -> Result<NodeId, String> {
+    let number = text.parse::<u16>().ok();
+    number.and_then(NodeId::new).ok_or_else(|| format!("`{text}` is no node number: use 1 to 65534"))
+}
+
+fn node_at(text: &str) -> Result<(NodeId, Address), String> {
+    let (id, address) =
+        text.split_once('=').ok_or_else(|| format!("`{text}` is not ID=ADDR, such as 1=7101"))?;
+    Ok((node_id(id)?, address.parse()?))
+}
+
+/// A refused start, with the thing and the way out.
+fn start_fault(error: &StartError) -> CliError {
+    let text = error.to_string();
+    match error {
+        StartError::FolderBlank { folder } => CliError::new(Code::Corrupt, text).at(folder.display()).hint(
+            "--bootstrap founds a new cluster, --join joins one; if this node had data, look for it before either",
+        ),
+        StartError::FolderLocked { folder } => {
+            CliError::new(Code::Failed, text).at(folder.display()).hint("stop the other node, or use another --data")
+        }
+        StartError::Bind { address, .. } => {
+            CliError::new(Code::Failed, text).at(address).hint("another program may listen there; try another port")
+        }
+        StartError::Open { folder, error } => {
+            let is_callers = matches!(
+                error,
+                OpenError::ForeignCluster { .. }
+                    | OpenError::NewerFormat { .. }
+                    | OpenError::FormatUnfinished
+                    | OpenError::Full
+                    | OpenError::Disk(_)
+            );
+            let code = if is_callers { Code::Failed } else { Code::Corrupt };
+            CliError::new(code, text).at(folder.display()).hint("`raftgram inspect` shows what the folder holds")
+        }
+        StartError::Folder { folder, .. } => CliError::new(Code::Failed, text).at(folder.display()),
+        StartError::NotAVoter { .. } => CliError::usage(text).hint("--voters must list this node's --id too"),
+        StartError::Config(_) => CliError::usage(text),
+        StartError::Address { address, .. } => CliError::new(Code::Failed, text).at(address),
+        _ => CliError::new(Code::Failed, text),
+    }
+}
+
+fn run_fault(error: &RunError) -> CliError {
+    CliError::new(Code::Failed, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_voter_is_a_number_and_an_address() {
+        let (id, address) = node_at("2=7102").unwrap();
+        assert_eq!((id.as_u16(), address.to_string().as_str()), (2, "127.0.0.1:7102"));
+        assert_eq!(node_at("7102"), Err("`7102` is not ID=ADDR, such as 1=7101".into()));
+        assert_eq!(node_at("0=7102"), Err("`0` is no node number: use 1 to 65534".into()));
+        assert!(node_at("1=host").is_err());
+    }
+}
