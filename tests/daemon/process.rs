@@ -75,12 +75,12 @@ impl Drop for Process {
 /// Runs the program to its end, which must come.
 #[track_caller]
 pub(crate) fn run(arguments: &[&str]) -> Output {
-    run_command(command(arguments))
+    run_command(&mut command(arguments))
 }
 
 /// The same with its environment and input set.
 #[track_caller]
-pub(crate) fn run_command(mut command: Command) -> Output {
+pub(crate) fn run_command(command: &mut Command) -> Output {
     let mut process =
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map(|child| Process { child });
     let process = process.as_mut().unwrap();

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, Start, free_addresses, loopback};
-use crate::process::{Process, eventually, refused, run};
+use crate::process::{Process, eventually, refused, run, run_command};
 use crate::support::{command, json, raftgram};
 
 /// The arguments of a node that would run, to be spoilt; later ones are added.
@@ -183,6 +183,38 @@ fn a_cluster_id_beside_founding_is_refused_before_anything_is_founded() {
     assert_says(&error, &["an id of its own"]);
     let (code, _) = refused(&node(&address, &voters, dir.path(), &[]));
     assert_eq!(code, 6, "nothing was founded");
+}
+
+#[test]
+fn a_node_joins_the_cluster_asked_for_and_no_other() {
+    let cluster = {
+        let mut cluster = Cluster::stopped(loopback(), 1);
+        cluster.start(1, Start::Bootstrap);
+        cluster.leader();
+        cluster
+    };
+    let (address, right) = (free_addresses(loopback(), 1)[0].to_string(), cluster.status(1).unwrap().cluster);
+    let (voters, dir) = (cluster.voters(), tempfile::tempdir().unwrap());
+    let wrong = "0123456789abcdef0123456789abcdef";
+    let flags = ["node", "--id", "2", "--listen", &address, "--voters", &voters, "--join", "--leashed"];
+    let join = |id: &str| {
+        [&flags[..], &["--data", dir.path().to_str().unwrap(), "--cluster-id", id]].concat().join(" ")
+    };
+    // Twice: the first time formats the folder, which then is of no cluster.
+    for _ in 0..2 {
+        let asked = join(wrong);
+        let mut command = command(&["--json"]);
+        let output = run_command(command.args(asked.split(' ')).stdin(Stdio::piped()));
+        let (code, document) = json(&output);
+        assert_eq!(code, 1, "{document}");
+        assert_says(&document, &[wrong, &right.to_string(), "nothing was joined"]);
+    }
+    let asked = join(&right.to_string());
+    let log = dir.path().join("stderr");
+    let mut joiner = Process::start(command(&[]).args(asked.split(' ')).stdin(Stdio::piped()), &log);
+    eventually("it joins", || std::fs::read_to_string(&log).unwrap().contains("joined").then_some(()));
+    joiner.signal(Signal::TERM);
+    assert_eq!(joiner.wait().code(), Some(0));
 }
 
 #[test]
