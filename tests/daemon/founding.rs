@@ -46,8 +46,12 @@ fn two_of_three_nodes_wiped_and_restarted_do_not_form_a_cluster() {
         }
         cluster.kill(id);
         // Nor does trying again help.
-        cluster.start(id, Start::Bootstrap);
-        assert_eq!(cluster.process(id).wait().code(), Some(1));
+        let (address, voters) = (cluster.address(id).to_string(), cluster.voters());
+        let (id, data) = (id.to_string(), cluster.data(id).to_str().unwrap());
+        let flags = ["--id", &id, "--listen", &address, "--voters", &voters, "--data", data, "--bootstrap"];
+        let (code, error) = refused(&[&["node"], &flags[..]].concat());
+        assert_eq!(code, 1, "{error}");
+        assert!(error["message"].as_str().unwrap().starts_with("already founded"), "{error}");
     }
     put_in_vain(&cluster);
     let survivor = cluster.status(3).unwrap();
