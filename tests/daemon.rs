@@ -8,14 +8,23 @@
 mod cluster;
 #[path = "daemon/failover.rs"]
 mod failover;
+#[cfg(target_os = "linux")]
+#[path = "daemon/flood.rs"]
+mod flood;
 #[path = "daemon/founding.rs"]
 mod founding;
 #[path = "daemon/load.rs"]
 mod load;
+#[path = "daemon/network.rs"]
+mod network;
 #[path = "daemon/process.rs"]
 mod process;
 #[path = "daemon/refusals.rs"]
 mod refusals;
+#[path = "daemon/relay.rs"]
+mod relay;
+#[path = "daemon/sizes.rs"]
+mod sizes;
 #[path = "../tools/cli/tests/support/mod.rs"]
 mod support;
 #[path = "daemon/up.rs"]

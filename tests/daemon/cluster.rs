@@ -1,5 +1,6 @@
 //! A cluster of node processes: started one by one, looked at through their own status, gone with the test.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -50,7 +51,8 @@ struct Node {
 pub(crate) struct Cluster {
     nodes: BTreeMap<u16, Node>,
     addresses: Vec<SocketAddr>,
-    watcher: Client,
+    /// Asks for statuses; made at the first question, since it would be heard by nodes that count what they hear.
+    watcher: OnceCell<Client>,
     dir: TempDir,
     _alone: MutexGuard<'static, ()>,
 }
@@ -73,8 +75,13 @@ impl Cluster {
             let place = |what: &str| dir.path().join(format!("{what}-{id}"));
             (id, Node { data: place("data"), log: place("log"), flags: Vec::new(), process: None })
         };
-        let watcher = connect(&addresses);
-        Self { nodes: (1..=count).map(node).collect(), addresses, watcher, dir, _alone: alone }
+        Self {
+            nodes: (1..=count).map(node).collect(),
+            addresses,
+            watcher: OnceCell::new(),
+            dir,
+            _alone: alone,
+        }
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = u16> + use<> {
@@ -179,8 +186,9 @@ impl Cluster {
 
     /// What each node says of itself now; the silent ones say nothing.
     pub(crate) fn statuses(&self) -> BTreeMap<u16, NodeStatus> {
+        let watcher = self.watcher.get_or_init(|| connect(&self.addresses));
         let asked: Vec<_> =
-            self.ids().map(|id| (id, self.watcher.status(usize::from(id) - 1, STATUS_TIMEOUT))).collect();
+            self.ids().map(|id| (id, watcher.status(usize::from(id) - 1, STATUS_TIMEOUT))).collect();
         let answers = asked.into_iter().filter_map(|(id, pending)| match pending.wait(PATIENCE) {
             Ok(Ok(Answer::Status(status))) => Some((id, *status)),
             _ => None,

@@ -1,13 +1,19 @@
 //! Nodes that die and nodes that sleep, under write load.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use raftgram::kv::Command;
+use raftgram::{Client, ClientConfig, ReadLevel};
+use rustix::process::Signal;
 
-use crate::cluster::{Cluster, Start, connect};
+use crate::cluster::{Cluster, Start, connect, read};
 use crate::load::Load;
-use crate::process::{PATIENCE, setting};
+use crate::process::{PATIENCE, eventually, setting};
 
 const WRITERS: usize = 4;
 
@@ -71,5 +77,88 @@ fn a_restart_of_all_nodes_keeps_all_data() {
     for (id, status) in cluster.statuses() {
         let before = boots[&id].incarnation;
         assert_eq!(status.incarnation.0, before.0 + 2, "boots of node {id}, counted through two restarts");
+    }
+}
+
+/// How often the leader is put to sleep, and for how long each time.
+const PAUSES: usize = 3;
+const PAUSE: Duration = Duration::from_secs(2);
+
+// R3
+#[test]
+fn a_leader_that_slept_never_answers_with_what_it_knew_before() {
+    let mut cluster = Cluster::founded();
+    let addresses = cluster.addresses().to_vec();
+    let load = Load::start(&addresses, 1);
+    let (mut reads, mut slept_reads) = (0, 0);
+    for _ in 0..PAUSES {
+        load.wait_for(20);
+        let (leader, term) = cluster.leader();
+        cluster.process(leader).signal(Signal::STOP);
+        let asleep = Instant::now();
+        let reader = Reader::start(cluster.address(leader), &load);
+        load.first_beyond(term);
+        load.wait_for(20);
+        // The length of the scenario, not a wait for anything.
+        std::thread::sleep(PAUSE.saturating_sub(asleep.elapsed()));
+        let asked_asleep = reader.asked();
+        cluster.process(leader).signal(Signal::CONT);
+        cluster.wait_until_caught_up(leader);
+        reads += reader.finish();
+        slept_reads += asked_asleep;
+    }
+    assert!(slept_reads >= PAUSES as u64, "{slept_reads} reads waited for the sleeper");
+    assert!(reads > slept_reads, "{reads} reads, {slept_reads} of them asked while it slept");
+    cluster.assert_holds(&load.stop());
+}
+
+/// Threads that ask one node for linearizable reads of the first writer's key. Each checks that no read is older
+/// than what was acknowledged before it began, nor than the read before it.
+struct Reader {
+    asked: Arc<AtomicU64>,
+    is_stopping: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<u64>>,
+}
+
+impl Reader {
+    fn start(node: SocketAddr, load: &Load) -> Self {
+        let (asked, is_stopping) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let thread = |place: u64| {
+            let (asked, is_stopping) = (Arc::clone(&asked), Arc::clone(&is_stopping));
+            let acknowledged = load.watch(0);
+            std::thread::spawn(move || {
+                // They begin at different moments of the sleep, so that some know of later writes.
+                let started = acknowledged() + place * 4;
+                eventually("writes go on while the leader sleeps", || {
+                    (acknowledged() >= started || is_stopping.load(Ordering::SeqCst)).then_some(())
+                });
+                // One long attempt: what is asked stays asked until the sleeper wakes.
+                let config = ClientConfig { attempt_timeout: PATIENCE, ..ClientConfig::default() };
+                let client = Client::connect(&[node], config).unwrap();
+                let (mut newest, mut count) = (0, 0);
+                while !is_stopping.load(Ordering::SeqCst) || count == 0 {
+                    let least = acknowledged().max(newest);
+                    asked.fetch_add(1, Ordering::SeqCst);
+                    let value =
+                        read(&client, &Load::key(0), ReadLevel::Linearizable).expect("it was written");
+                    newest = value.parse().unwrap();
+                    assert!(newest >= least, "read {newest} when {least} had been acknowledged or read");
+                    count += 1;
+                }
+                count
+            })
+        };
+        let threads = (0..8).map(thread).collect();
+        Self { asked, is_stopping, threads }
+    }
+
+    fn asked(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// Ends the reading: how many reads there were.
+    fn finish(self) -> u64 {
+        self.is_stopping.store(true, Ordering::SeqCst);
+        self.threads.into_iter().map(|thread| thread.join().expect("a read was stale")).sum()
     }
 }

@@ -53,6 +53,12 @@ impl Load {
         self.shared.acknowledged[place].load(Ordering::SeqCst)
     }
 
+    /// The same for another thread to ask, again and again.
+    pub(crate) fn watch(&self, place: usize) -> impl Fn() -> u64 + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || shared.acknowledged[place].load(Ordering::SeqCst)
+    }
+
     /// All acknowledged writes.
     pub(crate) fn total(&self) -> u64 {
         self.shared.acknowledged.iter().map(|count| count.load(Ordering::SeqCst)).sum()
