@@ -598,6 +598,6 @@ fn retry_after(core: &Core, tries: u32) -> Duration {
 const RETRY_STEPS_MAX: u32 = 40;
 /// Confirms without a welcome before the handshake starts over.
 const CONFIRMS_MAX: u32 = 5;
-const HINT_WAIT: Duration = Duration::from_millis(50);
+const HINT_WAIT: Duration = Duration::from_millis(5);
 const CLIENT_SILENCE_MIN: Duration = Duration::from_secs(1);
 const TAKE_OVER_HEARTBEATS: u32 = 4;

@@ -418,7 +418,15 @@ impl Link {
         self.probes_due = 1;
         let mut frames = std::mem::take(&mut core.scratch.frames);
         frames.clear();
-        frames.extend(self.sent.in_flight_frames().take(PROBE_FRAMES_MAX));
+        let mut room_bytes = self.datagram_bytes_max;
+        for frame in self.sent.in_flight_frames() {
+            let bytes = frame_bytes(&self.caller, &self.callee, frame);
+            if bytes > room_bytes || frames.len() >= PROBE_FRAMES_MAX {
+                break;
+            }
+            room_bytes -= bytes;
+            frames.push(frame);
+        }
         // The queues take repeated bodies at the front, so the oldest goes in last.
         for &frame in frames.iter().rev() {
             self.repeat(frame);
@@ -504,6 +512,16 @@ impl Link {
     }
 }
 
+/// About how much a frame takes when it is repeated; nothing when it is no longer wanted.
+fn frame_bytes(caller: &Caller, callee: &Callee, frame: SentFrame) -> usize {
+    let (body, part) = match frame {
+        SentFrame::Request { call, part } => (caller.body(call), part),
+        SentFrame::Reply { call, part } => (callee.body(call), part),
+        _ => return SMALL_FRAME_BYTES,
+    };
+    body.map_or(0, |body| body.pending_bytes(part))
+}
+
 fn is_same_incarnation(a: &Peer, b: &Peer) -> bool {
     (a.info.identity, a.info.incarnation, a.info.boot_nonce)
         == (b.info.identity, b.info.incarnation, b.info.boot_nonce)
@@ -512,6 +530,8 @@ fn is_same_incarnation(a: &Peer, b: &Peer) -> bool {
 /// Probe timeouts without an acknowledgement before a peer may count as silent: falling back after three would cost
 /// a p99 of 46 ms instead of 3 ms at 30 % loss.
 const SILENT_AFTER: u32 = 8;
+/// A cancel, a refusal, a range.
+const SMALL_FRAME_BYTES: usize = 16;
 /// A datagram holds no more frames worth repeating at once.
 const PROBE_FRAMES_MAX: usize = 32;
 /// A silent peer is not sent a packet more for each probe that is remembered.
