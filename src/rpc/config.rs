@@ -237,7 +237,8 @@ mod tests {
 
     #[test]
     fn each_impossible_setting_is_named() {
-        let cases: [(fn(&mut RpcConfig), &str); 6] = [
+        type Spoil = fn(&mut RpcConfig);
+        let cases: [(Spoil, &str); 6] = [
             (|c| c.datagram_bytes_max = 255, "datagram_bytes_max"),
             (|c| c.body_bytes_max = 0, "body_bytes_max"),
             (|c| c.credit_bytes = 1, "credit_bytes"),
