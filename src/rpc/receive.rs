@@ -176,8 +176,8 @@ impl Link {
         let room_bytes = self.arriving_room(core);
         match self.caller.on_reply_part(call, part, core.config.body_bytes_max, room_bytes) {
             ReplyPart::Pending => {}
-            ReplyPart::Whole(body, ended) => {
-                self.credit_used -= ended.charged_bytes;
+            ReplyPart::Whole(body, charged_bytes) => {
+                self.credit_used -= charged_bytes;
                 core.event(Event::Reply { link: self.id, call, body });
             }
             ReplyPart::TooLarge => {

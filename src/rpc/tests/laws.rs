@@ -207,26 +207,19 @@ impl Run {
         self.links[place] = self.world.connect(place, 1 - place);
     }
 
-    /// Something captured comes again, from where it came.
+    /// Something captured comes again, from where it came: anything, and one of the first handshakes.
     fn stray(&mut self) {
-        let record = self.world.record.as_ref().unwrap();
-        for _ in 0..3 {
-            let nth = self.world.rng.below(record.len() as u64) as usize;
+        let Some(record) = self.world.record.take() else {
+            return;
+        };
+        let any = self.world.rng.below(record.len() as u64) as usize;
+        let early = self.world.rng.below(record.len().min(6) as u64) as usize;
+        for nth in [any, early] {
             let (from, to, bytes) = record[nth].clone();
             let delay = Duration::from_micros(self.world.rng.below(500));
-            let record = self.world.record.take();
             self.world.inject(from, to, bytes, delay);
-            self.world.record = record;
-            if self.world.rng.chance(0.3) {
-                break;
-            }
-            let first = self.world.rng.below(6) as usize;
-            let record = self.world.record.as_ref().unwrap();
-            if let Some((from, to, bytes)) = record.get(first).cloned() {
-                self.world.inject(from, to, bytes, delay);
-            }
-            return;
         }
+        self.world.record = Some(record);
     }
 
     fn on_event(&mut self, place: usize, event: Event) {
