@@ -19,6 +19,25 @@
 //! makes a late copy harmless: term, campaign, attempt, round. Requests are calls that the transport re-sends until
 //! they are answered or cancelled; even that is not relied on.
 //!
+//! What a peer says is never trusted to be sane either. Numbers beyond what the wire carries, or that contradict
+//! each other, are dropped with an [`Alarm`] before any rule looks at them, and a message that would break a rule
+//! if it were believed (a second leader of a term, a conflict with a committed entry, a wrong chain value) has no
+//! effect but an alarm. The node's *own* invariants, on the other hand, are asserted everywhere: continuing with a
+//! broken one could only spread the damage.
+//!
+//! # The files
+//! | file | holds |
+//! |---|---|
+//! | `role` | what a node is; entering and leaving each role |
+//! | `election` | timers, pre-votes, votes |
+//! | `follower`, `reorder` | appends and heartbeats received; appends that came early |
+//! | `leader`, `progress` | appends and heartbeats sent; what is known of each peer |
+//! | `read` | linearizable reads |
+//! | `transfer` | handing leadership over |
+//! | `log`, `durable` | the entries; what the disk has, and what waits for it |
+//! | `quorum` | counting |
+//! | `plausible`, [`invariant`] | what is believed of others; what must be true of oneself |
+//!
 //! # Driving it
 //! Commands ([`Raft::propose`], [`Raft::read`], [`Raft::transfer_leadership`]) and `handle_*` take `now`. After any
 //! of them, or several, drain [`Raft::poll_output`]; appends and disk writes are made there, so a turn's proposals
@@ -140,6 +159,8 @@ impl Raft {
             told,
         };
         raft.restart_election_timer(now);
+        assert_eq!(raft.durable.index(), raft.log.last_index(), "what was restored is durable");
+        assert_eq!(raft.durable.hard_state(), raft.hard_state, "what was restored is durable");
         invariant::check(&raft);
         raft
     }
@@ -175,6 +196,7 @@ impl Raft {
         }
     }
 
+    /// Every message here is of this term or a lower one, but for requests that were not heeded.
     fn dispatch(&mut self, now: Instant, from: Identity, message: Message, token: Option<ReplyToken>) {
         match message {
             Message::PreVote(m) => self.handle_pre_vote(now, from, m, token),
@@ -245,6 +267,7 @@ impl Raft {
         self.durable.pop()
     }
 
+    /// Turns what changed since the last drain into outputs.
     fn pump(&mut self) {
         let now = self.now;
         self.tell_role();
@@ -269,6 +292,7 @@ impl Raft {
     }
 
     fn tell_commit(&mut self) {
+        assert!(self.told.commit <= self.commit, "told {}, committed {}", self.told.commit, self.commit);
         if self.told.commit < self.commit {
             self.told.commit = self.commit;
             self.durable.tell(Output::Commit { index: self.commit });
@@ -277,8 +301,10 @@ impl Raft {
 
     /// Raises the commit index; it never falls.
     fn commit_through(&mut self, index: Index) {
+        let before = self.commit;
         assert!(index <= self.log.last_index(), "commit {index}, last {}", self.log.last_index());
-        self.commit = self.commit.max(index);
+        self.commit = before.max(index);
+        assert!(self.commit >= before, "commit fell from {before} to {}", self.commit);
     }
 
     /// Answers a request, if it wants an answer.
@@ -288,6 +314,8 @@ impl Raft {
         }
     }
 
+    /// Every command and `handle_*` begins and ends here: time never runs backwards inside, and each step is
+    /// compared with the state before it.
     fn begin(&mut self, now: Instant) -> Observation {
         self.now = self.now.max(now);
         Observation::of(self)

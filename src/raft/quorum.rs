@@ -40,5 +40,8 @@ fn reached_by_majority<T: Ord + Copy>(
         .collect();
     values.sort_unstable_by(|a, b| b.cmp(a));
     assert!(values.len() <= members.len(), "{} values of {} voters", values.len(), members.len());
-    values.get(members.len() / 2).copied()
+    let reached = values.get(members.len() / 2).copied()?;
+    let count = values.iter().filter(|value| **value >= reached).count();
+    assert!(count * 2 > members.len(), "{count} of {} is no majority", members.len());
+    Some(reached)
 }

@@ -65,6 +65,8 @@ impl Reorder {
             self.bytes -= furthest.bytes();
             evicted.push(furthest);
         }
+        assert!(self.bytes <= bytes_max, "{} of {bytes_max} bytes wait", self.bytes);
+        assert!(!self.waiting.is_empty() || self.bytes == 0, "{} bytes in no append", self.bytes);
         evicted
     }
 
@@ -73,6 +75,7 @@ impl Reorder {
         let first = self.waiting.first_entry().filter(|entry| entry.key().0 <= last)?;
         let waiting = first.remove();
         self.bytes -= waiting.bytes();
+        assert!(waiting.append.prev_index <= last, "{} at {last}", waiting.append.prev_index);
         assert!(!self.waiting.is_empty() || self.bytes == 0, "{} bytes in no append", self.bytes);
         Some(waiting)
     }

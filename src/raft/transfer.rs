@@ -1,4 +1,11 @@
 //! Handing leadership over (thesis §3.10).
+//!
+//! The leader stops taking proposals, brings the target up to its own last index and orders it to campaign. The
+//! target skips the pre-vote, and its vote requests say that they were ordered, so voters set leader stickiness
+//! aside. If no newer term shows up within a maximum election timeout, the leader takes proposals again.
+//!
+//! An order is a privileged election, so it must not be replayed (E15). It names the term, the target's boot and an
+//! index that the target must hold, and each node follows one order a term at most.
 
 use super::Raft;
 use super::election::Cause;
@@ -19,6 +26,7 @@ impl Raft {
             return Err(TransferError::Transferring { to: transfer.to });
         }
         let to = self.transfer_target(to).ok_or(TransferError::NoTarget)?;
+        assert_ne!(to, self.config.identity.node, "a leader has no progress of itself");
         let deadline = now + self.config.election_timeout_max;
         let Role::Leader(leader) = &mut self.role else { panic!("the role was a leader's above") };
         leader.transfer = Some(TransferState { to, deadline, is_sent: false });
@@ -52,11 +60,14 @@ impl Raft {
     }
 
     fn order_campaign(&mut self, to: NodeId, last_index: Index) {
+        assert_ne!(to, self.config.identity.node, "a node does not order itself");
+        assert!(last_index <= self.log.last_index(), "an order for {last_index}, beyond the log");
         let Some(incarnation) = self.incarnations.get(&to).copied() else { return };
         let order = Transfer { term: self.term(), incarnation, last_index };
         self.durable.send(Output::Request { to, message: Message::Transfer(order) });
     }
 
+    /// Thesis §3.10: the leader resumes when the target did not take over in time.
     pub(super) fn expire_transfer(&mut self, now: Instant) {
         if let Role::Leader(leader) = &mut self.role {
             leader.transfer.take_if(|transfer| now >= transfer.deadline);
@@ -93,6 +104,11 @@ impl Raft {
             && m.last_index <= self.log.last_index()
             && self.transfer_taken < m.term
             && self.may_campaign(now);
+        assert!(
+            !is_taken || self.durable.hard_state() == self.hard_state,
+            "{} is not durable",
+            self.hard_state
+        );
         let reply = TransferReply { term: self.term(), is_taken };
         self.reply(token, Message::TransferReply(reply));
         if is_taken {
