@@ -38,7 +38,8 @@ use crate::types::{HardState, Identity, NodeId, Term};
 /// votes and the first entry are written one after the other (I7).
 const CANDIDATE_SYNCS: u32 = 4;
 
-/// Whether a campaign was ordered by a leader that hands over.
+/// Whether a campaign was ordered by a leader that hands over. The voters are told, since stickiness protects a
+/// leader against others, not against itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     Timeout,
@@ -141,9 +142,10 @@ impl Raft {
                 self.election_deadline = Some(deadline + self.durable.sync_time() * CANDIDATE_SYNCS);
                 self.count_votes(now);
             }
-            // The time its vote took to be written is not time in which a leader was silent.
+            // The time its vote or term took to be written is not time in which a leader was silent. A leader
+            // that showed itself meanwhile has set the timer already.
             Role::Follower(_) | Role::PreCandidate(_) => {
-                if self.hard_state.vote.is_some() || self.election_deadline.is_none() {
+                if self.election_deadline.is_none() {
                     self.restart_election_timer(now);
                 }
             }
@@ -262,6 +264,7 @@ impl Raft {
             return;
         }
         match self.role {
+            // A pre-vote's majority only says that asking is worth it: the votes are asked for anew.
             Role::PreCandidate(_) if self.may_campaign(now) => self.start_campaign(now, Cause::Timeout),
             Role::Candidate(_) if self.durable.is_hard_state_durable() => self.become_leader(now),
             _ => {}

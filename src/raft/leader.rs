@@ -96,13 +96,15 @@ impl Raft {
         self.send_heartbeats(now);
     }
 
-    /// The progress of the store that counts for this node id; of no other.
+    /// The progress of the store that counts for this node id; of no other. A wiped node has forgotten what its
+    /// former store acknowledged, so neither one's word may stand for the other's.
     pub(super) fn progress_of(&mut self, from: Identity) -> Option<&mut Progress> {
         let Role::Leader(leader) = &mut self.role else { return None };
         leader.progress.get_mut(&from.node).filter(|progress| progress.identity == from)
     }
 
-    /// Sends what every peer may have. Called when outputs are polled, so proposals of one turn share appends.
+    /// Sends what every peer may have, in order of node id so that equal seeds give equal runs. Called when outputs
+    /// are polled, so proposals of one turn share appends.
     pub(super) fn replicate(&mut self, now: Instant) {
         let Role::Leader(leader) = &mut self.role else { return };
         let term = self.hard_state.term;
@@ -232,7 +234,8 @@ impl Raft {
         Some(heard + self.config.election_timeout_max)
     }
 
-    /// A disk that takes no writes must not keep the leadership (E16).
+    /// A disk that takes no writes must not keep the leadership, nor win it (E16). The oldest write counts: a disk
+    /// that is slow but finishes one after the other is not hanging, however long its queue.
     pub(super) fn is_disk_hanging(&self, now: Instant) -> bool {
         let hang = self.config.disk_hang_timeout;
         self.durable.oldest_issued().is_some_and(|issued| now.saturating_since(issued) >= hang)
@@ -251,7 +254,8 @@ impl Raft {
         }
     }
 
-    /// What was open to this peer is void. It is tried again at the next heartbeat.
+    /// What was open to this peer is void: it rebooted and has forgotten it, or cannot be reached. It is tried
+    /// again at the next heartbeat and not before, or a transport that fails calls at once would make a loop.
     pub(super) fn give_up_calls(&mut self, to: NodeId) {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };

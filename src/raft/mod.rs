@@ -38,6 +38,19 @@
 //! | `quorum` | counting |
 //! | `plausible`, [`invariant`] | what is believed of others; what must be true of oneself |
 //!
+//! # The messages, and why copies of them do no harm
+//! | message | a late or doubled one |
+//! |---|---|
+//! | pre-vote | changes nothing at the receiver |
+//! | vote | gets the same answer in its term, a refusal after it |
+//! | their replies | name campaign and term; who granted is a set |
+//! | append | is skipped where the log has its entries already; cuts only real conflicts |
+//! | its acceptance | raises the match or leaves it |
+//! | its refusal, eviction | counts only for the running attempt and above the match |
+//! | heartbeat | tells a commit index that never falls |
+//! | its reply, read probe's reply | names a round, which confirms nothing that was asked later |
+//! | transfer | is for one term, one boot, and taken once |
+//!
 //! # Driving it
 //! Commands ([`Raft::propose`], [`Raft::read`], [`Raft::transfer_leadership`]) and `handle_*` take `now`. After any
 //! of them, or several, drain [`Raft::poll_output`]; appends and disk writes are made there, so a turn's proposals

@@ -20,6 +20,18 @@
 //! below the match: a refusal with prev at or below it was sent before the acceptance that raised it (wire.md §4).
 //! A probe that was answered begins the next with a new number, so its copies are old at once.
 //!
+//! # Backtracking, an example
+//! ```text
+//!  index      1 2 3 4 5 6 7 8
+//!  leader     1 1 1 4 4 5 5 6      probes with prev 7 of term 5
+//!  follower   1 1 1 2 2 2 2        refuses: at 7 I have term 2, from index 4 on
+//!  leader     has no term 2; its last entry of a lower term is 3, and 4 - 1 is 3
+//!                                  probes with prev 3 of term 1: found
+//! ```
+//! Had the leader entries of term 2 as well, its last one there would have been the place: entries of one term have
+//! one maker, so both logs hold the same ones from the term's first on, as far as each reaches (log matching, Raft
+//! paper §5.3). Each refusal thus strikes out a whole term of one of the two logs.
+//!
 //! # Why the attempt travels in pipelined appends too
 //! A follower keeps an early append only if others of the same attempt can still fill the hole (see `follower`).
 //! It knows that they can when it has accepted one of that attempt: only then did the leader start to stream.

@@ -80,6 +80,7 @@ pub(super) struct TransferState {
 }
 
 impl Role {
+    /// Its name, for those outside.
     pub(super) fn kind(&self) -> RoleKind {
         match self {
             Self::Follower(_) => RoleKind::Follower,

@@ -47,7 +47,8 @@ impl Raft {
             .map(|(id, _)| *id)
     }
 
-    /// The order goes out once the target has the whole log.
+    /// The order goes out once the target has the whole log: with less it could not win against voters that hold
+    /// more (Raft paper §5.4.1).
     pub(super) fn advance_transfer(&mut self) {
         let last_index = self.log.last_index();
         let Role::Leader(leader) = &mut self.role else { return };
@@ -59,6 +60,7 @@ impl Raft {
         }
     }
 
+    /// The order binds the target's present boot; the driver told it by a proven hello.
     fn order_campaign(&mut self, to: NodeId, last_index: Index) {
         assert_ne!(to, self.config.identity.node, "a node does not order itself");
         assert!(last_index <= self.log.last_index(), "an order for {last_index}, beyond the log");
@@ -117,7 +119,8 @@ impl Raft {
         }
     }
 
-    /// A refused order leaves this node leading.
+    /// A refused order leaves this node leading. A taken one changes nothing yet: the newer term does, when it shows
+    /// up, and if it does not, the transfer expires.
     pub(super) fn handle_transfer_reply(&mut self, from: Identity, m: TransferReply) {
         if m.term != self.term() || m.is_taken {
             return;
