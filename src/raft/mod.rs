@@ -122,8 +122,6 @@ pub struct Raft {
     quiet_until: Instant,
     /// The number of the last campaign, over all boots: an answer to one of an earlier boot is known as such.
     campaigns: u64,
-    /// The last term in which an order to campaign was followed.
-    transfer_taken: Term,
     /// The boots of the members, as far as they connected.
     incarnations: BTreeMap<NodeId, Incarnation>,
     told: Told,
@@ -167,7 +165,6 @@ impl Raft {
             leader_heard: None,
             quiet_until,
             campaigns,
-            transfer_taken: Term(0),
             incarnations: BTreeMap::new(),
             told,
         };

@@ -5,7 +5,7 @@
 //! aside. If no newer term shows up within a maximum election timeout, the leader takes proposals again.
 //!
 //! An order is a privileged election, so it must not be replayed (E15). It names the term, the target's boot and an
-//! index that the target must hold, and each node follows one order a term at most.
+//! index that the target must hold. Following it ends the term at the target, so a copy is of an older one.
 
 use super::Raft;
 use super::election::Cause;
@@ -88,8 +88,8 @@ impl Raft {
         }
     }
 
-    /// The order counts if it is of this term's leader, for this boot, names an index the log has, and is the
-    /// first of the term (E15). It is answered before the new term begins.
+    /// The order counts if it is of this term's leader, for this boot, and names an index the log has (E15). It is
+    /// answered in the leader's term, before the new one begins.
     pub(super) fn handle_transfer(
         &mut self,
         now: Instant,
@@ -104,7 +104,6 @@ impl Raft {
             && m.incarnation == self.config.incarnation
             && m.incarnation != Incarnation::UNKNOWN
             && m.last_index <= self.log.last_index()
-            && self.transfer_taken < m.term
             && self.may_campaign(now);
         assert!(
             !is_taken || self.durable.hard_state() == self.hard_state,
@@ -114,7 +113,6 @@ impl Raft {
         let reply = TransferReply { term: self.term(), is_taken };
         self.reply(token, Message::TransferReply(reply));
         if is_taken {
-            self.transfer_taken = m.term;
             self.start_campaign(now, Cause::Transfer);
         }
     }
