@@ -1,7 +1,25 @@
 //! What is true of a node after every step, and of every step.
 //!
 //! Checked after each command and each `handle_*` in builds with debug assertions, so every test of every room
-//! above runs under it. Numbers name the invariants of a whole cluster that these are one node's share of.
+//! above runs under it. Numbers name the invariants of a whole cluster that these are one node's share of:
+//!
+//! | number | of a cluster | one node's share |
+//! |---|---|---|
+//! | 1 | one leader a term | it leads only with its own vote durable, and never twice in a term |
+//! | 2 | leaders only append | its log does not shrink while it leads |
+//! | 4 | leaders hold what is committed | its commit index lies within its log |
+//! | 7 | what is committed stays | the chain value at the commit index of before is what it was |
+//! | 8 | base, commit, last and durable are ordered | so |
+//! | 9 | term, vote within a term, and commit never go back | so, in memory and on disk |
+//! | 10 | votes and terms are durable before they are shown | a candidate counts its vote, and a leader leads, only then |
+//! | 12 | a leader counts itself by its disk | the durable index lies within the log |
+//! | 14 | only members campaign, by their latest membership | the membership in force is one in the log |
+//! | 23 | memory is bounded | buffers, windows and reads are within their bounds |
+//!
+//! The remaining ones need two nodes to compare; `tests/checks.rs` does that.
+//!
+//! The checks cost a few comparisons and one pass over the peers, not over the log: the log's own rules are
+//! asserted where entries are added and removed.
 
 use super::Raft;
 use super::config::NUMBER_MAX;
@@ -9,7 +27,7 @@ use super::progress::State;
 use super::role::{Leader, Role};
 use crate::types::{HardState, Index, Term};
 
-/// What a step is compared with.
+/// What a step is compared with: the little of a state that a sound step may not take back.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation {
     hard_state: HardState,
@@ -57,6 +75,7 @@ pub fn check(raft: &Raft) {
         assert_eq!(durable, raft.hard_state, "{own}: the durable hard state is the newest");
     }
     match &raft.role {
+        // What is verified, waits or is anchored belongs to the one leader it follows.
         Role::Follower(follower) => {
             assert_ne!(follower.leader, Some(own), "{own} follows itself");
             assert!(follower.verified <= last, "{own}: verified {} above {last}", follower.verified);
@@ -81,6 +100,7 @@ pub fn check(raft: &Raft) {
     }
 }
 
+/// Raft paper, figure 2, "Leaders" and "Volatile state on leaders".
 fn check_leader(raft: &Raft, leader: &Leader) {
     let own = raft.config.identity;
     let (term, last) = (raft.term(), raft.log.last_index());

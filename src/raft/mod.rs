@@ -19,6 +19,38 @@
 //! makes a late copy harmless: term, campaign, attempt, round. Requests are calls that the transport re-sends until
 //! they are answered or cancelled; even that is not relied on.
 //!
+//! What a peer says is never trusted to be sane either. Numbers beyond what the wire carries, or that contradict
+//! each other, are dropped with an [`Alarm`] before any rule looks at them, and a message that would break a rule
+//! if it were believed (a second leader of a term, a conflict with a committed entry, a wrong chain value) has no
+//! effect but an alarm. The node's *own* invariants, on the other hand, are asserted everywhere: continuing with a
+//! broken one could only spread the damage.
+//!
+//! # The files
+//! | file | holds |
+//! |---|---|
+//! | `role` | what a node is; entering and leaving each role |
+//! | `election` | timers, pre-votes, votes |
+//! | `follower`, `reorder` | appends and heartbeats received; appends that came early |
+//! | `leader`, `progress` | appends and heartbeats sent; what is known of each peer |
+//! | `read` | linearizable reads |
+//! | `transfer` | handing leadership over |
+//! | `log`, `durable` | the entries; what the disk has, and what waits for it |
+//! | `quorum` | counting |
+//! | `plausible`, [`invariant`] | what is believed of others; what must be true of oneself |
+//!
+//! # The messages, and why copies of them do no harm
+//! | message | a late or doubled one |
+//! |---|---|
+//! | pre-vote | changes nothing at the receiver |
+//! | vote | gets the same answer in its term, a refusal after it |
+//! | their replies | name campaign and term; who granted is a set |
+//! | append | is skipped where the log has its entries already; cuts only real conflicts |
+//! | its acceptance | raises the match or leaves it |
+//! | its refusal, eviction | counts only for the running attempt and above the match |
+//! | heartbeat | tells a commit index that never falls |
+//! | its reply, read probe's reply | names a round, which confirms nothing that was asked later |
+//! | transfer | is for one term, one boot, and taken once |
+//!
 //! # Driving it
 //! Commands ([`Raft::propose`], [`Raft::read`], [`Raft::transfer_leadership`]) and `handle_*` take `now`. After any
 //! of them, or several, drain [`Raft::poll_output`]; appends and disk writes are made there, so a turn's proposals
@@ -90,8 +122,6 @@ pub struct Raft {
     quiet_until: Instant,
     /// The number of the last campaign, over all boots: an answer to one of an earlier boot is known as such.
     campaigns: u64,
-    /// The last term in which an order to campaign was followed.
-    transfer_taken: Term,
     /// The boots of the members, as far as they connected.
     incarnations: BTreeMap<NodeId, Incarnation>,
     told: Told,
@@ -135,11 +165,12 @@ impl Raft {
             leader_heard: None,
             quiet_until,
             campaigns,
-            transfer_taken: Term(0),
             incarnations: BTreeMap::new(),
             told,
         };
         raft.restart_election_timer(now);
+        assert_eq!(raft.durable.index(), raft.log.last_index(), "what was restored is durable");
+        assert_eq!(raft.durable.hard_state(), raft.hard_state, "what was restored is durable");
         invariant::check(&raft);
         raft
     }
@@ -175,6 +206,7 @@ impl Raft {
         }
     }
 
+    /// Every message here is of this term or a lower one, but for requests that were not heeded.
     fn dispatch(&mut self, now: Instant, from: Identity, message: Message, token: Option<ReplyToken>) {
         match message {
             Message::PreVote(m) => self.handle_pre_vote(now, from, m, token),
@@ -245,6 +277,7 @@ impl Raft {
         self.durable.pop()
     }
 
+    /// Turns what changed since the last drain into outputs.
     fn pump(&mut self) {
         let now = self.now;
         self.tell_role();
@@ -269,6 +302,7 @@ impl Raft {
     }
 
     fn tell_commit(&mut self) {
+        assert!(self.told.commit <= self.commit, "told {}, committed {}", self.told.commit, self.commit);
         if self.told.commit < self.commit {
             self.told.commit = self.commit;
             self.durable.tell(Output::Commit { index: self.commit });
@@ -277,8 +311,10 @@ impl Raft {
 
     /// Raises the commit index; it never falls.
     fn commit_through(&mut self, index: Index) {
+        let before = self.commit;
         assert!(index <= self.log.last_index(), "commit {index}, last {}", self.log.last_index());
-        self.commit = self.commit.max(index);
+        self.commit = before.max(index);
+        assert!(self.commit >= before, "commit fell from {before} to {}", self.commit);
     }
 
     /// Answers a request, if it wants an answer.
@@ -288,6 +324,8 @@ impl Raft {
         }
     }
 
+    /// Every command and `handle_*` begins and ends here: time never runs backwards inside, and each step is
+    /// compared with the state before it.
     fn begin(&mut self, now: Instant) -> Observation {
         self.now = self.now.max(now);
         Observation::of(self)

@@ -1,4 +1,11 @@
 //! What a node is, each role with the state that only it has, and the changes between them.
+//!
+//! State that must not outlive a role lives inside it and goes when it is left, so no forgotten field can carry a
+//! tally into the next campaign (E10), an old leader's appends into a new term (I6), or a read into a time when
+//! this node no longer leads. What must outlive a role, term, vote, log and commit index, lives in [`Raft`].
+//!
+//! [`Raft::leave_role`] is the one way out, whatever comes next: it answers, cancels and fails what the role still
+//! owes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -73,6 +80,7 @@ pub(super) struct TransferState {
 }
 
 impl Role {
+    /// Its name, for those outside.
     pub(super) fn kind(&self) -> RoleKind {
         match self {
             Self::Follower(_) => RoleKind::Follower,
@@ -89,8 +97,12 @@ impl Raft {
         assert!(term > self.hard_state.term, "term {term} is not newer than {}", self.hard_state.term);
         self.set_hard_state(HardState { term, vote: None });
         self.become_follower(now, None);
+        assert_eq!(self.hard_state.vote, None, "a new term, a new vote");
+        assert!(matches!(self.role, Role::Follower(_)), "whoever sees a higher term follows");
     }
 
+    /// The only place where term and vote change: the term never falls, and a vote is given once a term (Raft paper,
+    /// figure 2).
     pub(super) fn set_hard_state(&mut self, hard_state: HardState) {
         let before = self.hard_state;
         assert!(hard_state.term >= before.term, "{hard_state} after {before}");
@@ -109,10 +121,12 @@ impl Raft {
         if !was_follower {
             self.restart_election_timer(now);
         }
+        assert_eq!(self.leader(), leader.map(|leader| leader.node), "follows whom it was told to");
     }
 
     /// Ends what only the present role may do: its requests are cancelled, its reads fail, its buffer is answered.
     pub(super) fn leave_role(&mut self) {
+        // A blank follower stands in until the caller sets what comes next.
         let role = core::mem::replace(&mut self.role, Role::Follower(Follower::default()));
         match role {
             Role::Follower(mut follower) => {
