@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::operation::{Answer, Kind, Operation, OperationId, Place};
 use super::{Client, ClientError, Outcome, Output, Phase, Server, Session};
-use crate::rpc::{CallError, CallFailure, LinkId, PeerInfo};
+use crate::rpc::{CallError, CallFailure, CloseReason, LinkId, PeerInfo};
 use crate::session::{OPEN_MAX, Window};
 use crate::time::Instant;
 use crate::types::{GroupId, NodeId, SessionId};
@@ -97,6 +97,17 @@ impl Client {
         let node = peer.identity.map(|identity| identity.node);
         if let Some(server) = self.servers.iter_mut().find(|server| server.link == link) {
             server.node = node;
+        }
+    }
+
+    /// A link is gone for good; its server is reached by another one from now on.
+    pub(super) fn on_closed(&mut self, now: Instant, link: LinkId, reason: CloseReason) {
+        let Some(server) = self.servers.iter_mut().find(|server| server.link == link) else { return };
+        match reason {
+            CloseReason::SameAs(other) => server.link = other,
+            // Asking again would get the same answer; the other servers may do.
+            CloseReason::ForeignCluster { .. } | CloseReason::Version { .. } => server.node = None,
+            _ => server.link = self.rpc.connect(now, server.address, None),
         }
     }
 

@@ -273,9 +273,9 @@ impl Client {
                     self.on_call_failed(now, id, link, reason);
                 }
             }
+            Event::Closed { link, reason } => self.on_closed(now, link, reason),
             // Nobody calls a client, and a silent node is one whose attempts time out.
-            Event::Closed { .. }
-            | Event::Silent { .. }
+            Event::Silent { .. }
             | Event::Heard { .. }
             | Event::Request { .. }
             | Event::Cancelled { .. }

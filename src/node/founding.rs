@@ -35,7 +35,7 @@ use crate::rpc::{
     CloseReason, Event, LinkId, Local, LocalRole, Output as RpcOutput, PeerInfo, Rpc, RpcConfig,
     SendErrorKind,
 };
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, ClusterId, GroupId, Identity, Incarnation, NodeId, PacketNumber, StoreId};
 use crate::wire::client::{ClientReply, ClientRequest, decode_reply, encode_request};
 use crate::wire::{Class, Greeting};
@@ -130,20 +130,12 @@ pub struct Founding {
     config: RpcConfig,
     rpc: Rpc,
     rng: Rng,
-    stage: Stage,
+    /// What asks each founded contact for the founding record, as a client.
+    askers: BTreeMap<SocketAddr, Rpc>,
     /// The founders collected so far, this node included.
     founders: BTreeMap<NodeId, StoreId>,
     noticed: BTreeSet<SocketAddr>,
     outputs: VecDeque<Output>,
-}
-
-/// How far the node has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// It says hello as a blank node.
-    Greeting,
-    /// It asks a founded node, as a client.
-    Asking { address: SocketAddr },
 }
 
 impl Founding {
@@ -177,7 +169,7 @@ impl Founding {
             config,
             rpc,
             rng,
-            stage: Stage::Greeting,
+            askers: BTreeMap::new(),
             founders,
             noticed: BTreeSet::new(),
             outputs: VecDeque::new(),
@@ -188,23 +180,25 @@ impl Founding {
 
     /// Hands in a datagram.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
-        self.rpc.handle_datagram(now, from, bytes);
+        self.askers.get_mut(&from).unwrap_or(&mut self.rpc).handle_datagram(now, from, bytes);
     }
 
     /// Tells that a datagram could not be sent.
     pub fn handle_send_error(&mut self, now: Instant, to: SocketAddr, kind: SendErrorKind) {
-        self.rpc.handle_send_error(now, to, kind);
+        self.askers.get_mut(&to).unwrap_or(&mut self.rpc).handle_send_error(now, to, kind);
     }
 
     /// Tells that time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.rpc.handle_timeout(now);
+        self.askers.values_mut().for_each(|asker| asker.handle_timeout(now));
     }
 
     /// Ends a turn.
     pub fn turn(&mut self, now: Instant) {
         self.pump(now);
         self.rpc.flush(now);
+        self.askers.values_mut().for_each(|asker| asker.flush(now));
         self.pump(now);
     }
 
@@ -216,7 +210,7 @@ impl Founding {
     /// When to call [`Self::handle_timeout`] next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.rpc.poll_timeout()
+        self.askers.values().fold(self.rpc.poll_timeout(), |next, asker| earliest(next, asker.poll_timeout()))
     }
 
     fn pump(&mut self, now: Instant) {
@@ -226,40 +220,42 @@ impl Founding {
                 RpcOutput::Event(event) => self.on_event(now, event),
             }
         }
+        let mut replies = Vec::new();
+        for (address, asker) in &mut self.askers {
+            while let Some(output) = asker.poll_output() {
+                match output {
+                    RpcOutput::Transmit { to, bytes } => self.outputs.push_back(Output::Transmit { to, bytes }),
+                    RpcOutput::Event(Event::Connected { link, .. }) => {
+                        ask(asker, now, link, &ClientRequest::Founding);
+                    }
+                    RpcOutput::Event(Event::Reply { body, .. }) => replies.push((*address, body)),
+                    // The contact has rebooted, and will be connected anew.
+                    RpcOutput::Event(_) => {}
+                }
+            }
+        }
+        for (address, body) in replies {
+            self.on_reply(address, &body);
+        }
     }
 
     fn on_event(&mut self, now: Instant, event: Event) {
         match event {
             Event::Connected { link, peer } => {
-                self.ask(now, link);
-                if self.stage == Stage::Greeting {
-                    self.collect(&peer);
-                }
+                // A blank node's question stays open on purpose, see the module's page.
+                ask(&mut self.rpc, now, link, &ClientRequest::Status);
+                self.collect(&peer);
             }
-            Event::Closed { reason: CloseReason::AlreadyFounded { cluster, peer }, .. } => {
-                if self.plan == Plan::Join {
-                    self.outputs.push_back(Output::Joined(cluster));
-                } else if self.stage == Stage::Greeting {
-                    self.ask_as_client(now, peer.address);
+            Event::Closed { reason: CloseReason::AlreadyFounded { cluster, peer }, .. } => match self.plan {
+                Plan::Join => self.outputs.push_back(Output::Joined(cluster)),
+                Plan::Found { .. } => {
+                    let mut asker = client_rpc(&self.config, &mut self.rng, now);
+                    asker.connect(now, peer.address, None);
+                    self.askers.insert(peer.address, asker);
                 }
-            }
-            Event::Reply { body, .. } => self.on_reply(&body),
-            // A failed call is followed by the peer's next boot or the end of the link; a blank node's question
-            // stays open on purpose, see the module's page.
+            },
+            // A failed call is followed by the peer's next boot or the end of the link.
             _ => {}
-        }
-    }
-
-    /// Of a founded node the founding record, of a blank one a status that never comes.
-    fn ask(&mut self, now: Instant, link: LinkId) {
-        let request = match self.stage {
-            Stage::Greeting => ClientRequest::Status,
-            Stage::Asking { .. } => ClientRequest::Founding,
-        };
-        let mut body = Vec::new();
-        encode_request(GroupId(0), &request, &mut body);
-        if let Err(error) = self.rpc.call(now, link, Class::Again, body) {
-            unreachable!("an open link takes its only call: {error}");
         }
     }
 
@@ -296,14 +292,7 @@ impl Founding {
         self.outputs.push_back(Output::Founded(record));
     }
 
-    fn ask_as_client(&mut self, now: Instant, address: SocketAddr) {
-        self.stage = Stage::Asking { address };
-        self.rpc = client_rpc(&self.config, &mut self.rng, now);
-        self.rpc.connect(now, address, None);
-    }
-
-    fn on_reply(&mut self, body: &[u8]) {
-        let Stage::Asking { address } = self.stage else { return };
+    fn on_reply(&mut self, address: SocketAddr, body: &[u8]) {
         match decode_reply(body) {
             Ok((_, ClientReply::Founded(record))) if record.binds(self.identity) => {
                 self.outputs.push_back(Output::Founded(record));
@@ -312,6 +301,7 @@ impl Founding {
                 let cluster = record.cluster;
                 self.notice(address, FoundingNotice::FoundedWithoutUs { peer: address, cluster });
             }
+            // A node that joined has no record; another one has.
             _ => {}
         }
     }
@@ -320,6 +310,14 @@ impl Founding {
         if self.noticed.insert(peer) {
             self.outputs.push_back(Output::Notice(what));
         }
+    }
+}
+
+fn ask(rpc: &mut Rpc, now: Instant, link: LinkId, request: &ClientRequest<'_>) {
+    let mut body = Vec::new();
+    encode_request(GroupId(0), request, &mut body);
+    if let Err(error) = rpc.call(now, link, Class::Again, body) {
+        unreachable!("an open link takes its only call: {error}");
     }
 }
 

@@ -21,7 +21,11 @@ use super::log::Log;
 use super::output::{Output, ReplyToken, Ticket};
 use crate::message::{AppendOutcome, AppendReply, HeartbeatReply, Message};
 use crate::time::Instant;
-use crate::types::{HardState, Index, Term};
+use crate::types::{HardState, Index, NodeId, Term};
+
+/// Answers and requests that wait for the disk, at most. Further ones are lost, as any message may be; a caller
+/// that still wants its answer asks again.
+const HELD_MAX: usize = 16_384;
 
 /// An output that waits.
 #[derive(Debug)]
@@ -73,6 +77,8 @@ pub(super) struct Durable {
     /// The highest index whose entry, and all before, are durable. Lowered by truncation only.
     index: Index,
     held: BTreeMap<Ticket, Vec<Held>>,
+    /// How many wait; at most [`HELD_MAX`].
+    held_count: usize,
     /// Ready to leave.
     ready: VecDeque<Output>,
     /// The recent time of a write, leaning to the slow ones.
@@ -93,6 +99,7 @@ impl Durable {
             hard_state,
             index: last,
             held: BTreeMap::new(),
+            held_count: 0,
             ready: VecDeque::new(),
             sync_time: Duration::ZERO,
         }
@@ -171,13 +178,6 @@ impl Durable {
         }
     }
 
-    /// Requests of a role that ended do not go out any more.
-    pub(super) fn drop_requests(&mut self) {
-        for queue in self.held.values_mut() {
-            queue.retain(|held| !matches!(held, Held::Output(Output::Request { .. })));
-        }
-    }
-
     /// Queues what shows no message's term: nothing holds it.
     pub(super) fn tell(&mut self, output: Output) {
         self.ready.push_back(output);
@@ -196,23 +196,35 @@ impl Durable {
 
     fn hold(&mut self, ticket: Ticket, held: Held) {
         assert!(ticket > self.done, "{ticket} is done, nothing waits for it");
-        let queue = self.held.entry(ticket).or_default();
-        if let Held::Output(Output::Notice { to, message: Message::HeartbeatReply(_) }) = &held {
+        if let Some(peer) = heartbeat_answered(&held) {
             // While the disk hangs one answer per peer is kept: the next heartbeat's round says more.
-            queue.retain(|other| {
-                !matches!(other, Held::Output(Output::Notice { to: old, message: Message::HeartbeatReply(_) }) if old == to)
-            });
+            self.retain_held(|other| heartbeat_answered(other) != Some(peer));
         }
-        queue.push(held);
+        if self.held_count < HELD_MAX {
+            self.held.entry(ticket).or_default().push(held);
+            self.held_count += 1;
+        }
+    }
+
+    fn retain_held(&mut self, mut keeps: impl FnMut(&Held) -> bool) {
+        for queue in self.held.values_mut() {
+            queue.retain(&mut keeps);
+        }
+        self.held_count = self.held.values().map(Vec::len).sum();
+    }
+
+    /// Requests of a role that ended do not go out any more.
+    pub(super) fn drop_requests(&mut self) {
+        self.retain_held(|held| !matches!(held, Held::Output(Output::Request { .. })));
     }
 
     /// Turns what was promised in an older term into what may still be said in `term`.
     fn overtake(&mut self, term: Term) {
-        let ticket = self.hard_state_ticket;
         let held = core::mem::take(&mut self.held);
         let kept: Vec<Held> = held.into_values().flatten().filter_map(|held| overtaken(held, term)).collect();
+        self.held_count = kept.len();
         if !kept.is_empty() {
-            self.held.insert(ticket, kept);
+            self.held.insert(self.hard_state_ticket, kept);
         }
     }
 
@@ -268,6 +280,7 @@ impl Durable {
                 break;
             }
             for held in entry.remove() {
+                self.held_count -= 1;
                 let output = match held {
                     Held::Output(output) => output,
                     Held::Accepted(accepted) => self.acceptance(accepted, verified),
@@ -294,7 +307,15 @@ impl Durable {
 
     /// How many outputs wait for the disk.
     pub(super) fn held_count(&self) -> usize {
-        self.held.values().map(Vec::len).sum()
+        self.held_count
+    }
+}
+
+/// The peer that this answers a heartbeat of.
+fn heartbeat_answered(held: &Held) -> Option<NodeId> {
+    match held {
+        Held::Output(Output::Notice { to, message: Message::HeartbeatReply(_) }) => Some(*to),
+        _ => None,
     }
 }
 

@@ -227,11 +227,13 @@ impl Callee {
         self.refused.remove(&call);
     }
 
-    /// A refusal was lost.
-    pub(super) fn on_refusal_lost(&mut self, call: CallId) {
-        if self.refused.contains_key(&call) && !self.refusals.contains(&call) {
+    /// A refusal was lost; true when it goes out again.
+    pub(super) fn on_refusal_lost(&mut self, call: CallId) -> bool {
+        let must_repeat = self.refused.contains_key(&call) && !self.refusals.contains(&call);
+        if must_repeat {
             self.refusals.push_back(call);
         }
+        must_repeat
     }
 
     /// A part of an answer must go out again.

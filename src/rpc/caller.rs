@@ -117,11 +117,13 @@ impl Caller {
         self.cancelled.remove(&call).unwrap_or(0)
     }
 
-    /// A cancel frame was lost.
-    pub(super) fn on_cancel_lost(&mut self, call: CallId) {
-        if self.cancelled.contains_key(&call) && !self.cancels.contains(&call) {
+    /// A cancel frame was lost; true when it goes out again.
+    pub(super) fn on_cancel_lost(&mut self, call: CallId) -> bool {
+        let must_repeat = self.cancelled.contains_key(&call) && !self.cancels.contains(&call);
+        if must_repeat {
             self.cancels.push_back(call);
         }
+        must_repeat
     }
 
     /// A part must go out again.

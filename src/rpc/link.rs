@@ -419,13 +419,13 @@ impl Link {
         let mut frames = std::mem::take(&mut core.scratch.frames);
         frames.clear();
         frames.extend(self.sent.in_flight_frames().take(PROBE_FRAMES_MAX));
-        let mut has_repeated = false;
         // The queues take repeated bodies at the front, so the oldest goes in last.
         for &frame in frames.iter().rev() {
-            has_repeated |= self.repeat(frame);
+            self.repeat(frame);
         }
         core.scratch.frames = frames;
-        self.wants_ping |= !has_repeated;
+        // Should none of it be wanted any more, something must go out all the same, or the timer stays due.
+        self.wants_ping = true;
     }
 
     /// Has a frame sent again in whatever packet comes next; false when it is no longer wanted.
@@ -433,14 +433,8 @@ impl Link {
         match frame {
             SentFrame::Request { call, part } => self.caller.repeat(call, |body| body.repeat_part(part)),
             SentFrame::Reply { call, part } => self.callee.repeat(call, |body| body.repeat_part(part)),
-            SentFrame::Cancel { call } => {
-                self.caller.on_cancel_lost(call);
-                true
-            }
-            SentFrame::Refused { call } => {
-                self.callee.on_refusal_lost(call);
-                true
-            }
+            SentFrame::Cancel { call } => self.caller.on_cancel_lost(call),
+            SentFrame::Refused { call } => self.callee.on_refusal_lost(call),
             SentFrame::Finished { low, high } => {
                 self.caller.finished.insert(low, high);
                 true

@@ -127,7 +127,7 @@ fn no_write_is_lost_or_doubled_while_leaders_are_killed_on_rough_links() {
                 if let Some(id) = *slot {
                     let Some(result) = world.answers.remove(&(number, id)) else { continue };
                     let Ok(Answer::Applied { result, .. }) = result else {
-                        panic!("seed {seed}: {result:?}")
+                        panic!("seed {seed}: {result:?}\n{}", world.describe());
                     };
                     let result = CommandResult::decode(&result).unwrap();
                     let context = format!("seed {seed} client {number} at {}", counters[number]);

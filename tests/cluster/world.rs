@@ -19,7 +19,7 @@ use slog::{Discard, Logger, o};
 
 const SEGMENT_BYTES: u64 = 256 * 1024;
 
-pub fn node_id(number: u16) -> NodeId {
+fn node_id(number: u16) -> NodeId {
     NodeId::new(number).unwrap()
 }
 
@@ -50,23 +50,23 @@ struct Running {
     jobs: VecDeque<(Instant, Job)>,
 }
 
-pub struct World {
-    pub now: Instant,
-    pub rng: Rng,
-    pub links_config: LinkConfig,
-    pub disk_latency: Duration,
+pub(crate) struct World {
+    pub(crate) now: Instant,
+    pub(crate) rng: Rng,
+    links_config: LinkConfig,
+    disk_latency: Duration,
     nodes: BTreeMap<u16, Option<Running>>,
     disks: BTreeMap<u16, MemoryDisk>,
     /// Why a node gave up by itself.
-    pub ended: BTreeMap<u16, String>,
-    pub clients: Vec<Client>,
-    pub answers: BTreeMap<(usize, OperationId), Result<Answer, ClientError>>,
+    pub(crate) ended: BTreeMap<u16, String>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) answers: BTreeMap<(usize, OperationId), Result<Answer, ClientError>>,
     links: BTreeMap<(SocketAddr, SocketAddr), Link>,
     blocked: Vec<(u16, u16)>,
 }
 
 impl World {
-    pub fn new(seed: u64, links_config: LinkConfig) -> Self {
+    pub(crate) fn new(seed: u64, links_config: LinkConfig) -> Self {
         Self {
             now: Instant::from_nanos(1_000_000),
             rng: Rng::from_seed(seed),
@@ -83,7 +83,7 @@ impl World {
     }
 
     /// Three founders and one client.
-    pub fn founded(seed: u64, links_config: LinkConfig) -> Self {
+    pub(crate) fn founded(seed: u64, links_config: LinkConfig) -> Self {
         let mut world = Self::new(seed, links_config);
         for number in 1..=3 {
             world.start(number);
@@ -98,7 +98,7 @@ impl World {
     }
 
     /// Starts a node on its disk, or on an empty one, which it takes as a founder does.
-    pub fn start(&mut self, number: u16) {
+    pub(crate) fn start(&mut self, number: u16) {
         let mut disk = self.disks.remove(&number).unwrap_or_default();
         if disk.file_names().next().is_none() {
             let options = FormatOptions {
@@ -144,7 +144,7 @@ impl World {
     }
 
     /// Ends a node's process at once; what it wrote but did not sync is lost.
-    pub fn crash(&mut self, number: u16) {
+    pub(crate) fn crash(&mut self, number: u16) {
         if let Some(running) = self.nodes.insert(number, None).flatten() {
             let mut disk = running.store.into_disk();
             disk.crash(&mut self.rng);
@@ -153,32 +153,32 @@ impl World {
     }
 
     /// Ends a node and loses its disk.
-    pub fn wipe(&mut self, number: u16) {
+    pub(crate) fn wipe(&mut self, number: u16) {
         self.nodes.insert(number, None);
         self.disks.remove(&number);
     }
 
-    pub fn is_up(&self, number: u16) -> bool {
+    pub(crate) fn is_up(&self, number: u16) -> bool {
         matches!(self.nodes.get(&number), Some(Some(_)))
     }
 
     /// Drops everything from one node to another.
-    pub fn block(&mut self, from: u16, to: u16) {
+    pub(crate) fn block(&mut self, from: u16, to: u16) {
         self.blocked.push((from, to));
     }
 
-    pub fn unblock_all(&mut self) {
+    pub(crate) fn unblock_all(&mut self) {
         self.blocked.clear();
     }
 
-    pub fn add_client(&mut self) -> usize {
+    pub(crate) fn add_client(&mut self) -> usize {
         let addresses: Vec<SocketAddr> = (1..=3).map(node_address).collect();
         let client = Client::new(ClientConfig::default(), &addresses, self.rng.fork(), self.now);
         self.clients.push(client);
         self.clients.len() - 1
     }
 
-    pub fn node(&self, number: u16) -> Option<&Node<Kv>> {
+    pub(crate) fn node(&self, number: u16) -> Option<&Node<Kv>> {
         match self.nodes.get(&number)? {
             Some(Running { life: Life::Member(node), .. }) => Some(node),
             _ => None,
@@ -186,7 +186,7 @@ impl World {
     }
 
     /// The leader of the highest term that has committed in it.
-    pub fn leader(&self) -> Option<u16> {
+    pub(crate) fn leader(&self) -> Option<u16> {
         (1..=3)
             .filter_map(|number| Some((number, self.node(number)?.raft())))
             .filter(|(_, raft)| raft.role() == RoleKind::Leader && raft.is_settled_leader())
@@ -195,15 +195,15 @@ impl World {
     }
 
     /// Runs until `condition` holds.
-    pub fn run_until(&mut self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
+    pub(crate) fn run_until(&mut self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
         let deadline = self.now + Duration::from_secs(120);
         while !condition(self) {
-            assert!(self.now < deadline, "not within 120 virtual seconds: {what}; ended: {:?}", self.ended);
+            assert!(self.now < deadline, "not within 120 virtual seconds: {what}; {:?}\n{}", self.ended, self.describe());
             self.step();
         }
     }
 
-    pub fn run_for(&mut self, span: Duration) {
+    pub(crate) fn run_for(&mut self, span: Duration) {
         let end = self.now + span;
         while self.next_time().is_some_and(|at| at <= end) {
             self.step();
@@ -211,8 +211,22 @@ impl World {
         self.now = end;
     }
 
+    /// A line per node, for failures.
+    pub(crate) fn describe(&self) -> String {
+        let line = |(number, running): (&u16, &Option<Running>)| match running {
+            None => format!("n{number} down"),
+            Some(Running { life: Life::Blank(_), .. }) => format!("n{number} blank"),
+            Some(Running { life: Life::Member(node), .. }) => {
+                let raft = node.raft();
+                let place = format!("last={}@{} commit={}", raft.last_index(), raft.last_term(), raft.commit());
+                format!("n{number} {} term={} leader={:?} {place}", raft.role(), raft.term(), raft.leader())
+            }
+        };
+        self.nodes.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
     /// Waits for one operation's end.
-    pub fn finish(&mut self, client: usize, id: OperationId) -> Result<Answer, ClientError> {
+    pub(crate) fn finish(&mut self, client: usize, id: OperationId) -> Result<Answer, ClientError> {
         self.run_until("an operation ends", |world| world.answers.contains_key(&(client, id)));
         self.answers.remove(&(client, id)).unwrap()
     }
@@ -233,7 +247,7 @@ impl World {
     }
 
     /// Goes to the next instant at which anything happens, and does all that happens then.
-    pub fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         let next = self.next_time().expect("something is always due");
         self.now = self.now.max(next) + Duration::from_nanos(1);
         self.deliver();
@@ -358,7 +372,6 @@ impl World {
                     let before = self.answers.insert((number, id), result);
                     assert!(before.is_none(), "{id} of client {number} ended twice");
                 }
-                _ => {}
             }
         }
     }
@@ -375,7 +388,7 @@ impl World {
     }
 
     /// The boot identity that a node shows, for tests of restarts.
-    pub fn incarnation(&self, number: u16) -> Option<Incarnation> {
+    pub(crate) fn incarnation(&self, number: u16) -> Option<Incarnation> {
         self.nodes.get(&number)?.as_ref().map(|running| running.recovered.incarnation)
     }
 }

@@ -24,6 +24,8 @@ pub(super) const fn ms(ms: u64) -> Duration {
 pub(super) struct Net {
     pub(super) loss: f64,
     pub(super) duplication: f64,
+    /// A further copy comes seconds later, when terms and leaders have changed.
+    pub(super) late: f64,
     pub(super) delay_min: Duration,
     pub(super) delay_max: Duration,
     /// A call is sent again after this, until it is answered or cancelled; `None` sends once.
@@ -33,7 +35,7 @@ pub(super) struct Net {
 impl Net {
     pub(super) fn calm() -> Self {
         let delay = Duration::from_micros(50);
-        Self { loss: 0.0, duplication: 0.0, delay_min: delay, delay_max: delay, resend: Some(ms(5)) }
+        Self { loss: 0.0, duplication: 0.0, late: 0.0, delay_min: delay, delay_max: delay, resend: Some(ms(5)) }
     }
 }
 
@@ -90,6 +92,8 @@ pub(super) struct Node {
     /// It neither reads nor writes nor looks at the clock until then.
     pub(super) paused_until: Instant,
     pub(super) applied: Index,
+    /// What it was founded with.
+    membership: Membership,
     /// Proposals taken by this boot and not yet seen committed, by index.
     proposed: BTreeMap<Index, Term>,
     /// Open calls: the callee and what was asked.
@@ -143,7 +147,6 @@ pub(super) struct Cluster {
     pub(super) leader_changes: u64,
     pub(super) alarms: u64,
     tune: fn(&mut RaftConfig),
-    membership: Membership,
     queue: BTreeMap<(Instant, u64), Event>,
     scheduled: u64,
     /// Which call an answer belongs to: the caller, its boot, its call.
@@ -175,23 +178,28 @@ impl Cluster {
             leader_changes: 0,
             alarms: 0,
             tune,
-            membership,
             queue: BTreeMap::new(),
             scheduled: 0,
             tokens: BTreeMap::new(),
             next_call: 0,
         };
-        let ids: Vec<NodeId> = cluster.membership.iter().map(|(id, _)| id).collect();
-        for node in ids {
-            let disk = Disk { delay_min: ms(1), delay_max: ms(1), ..Disk::default() };
-            cluster.add(node, disk);
+        for (node, _) in membership.iter() {
+            cluster.add(node, membership.clone(), HardState::default(), Vec::new());
         }
         cluster
     }
 
-    /// A node that is not started, with this disk.
-    fn add(&mut self, node: NodeId, disk: Disk) {
+    /// Starts a node that finds this on its disk.
+    pub(super) fn add(
+        &mut self,
+        node: NodeId,
+        membership: Membership,
+        hard_state: HardState,
+        entries: Vec<Entry>,
+    ) {
+        let disk = Disk { hard_state, entries, delay_min: ms(1), delay_max: ms(1), ..Disk::default() };
         let empty = Node {
+            membership,
             raft: None,
             disk,
             boot: 0,
@@ -213,7 +221,7 @@ impl Cluster {
         let mut config = RaftConfig::new(identity(node.as_u16()), Incarnation(state.boot), CLUSTER);
         (self.tune)(&mut config);
         let restored =
-            Restored::new(state.disk.hard_state, self.membership.clone(), state.disk.entries.clone());
+            Restored::new(state.disk.hard_state, state.membership.clone(), state.disk.entries.clone());
         state.raft = Some(Raft::new(config, restored, rng, self.now));
         state.applied = Index(0);
         state.disk.hangs = false;
@@ -264,7 +272,7 @@ impl Cluster {
         leaders.max().map(|(_, id)| id)
     }
 
-    /// Cuts or heals both directions between two nodes.
+    /// Cuts both directions between two nodes.
     pub(super) fn cut_link(&mut self, a: u16, b: u16) {
         self.cut.extend([(id(a), id(b)), (id(b), id(a))]);
     }
@@ -356,8 +364,10 @@ impl Cluster {
             (_, Some((due, node))) if due <= end => {
                 self.now = self.now.max(due);
                 let now = self.now;
-                self.nodes.get_mut(&node).unwrap().raft.as_mut().unwrap().handle_timeout(now);
-                self.note(format_args!("timeout {node}"));
+                let raft = self.nodes.get_mut(&node).unwrap().raft.as_mut().unwrap();
+                let what = if raft.role() == RoleKind::Leader { "beat" } else { "timeout" };
+                raft.handle_timeout(now);
+                self.note(format_args!("{what} {node}"));
                 self.settle(node);
                 true
             }
@@ -514,7 +524,9 @@ impl Cluster {
             Output::ReadFailed { id } => {
                 self.reads.remove(&(node, id)).expect("a read is answered once");
             }
-            Output::RoleChanged { role, .. } => {
+            Output::RoleChanged { role, term, leader } => {
+                let leader = leader.map_or_else(|| "nobody".to_owned(), |leader| leader.to_string());
+                self.note(format_args!("{node} is {role} in term {term}, led by {leader}"));
                 if role == RoleKind::Leader {
                     self.leader_changes += 1;
                 }
@@ -551,6 +563,11 @@ impl Cluster {
         }
         let copies = if self.rng.chance(self.net.duplication) { 2 } else { 1 };
         let from_boot = self.nodes[&from].boot;
+        if self.rng.chance(self.net.late) {
+            let delay = self.rng.duration_between(ms(300), ms(4_000));
+            let message = message.clone();
+            self.schedule(delay, Event::Deliver { from, to, from_boot, message, call });
+        }
         for _ in 0..copies {
             if !self.rng.chance(self.net.loss) {
                 let delay = self.rng.duration_between(self.net.delay_min, self.net.delay_max);

@@ -416,3 +416,14 @@ fn a_leaders_messages_restart_the_election_timer() {
         assert!(left >= Duration::from_millis(250), "{message}: {left:?}");
     }
 }
+
+#[test]
+fn what_waits_for_a_hung_disk_is_bounded() {
+    let mut node = Setup::voters(3).term(1).boot();
+    node.disk = DiskMode::ByHand;
+    for _ in 0..20_000 {
+        take(&mut node, append(1, &[1], 0));
+    }
+    assert_eq!(node.raft.held_count(), 16_384);
+    assert_eq!(outcomes(&node.sync()).len(), 16_384);
+}

@@ -12,11 +12,13 @@ mod checks;
 mod cluster;
 mod election;
 mod following;
+mod golden;
 mod log;
 mod quorum;
 mod random;
 mod reads;
 mod replication;
+mod scenarios;
 mod transfer;
 
 use crate::entry::{Entry, Payload};

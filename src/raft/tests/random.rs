@@ -16,6 +16,7 @@ fn faults(rng: &mut Rng) -> Net {
     Net {
         loss: often(rng, 0.4),
         duplication: often(rng, 0.5),
+        late: often(rng, 0.05),
         delay_min: Duration::from_micros(50),
         delay_max,
         resend: rng.chance(0.7).then_some(ms(3 + rng.below(30))),
@@ -146,7 +147,7 @@ fn random_faults_break_no_invariant_and_heal() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("RAFT_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("RAFT_SEEDS").unwrap_or(300),
+        None => 0..number("RAFT_SEEDS").unwrap_or(600),
     };
     let count = seeds.end - seeds.start;
     let (mut events, mut writes, mut reads, mut elections) = (0, 0, 0, 0);

@@ -249,7 +249,7 @@ fn backtracking_takes_one_probe_per_diverged_term() {
         ("longer, of an old term", &[1, 1, 1], &[1, 1, 1, 1, 1], 1),
         ("one foreign term", &[1, 1, 4, 4, 4, 4], &[1, 1, 2, 2, 2, 2, 2], 2),
         ("two foreign terms, and none of the leader's between", &[1, 5, 5, 5, 5, 5], &[1, 2, 2, 3, 3, 3], 2),
-        ("the leader has two more terms", &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6], &[1, 1, 1, 1], 2),
+        ("short, and the leader has two other terms", &[1, 1, 1, 4, 4, 5, 5, 6, 6], &[1, 1, 1, 1], 3),
         ("both sides", &[1, 1, 1, 1, 6, 6, 6, 6], &[1, 1, 2, 2, 3, 3, 3, 3], 3),
     ];
     for (what, leader, follower, probes) in cases {

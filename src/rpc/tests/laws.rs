@@ -70,6 +70,8 @@ struct Run {
     unanswered: Vec<(usize, u32, Token, Vec<u8>)>,
     ended: u64,
     answered: u64,
+    /// The faults are over, and every request is answered at once.
+    is_resting: bool,
 }
 
 fn answer_to(body: &[u8]) -> Vec<u8> {
@@ -111,6 +113,7 @@ impl Run {
             unanswered: Vec::new(),
             ended: 0,
             answered: 0,
+            is_resting: false,
         }
     }
 
@@ -122,6 +125,7 @@ impl Run {
         }
         self.world.faults = Faults::none();
         self.world.cut.clear();
+        self.is_resting = true;
         let answers: Vec<_> = self.unanswered.drain(..).collect();
         for (place, boot, token, body) in answers {
             self.answer(place, boot, token, &body);
@@ -265,7 +269,9 @@ impl Run {
         let is_new = self.executed.insert((place, self.boots[place], serial));
         assert!(is_new || class == Class::Again, "call {serial} was carried out twice");
         match self.world.rng.below(10) {
-            0..=5 => self.answer(place, self.boots[place], token, &body),
+            choice if choice < 6 || self.is_resting => {
+                self.answer(place, self.boots[place], token, &body);
+            }
             _ => self.unanswered.push((place, self.boots[place], token, body)),
         }
         if self.world.rng.chance(0.3) && !self.unanswered.is_empty() {

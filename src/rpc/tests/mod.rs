@@ -1,5 +1,6 @@
 //! Tests of the whole room over virtual time.
 
 mod exchange;
+mod figures;
 mod laws;
 mod world;

@@ -69,6 +69,8 @@ pub(in crate::rpc) struct World {
     pub(in crate::rpc) cut: BTreeSet<(usize, usize)>,
     flights: BTreeMap<(Instant, u64), Flight>,
     flight_count: u64,
+    /// Steps without time moving: a timer that is due for ever shows.
+    steps_here: u32,
 }
 
 pub(in crate::rpc) fn node_local(id: u16, cluster: ClusterId) -> Local {
@@ -109,6 +111,7 @@ impl World {
             cut: BTreeSet::new(),
             flights: BTreeMap::new(),
             flight_count: 0,
+            steps_here: 0,
         }
     }
 
@@ -233,6 +236,8 @@ impl World {
             self.now = until;
             return false;
         };
+        self.steps_here = if self.now == at { self.steps_here + 1 } else { 0 };
+        assert!(self.steps_here < 1000, "time stands still at {at}");
         self.now = at;
         let mut touched = BTreeSet::new();
         while let Some(entry) = self.flights.first_entry().filter(|entry| entry.key().0 <= at) {
