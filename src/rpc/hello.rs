@@ -243,6 +243,10 @@ impl Rpc {
         if link.expect.is_some_and(|expected| expected != node) || header.source_incarnation.0 == 0 {
             return;
         }
+        // A blank node has nothing for a client yet; it is greeted again until it has.
+        if self.core.is_client() && ack.description.cluster.is_zero() {
+            return;
+        }
         let answerer = Answerer {
             node,
             incarnation: header.source_incarnation,
