@@ -223,7 +223,9 @@ impl Founding {
         for (address, asker) in &mut self.askers {
             while let Some(output) = asker.poll_output() {
                 match output {
-                    RpcOutput::Transmit { to, bytes } => self.outputs.push_back(Output::Transmit { to, bytes }),
+                    RpcOutput::Transmit { to, bytes } => {
+                        self.outputs.push_back(Output::Transmit { to, bytes })
+                    }
                     RpcOutput::Event(Event::Connected { link, .. }) => {
                         ask(asker, now, link, &ClientRequest::Founding);
                     }

@@ -198,8 +198,12 @@ impl World {
     pub(crate) fn run_until(&mut self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
         let deadline = self.now + Duration::from_secs(120);
         while !condition(self) {
-            let is_late = self.now >= deadline;
-            assert!(!is_late, "not in 120 virtual seconds: {what}; {:?}\n{}", self.ended, self.describe());
+            assert!(
+                self.now < deadline,
+                "not within 120 virtual seconds: {what}; {:?}\n{}",
+                self.ended,
+                self.describe()
+            );
             self.step();
         }
     }
