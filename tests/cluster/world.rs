@@ -158,10 +158,6 @@ impl World {
         self.disks.remove(&number);
     }
 
-    pub(crate) fn is_up(&self, number: u16) -> bool {
-        matches!(self.nodes.get(&number), Some(Some(_)))
-    }
-
     /// Drops everything from one node to another.
     pub(crate) fn block(&mut self, from: u16, to: u16) {
         self.blocked.push((from, to));
