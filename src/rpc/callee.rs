@@ -5,7 +5,8 @@
 //! way); *refused*, until the refusal is acknowledged; *closed*. It only ever moves forward, and closed ids are kept
 //! as ranges for the life of the incarnation pair, so that no copy, however late, is carried out again. An id is
 //! closed when its reply is acknowledged, which means that the caller has it; when it is refused; when its caller
-//! cancels it; and when its caller names it in a finished range.
+//! cancels it; and when its caller names it in a finished range. `[W-36]` `[W-37]` `[W-41]` Calls of class `again` are
+//! treated alike, which `[W-38]` permits.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};

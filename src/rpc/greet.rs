@@ -69,6 +69,7 @@ impl Rpc {
 
     pub(super) fn on_hello_ack(&mut self, now: Instant, envelope: &Envelope, ack: &HelloAck) {
         let header = &envelope.header;
+        // Only the handshake under way is answered. `[W-16]`
         let (Some(&id), Party::Node(node)) = (self.greetings.get(&ack.nonce_a), header.source) else {
             return;
         };

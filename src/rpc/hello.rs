@@ -189,6 +189,7 @@ impl Rpc {
         self.check_greeter(envelope, &hello.description)?;
         let header = &envelope.header;
         let claims = claims(header, hello);
+        // `[W-17]`: the hello stands before the confirm again, because nothing of it was stored.
         let age = self
             .core
             .cookies

@@ -42,7 +42,7 @@ impl Link {
                 // Acknowledgements of a datagram over a limit still count: they are what makes room.
                 continue;
             }
-            if let Err(reason) = self.on_frame(now, core, frame, greetings) {
+            if let Err(reason) = self.on_frame(now, core, &frame, greetings) {
                 verdict = Err(reason);
             }
         }
@@ -57,11 +57,11 @@ impl Link {
         &mut self,
         now: Instant,
         core: &mut Core,
-        frame: Frame<'_>,
+        frame: &Frame<'_>,
         greetings: &mut Greetings,
     ) -> Result<(), DropReason> {
-        match frame {
-            Frame::Ack(ack) => self.on_ack(now, core, &ack),
+        match *frame {
+            Frame::Ack(ref ack) => self.on_ack(now, core, ack),
             Frame::Request { call, class, body } => return self.on_request(now, core, call, class, body),
             Frame::RequestFragment { call, class, part } => {
                 return self.on_request_part(now, core, call, class, &part);
@@ -92,7 +92,7 @@ impl Link {
                 }
             }
             Frame::Padding { .. } | Frame::MtuProbe { .. } => {}
-            greeting => greetings.note(&greeting),
+            _ => greetings.note(frame),
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ impl Link {
         }
     }
 
-    /// RFC 9002 §6.2.4: a probe repeats what is in flight, oldest first, as much as one datagram holds, and declares
+    /// RFC 9002 §6.2.4, `[W-31]`: a probe repeats what is in flight, oldest first, as much as one datagram holds, and declares
     /// nothing lost.
     fn on_probe_timeout(&mut self, now: Instant, core: &mut Core) {
         self.counters.probes += 1;

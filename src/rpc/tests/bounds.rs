@@ -3,9 +3,9 @@
 use core::time::Duration;
 
 use super::world::{CLUSTER, Faults, World, client_local, node_local};
-use crate::rpc::{CallError, CallFailure, CloseReason, Event, LocalRole, RpcConfig};
-use crate::types::{ClusterId, NodeId};
-use crate::wire::Class;
+use crate::rpc::{CallError, CallFailure, CloseReason, Event, LocalRole, ReplayProtection, RpcConfig};
+use crate::types::{CallId, ClusterId, Incarnation, NodeId, PacketNumber};
+use crate::wire::{self, Class, DropReason, Flags, Fragment, Frame, Header, Party};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -27,12 +27,15 @@ fn calls_beyond_the_limit_are_busy_at_the_caller() {
 // [W-36]: new calls are refused, an open one is never evicted, and a refused one is never carried out later.
 #[test]
 fn a_full_callee_refuses_new_calls_and_keeps_open_ones() {
-    let config = RpcConfig { calls_served_max: 2, ..RpcConfig::default() };
+    let replay = ReplayProtection::Off;
+    let config = RpcConfig { calls_served_max: 2, replay, ..RpcConfig::default() };
     let (mut world, link, _) = World::pair(1, &config);
     let now = world.now;
     let calls: Vec<_> =
         (0..3).map(|n| world.ends[0].rpc.call(now, link, Class::Once, vec![n]).unwrap()).collect();
+    world.record = Some(Vec::new());
     world.turn(0);
+    let (from, to, copy) = world.record.take().unwrap().swap_remove(0);
     world.run_for(5 * MS);
     let mut tokens = Vec::new();
     let mut failed = Vec::new();
@@ -50,8 +53,60 @@ fn a_full_callee_refuses_new_calls_and_keeps_open_ones() {
         assert!(!world.ends[1].rpc.reply(now, token, vec![8]), "a token is good once");
     }
     world.turn(1);
+    world.inject(from, to, copy, 2 * MS);
     world.run_for(5 * MS);
-    assert_eq!(world.events.len(), 2);
+    let replied = |event: &(usize, Event)| matches!(event, (0, Event::Reply { .. }));
+    assert!(world.events.len() == 2 && world.events.iter().all(replied), "{:?}", world.events);
+}
+
+// [W-29] [W-40]: what is over a limit is not acknowledged, or its sender would take it for applied.
+#[test]
+fn a_fragment_no_credit_covers_is_dropped_and_not_acknowledged() {
+    let (mut world, _, there) = World::pair(1, &RpcConfig::default());
+    let header = Header {
+        flags: Flags::ACK_ELICITING,
+        cluster_tag: CLUSTER.tag(),
+        source: Party::Node(NodeId::new(1).unwrap()),
+        destination: Party::Node(NodeId::new(2).unwrap()),
+        source_incarnation: Incarnation(1000),
+        destination_incarnation: Incarnation(2000),
+        packet: PacketNumber(500),
+    };
+    let part = Fragment { total_bytes: 1 << 40, offset: 0, bytes: &[1] };
+    let mut bytes = Vec::new();
+    wire::begin(&mut bytes, &header);
+    Frame::RequestFragment { call: CallId(99), class: Class::Once, part }.encode(&mut bytes);
+    wire::finish(&mut bytes, CLUSTER);
+    let (now, from, before) = (world.now, world.ends[0].address, world.ends[1].sent_count);
+    world.ends[1].rpc.handle_datagram(now, from, &bytes);
+    world.turn(1);
+    assert_eq!(world.ends[1].rpc.stats().dropped(DropReason::OverLimit), 1);
+    assert_eq!(world.ends[1].sent_count, before);
+    assert_eq!(world.ends[1].rpc.arriving_bytes_and_credit(there), (0, 0));
+}
+
+// What one large body holds is bounded by credit, what all hold together by the room: the rest is refused as busy.
+#[test]
+fn large_bodies_beyond_the_room_are_refused_and_the_others_arrive() {
+    let config = RpcConfig {
+        body_bytes_max: 50_000,
+        credit_bytes: 200_000,
+        reassembly_bytes_max: 100_000,
+        ..RpcConfig::default()
+    };
+    let (mut world, link, _) = World::pair(1, &config);
+    let now = world.now;
+    for n in 0..8 {
+        world.ends[0].rpc.call(now, link, Class::Once, vec![n; 50_000]).unwrap();
+    }
+    world.turn(0);
+    let events = world.run_echo(200 * MS);
+    let replies = events.iter().filter(|(_, event)| matches!(event, Event::Reply { .. })).count();
+    let is_busy = |event: &Event| matches!(event, Event::CallFailed { reason: CallFailure::Busy, .. });
+    let refused = events.iter().filter(|(_, event)| is_busy(event)).count();
+    assert_eq!(replies + refused, 8, "{} events", events.len());
+    assert!(replies >= 2, "{replies} answered");
+    assert_eq!(world.ends[1].rpc.arriving_bytes_and_credit(link).0, 0);
 }
 
 #[test]
@@ -93,6 +148,7 @@ fn a_cancelled_call_is_reported_to_its_callee_and_its_token_goes_stale() {
     assert!(!world.ends[1].rpc.reply(now, token, b"late".to_vec()));
 }
 
+// [W-38]
 #[test]
 fn a_long_poll_pins_nothing() {
     let (mut world, link, there) = World::pair(1, &RpcConfig::default());
@@ -292,6 +348,7 @@ fn a_node_that_calls_its_own_address_is_told_so() {
     assert_eq!(world.events.pop_front(), Some((0, closed)));
 }
 
+// [W-27]
 #[test]
 fn two_addresses_of_one_node_end_as_one_link() {
     let (mut world, link, _) = World::pair(1, &RpcConfig::default());

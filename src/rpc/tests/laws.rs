@@ -62,8 +62,8 @@ struct Run {
     open: [BTreeMap<(LinkId, CallId), Open>; 2],
     links: [LinkId; 2],
     serial: u64,
-    /// Bodies carried out, by (executing end, its boot): at most once each for class once.
-    executed: BTreeSet<(usize, u32, u64)>,
+    /// Bodies carried out, by executing end: at most once each for class once.
+    executed: BTreeSet<(usize, u64)>,
     boots: [u32; 2],
     /// Whether the peer of an end restarted since the end's boot.
     has_peer_restarted: [bool; 2],
@@ -259,7 +259,8 @@ impl Run {
     fn on_request(&mut self, place: usize, token: Token, class: Class, body: Vec<u8>) {
         let serial = u64::from_be_bytes(body[..8].try_into().unwrap());
         assert_eq!(body[8] == 1, class == Class::Once, "the class of {serial}");
-        let is_new = self.executed.insert((place, self.boots[place], serial));
+        // A call belongs to the pair of its first copy: no later boot of the callee carries it out either.
+        let is_new = self.executed.insert((place, serial));
         assert!(is_new || class == Class::Again, "call {serial} was carried out twice");
         match self.world.rng.below(10) {
             choice if choice < 6 || self.is_resting => {

@@ -183,7 +183,7 @@ fn a_cut_or_overlong_datagram_is_dropped_and_counted() {
     assert_eq!(stats.dropped(DropReason::Crc) as usize, request.len() - HEADER_BYTES);
 }
 
-// U13: retransmissions have a budget; silence is answered by one probe per heartbeat.
+// U13 [W-31] [W-34]: retransmissions have a budget; silence is answered by one probe per heartbeat.
 #[test]
 fn a_silent_peer_is_sent_a_probe_and_at_most_a_hello_per_heartbeat() {
     let (mut world, link, _) = World::pair(1, &RpcConfig::default());
@@ -319,5 +319,38 @@ fn random_and_mutated_datagrams_are_counted_and_do_no_harm() {
         let stats = end.rpc.stats();
         assert_eq!(stats.received, stats.accepted + stats.dropped_total());
         assert!(end.rpc.links().count() <= 2);
+    }
+}
+
+// U1, C1 [W-19] [W-39]: a client finds out by itself, is given another incarnation, and calls on.
+#[test]
+fn a_client_whose_node_restarts_is_told_and_goes_on() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, Faults { duplicate: 0.2, late: 0.1, ..Faults::loss(0.2) });
+        world.add(node_local(1, CLUSTER), without_window());
+        let client = world.add(client_local(9), without_window());
+        let link = world.connect(client, 0);
+        world.run_for(1000 * MS);
+        world.events.clear();
+        let now = world.now;
+        let open = world.ends[client].rpc.call(now, link, Class::Once, b"write".to_vec()).unwrap();
+        world.turn(client);
+        world.run_for(20 * MS);
+        world.restart(0);
+        world.events.clear();
+        world.run_for(3000 * MS);
+        let reason = CallFailure::OutcomeUnknown;
+        let failed = (client, Event::CallFailed { link, call: open, reason });
+        assert!(world.events.contains(&failed), "seed {seed}: {:?}", world.events);
+        let requests: Vec<_> = world.events.drain(..).collect();
+        assert_eq!(requests.iter().filter(|(place, _)| *place == 0).count(), 1, "only the new link");
+        let now = world.now;
+        let call = world.ends[client].rpc.call(now, link, Class::Once, b"more".to_vec()).unwrap();
+        world.turn(client);
+        let events = world.run_echo(200 * MS);
+        assert!(
+            events.contains(&(client, Event::Reply { link, call, body: b"more".to_vec() })),
+            "seed {seed}"
+        );
     }
 }
