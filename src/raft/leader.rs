@@ -91,6 +91,8 @@ impl Raft {
             reads: Reads::default(),
             transfer: None,
         }));
+        assert_eq!(self.ruler.leader, None, "term {} has a leader", self.term());
+        self.ruler.leader = Some(own);
         self.election_deadline = None;
         self.leader_heard = None;
         self.send_heartbeats(now);

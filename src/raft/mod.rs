@@ -98,7 +98,7 @@ pub use status::{PeerStatus, ProgressKind};
 use durable::Durable;
 use invariant::Observation;
 use log::Log;
-use role::{Follower, Role};
+use role::{Follower, Role, Ruler};
 
 /// One node's part in one Raft group.
 #[derive(Debug)]
@@ -114,6 +114,8 @@ pub struct Raft {
     commit: Index,
     durable: Durable,
     role: Role,
+    /// Reset with each new term, and only then.
+    ruler: Ruler,
     /// When to campaign. `None` for a leader, and while a term or vote is being written.
     election_deadline: Option<Instant>,
     /// The last sign of life of a leader in its term; makes votes sticky.
@@ -161,6 +163,7 @@ impl Raft {
             commit: base.index,
             durable,
             role: Role::Follower(Follower::default()),
+            ruler: Ruler::default(),
             election_deadline: None,
             leader_heard: None,
             quiet_until,
@@ -231,11 +234,7 @@ impl Raft {
     pub fn handle_persisted(&mut self, now: Instant, ticket: Ticket) {
         let before = self.begin(now);
         let is_hard_state_done = self.durable.complete(now, ticket);
-        let verified = match &self.role {
-            Role::Follower(follower) => follower.verified,
-            _ => Index(0),
-        };
-        self.durable.release(verified);
+        self.durable.release(self.ruler.verified);
         if is_hard_state_done {
             self.handle_hard_state_durable(now);
         }

@@ -105,7 +105,7 @@ fn forged_answer(rng: &mut Rng, term: Term) -> AppendReply {
 #[test]
 fn u16_forged_messages_never_panic_a_node() {
     let mut led = 0;
-    for seed in 0..400 {
+    for seed in 0..1000 {
         let mut rng = Rng::from_seed(seed);
         let setup = Setup::voters(3).log(&[1, 1, 2]).tune(|config| config.reorder_bytes_max = 500);
         let mut node = if rng.chance(0.5) { setup.lead().0 } else { setup.boot() };
