@@ -20,7 +20,7 @@ use super::Raft;
 use super::durable::Accepted;
 use super::output::{Alarm, Output, ReplyToken};
 use super::reorder::Waiting;
-use super::role::{Follower, Role};
+use super::role::Role;
 use crate::entry::Entry;
 use crate::message::{Append, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, ReadProbe};
 use crate::time::Instant;
