@@ -211,6 +211,7 @@ impl Raft {
         }
     }
 
+    /// The attempt is repeated so that the leader knows an answer to an older one.
     fn reply_append(&mut self, m: &Append, outcome: AppendOutcome, token: Option<ReplyToken>) {
         let reply = AppendReply { term: self.term(), attempt: m.attempt, outcome };
         self.reply(token, Message::AppendReply(reply));

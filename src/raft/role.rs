@@ -38,6 +38,7 @@ pub(super) struct Follower {
 }
 
 impl Follower {
+    /// With nothing of a former leader.
     pub(super) fn of(leader: Option<Identity>) -> Self {
         Self { leader, ..Self::default() }
     }
