@@ -118,18 +118,22 @@ impl Durable {
         }
     }
 
+    /// How far the log is durable: what this node may acknowledge, and what a leader counts of itself.
     pub(super) fn index(&self) -> Index {
         self.index
     }
 
+    /// Term and vote as a crash at this moment would leave them, at least.
     pub(super) fn hard_state(&self) -> HardState {
         self.hard_state
     }
 
+    /// How long a write takes here lately; a candidate allows for it.
     pub(super) fn sync_time(&self) -> Duration {
         self.sync_time
     }
 
+    /// True when messages may show the term and vote by which this node acts.
     pub(super) fn is_hard_state_durable(&self) -> bool {
         self.hard_state_ticket <= self.done
     }
@@ -216,6 +220,7 @@ impl Durable {
         }
     }
 
+    /// Waits for the ticket; within one ticket, in the order of arrival.
     fn hold(&mut self, ticket: Ticket, held: Held) {
         assert!(ticket > self.done, "{ticket} is done, nothing waits for it");
         if let Some(peer) = heartbeat_answered(&held) {
@@ -230,6 +235,7 @@ impl Durable {
         assert!(ticket <= self.next, "{ticket} is beyond the batch being gathered, {}", self.next);
     }
 
+    /// Drops what does not pass, and counts again.
     fn retain_held(&mut self, mut keeps: impl FnMut(&Held) -> bool) {
         for queue in self.held.values_mut() {
             queue.retain(&mut keeps);

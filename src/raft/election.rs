@@ -62,6 +62,7 @@ impl Raft {
             self.election_deadline = None;
             return;
         }
+        // Also for those that may not campaign: they wait for a leader, and look again later.
         self.restart_election_timer(now);
         if self.may_campaign(now) {
             self.start_pre_campaign(now);
@@ -102,6 +103,7 @@ impl Raft {
         self.set_hard_state(HardState { term, vote: Some(self.config.identity) });
         self.campaigns += 1;
         self.role = Role::Candidate(Campaign { number: self.campaigns, granted: BTreeSet::new() });
+        // Runs once the vote is durable: the write takes its time from nobody.
         self.election_deadline = None;
         self.request_votes(Message::Vote, term, cause);
     }

@@ -20,7 +20,7 @@ use super::Raft;
 use super::durable::Accepted;
 use super::output::{Alarm, Output, ReplyToken};
 use super::reorder::Waiting;
-use super::role::{Follower, Role};
+use super::role::Role;
 use crate::entry::Entry;
 use crate::message::{Append, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, ReadProbe};
 use crate::time::Instant;
@@ -42,23 +42,17 @@ impl Raft {
     /// A message that only the leader of `term`, the current one, sends. False when it must have no effect.
     pub(super) fn accept_leader(&mut self, now: Instant, from: Identity) -> bool {
         assert_ne!(from.node, self.config.identity.node, "checked on arrival");
-        let known = match &mut self.role {
-            Role::Leader(_) => Some(self.config.identity),
-            Role::Follower(Follower { leader: Some(leader), .. }) if *leader != from => Some(*leader),
-            Role::Follower(follower) => {
-                follower.leader = Some(from);
-                None
-            }
-            // Raft paper §5.2: a candidate that hears the leader of its term recognises it.
-            Role::PreCandidate(_) | Role::Candidate(_) => {
-                self.become_follower(now, Some(from));
-                None
-            }
-        };
-        if let Some(known) = known {
+        if let Some(known) = self.ruler.leader.filter(|known| *known != from) {
             let alarm = Alarm::TwoLeaders { term: self.term(), known, claimed: from };
             self.durable.tell(Output::Alarm(alarm));
             return false;
+        }
+        self.ruler.leader = Some(from);
+        match &mut self.role {
+            Role::Leader(_) => panic!("a leader knows itself as the leader of term {}", self.term()),
+            Role::Follower(follower) => follower.leader = Some(from),
+            // Raft paper §5.2: a candidate that hears the leader of its term recognises it.
+            Role::PreCandidate(_) | Role::Candidate(_) => self.become_follower(now, Some(from)),
         }
         self.leader_heard = Some(now);
         self.restart_election_timer(now);
@@ -140,9 +134,8 @@ impl Raft {
             chain = entry.chain;
             missing.push(entry);
         }
-        let Role::Follower(follower) = &self.role else { panic!("only followers check appends") };
         // Neither what is committed nor what this leader itself sent before can be wrong by its word.
-        let settled = self.commit.max(follower.verified);
+        let settled = self.commit.max(self.ruler.verified);
         if let Some(index) = truncate_from.filter(|index| *index <= settled) {
             return Check::Unsound(Alarm::SettledConflict { from, index });
         }
@@ -159,11 +152,11 @@ impl Raft {
         assert!(through <= self.log.last_index(), "verified {through} of {}", self.log.last_index());
         assert_eq!(m.term, self.hard_state.term, "only the current leader's appends are acknowledged");
         let Role::Follower(follower) = &mut self.role else { panic!("only followers acknowledge") };
-        follower.verified = follower.verified.max(through);
         follower.anchor = follower.anchor.max(Some(m.attempt));
+        self.ruler.verified = self.ruler.verified.max(through);
         if let Some(token) = token {
             let accepted = Accepted { token, attempt: m.attempt, prev_index: m.prev_index, through };
-            self.durable.accept(accepted, follower.verified);
+            self.durable.accept(accepted, self.ruler.verified);
         }
         // Figure 2, step 5: bounded by what *this* message verified, not by the log's end, which may belong to
         // another leader (L2).
@@ -218,6 +211,7 @@ impl Raft {
         }
     }
 
+    /// The attempt is repeated so that the leader knows an answer to an older one.
     fn reply_append(&mut self, m: &Append, outcome: AppendOutcome, token: Option<ReplyToken>) {
         let reply = AppendReply { term: self.term(), attempt: m.attempt, outcome };
         self.reply(token, Message::AppendReply(reply));
@@ -228,8 +222,8 @@ impl Raft {
         assert!(index > self.commit, "truncating {index}, committed is {}", self.commit);
         self.log.truncate_from(index);
         self.durable.stage_truncation(index);
+        assert!(self.ruler.verified < index, "truncating {index}, verified is {}", self.ruler.verified);
         let Role::Follower(follower) = &mut self.role else { panic!("only followers truncate") };
-        assert!(follower.verified < index, "truncating {index}, verified is {}", follower.verified);
         let waiting = follower.reorder.take_all();
         self.evict(waiting);
     }

@@ -69,6 +69,7 @@ pub fn check(raft: &Raft) {
     assert!(raft.log.last_term() <= term, "{own}: last term {} above {term}", raft.log.last_term());
     assert!(raft.log.membership_index() <= last, "{own}: a membership beyond the log's end {last}");
     assert!(term.0 <= NUMBER_MAX, "{own}: term {term} does not fit the wire");
+    assert!(raft.ruler.verified <= last, "{own}: verified {} above {last}", raft.ruler.verified);
     let durable = raft.durable.hard_state();
     assert!(durable.term <= term, "{own}: {durable} is durable in term {term}");
     if raft.durable.is_hard_state_durable() {
@@ -78,7 +79,11 @@ pub fn check(raft: &Raft) {
         // What is verified, waits or is anchored belongs to the one leader it follows.
         Role::Follower(follower) => {
             assert_ne!(follower.leader, Some(own), "{own} follows itself");
-            assert!(follower.verified <= last, "{own}: verified {} above {last}", follower.verified);
+            let known = raft.ruler.leader;
+            assert!(
+                follower.leader.is_none() || follower.leader == known,
+                "{own} follows another than {known:?}"
+            );
             let (bytes, bytes_max) = (follower.reorder.bytes(), raft.config.reorder_bytes_max);
             assert!(bytes <= bytes_max, "{own}: {bytes} of {bytes_max} bytes out of order");
             let first = follower.reorder.first();
@@ -105,6 +110,7 @@ fn check_leader(raft: &Raft, leader: &Leader) {
     let own = raft.config.identity;
     let (term, last) = (raft.term(), raft.log.last_index());
     assert_eq!(raft.hard_state.vote, Some(own), "{own}: a leader voted for itself");
+    assert_eq!(raft.ruler.leader, Some(own), "{own} leads term {term} and knows another leader");
     assert!(raft.durable.is_hard_state_durable(), "{own} leads term {term} without a durable vote");
     assert!(raft.election_deadline.is_none(), "{own}: a leader waits for an election");
     assert_eq!(raft.log.term_at(leader.start), Some(term), "{own}: no no-op at {}", leader.start);

@@ -48,6 +48,7 @@ impl Raft {
         if !matches!(payload, Payload::Command(_)) {
             return Err(ProposeError::NotACommand);
         }
+        // Thesis §3.10: the target could never catch up with a log that grows.
         if let Some(transfer) = &state.transfer {
             return Err(ProposeError::Transferring { to: transfer.to });
         }
@@ -71,6 +72,7 @@ impl Raft {
         assert!(matches!(self.role, Role::Candidate(_)), "a {} cannot lead", self.role.kind());
         assert_eq!(self.hard_state.vote, Some(own), "a leader voted for itself");
         assert!(self.durable.is_hard_state_durable(), "a leader's own vote is durable");
+        // Vote requests that are still open are overtaken by having won.
         self.leave_role();
         let next_index = self.log.last_index().next();
         let membership = Arc::clone(self.log.membership());
@@ -91,7 +93,10 @@ impl Raft {
             reads: Reads::default(),
             transfer: None,
         }));
+        assert_eq!(self.ruler.leader, None, "term {} has a leader", self.term());
+        self.ruler.leader = Some(own);
         self.election_deadline = None;
+        // Its own leadership makes it sticky from here on, and nothing else does when that ends.
         self.leader_heard = None;
         self.send_heartbeats(now);
     }
@@ -127,6 +132,7 @@ impl Raft {
         let Some(progress) = leader.progress.get_mut(&from.node).filter(|p| p.identity == from) else {
             return;
         };
+        // Whatever it says of the append, it is of this term and alive (thesis §6.2).
         progress.heard = now;
         let change = match m.outcome {
             // Nobody can hold more of this leader's log than it does.
@@ -225,6 +231,7 @@ impl Raft {
         let own = self.config.identity;
         let Role::Leader(leader) = &self.role else { return None };
         let heard = |who: Identity| {
+            // It always hears itself.
             if who == own {
                 return Some(NEVER);
             }

@@ -14,6 +14,22 @@
 //! they are durable. An entry of the leader's own term that is durable on a quorum is committed, and all before it
 //! (§5.4.2). A candidate whose log lacks committed entries gets no quorum (§5.4.1), so what is committed stays.
 //!
+//! # One write, step by step
+//! 1. `propose` puts the command at the log's end under the leader's term. Nothing is sent yet.
+//! 2. The driver drains: one `Persist` with all that is new in the log, one `Append` per peer that may have one.
+//! 3. A follower finds prev in its log, adds the entries, hands them to its disk, and holds its answer.
+//! 4. Its disk is done: `handle_persisted` lets the answer go. The leader's own disk works at the same time.
+//! 5. The leader learns that a quorum has the entry, durably, raises the commit index and tells the driver.
+//! 6. Followers learn the commit index with the next append or heartbeat.
+//!
+//! # One election, step by step
+//! 1. The leader dies. A follower's timer runs out first, drawn at random; it becomes a pre-candidate and asks.
+//! 2. The others heard no leader for a minimum election timeout either, and hold no more than it does: they would.
+//! 3. It raises the term, votes for itself, waits for its disk, and asks for votes.
+//! 4. The others adopt the term and vote, both in one record; the answer waits for their disks.
+//! 5. A quorum voted: it leads. Heartbeats and a no-op go out at once, and with the no-op's commit it knows what
+//!    was committed before it.
+//!
 //! # What this room expects of messages
 //! Nothing. Any message may be lost, doubled, delayed for minutes or reordered with any other. Each carries what
 //! makes a late copy harmless: term, campaign, attempt, round. Requests are calls that the transport re-sends until
@@ -98,7 +114,7 @@ pub use status::{PeerStatus, ProgressKind};
 use durable::Durable;
 use invariant::Observation;
 use log::Log;
-use role::{Follower, Role};
+use role::{Follower, Role, Ruler};
 
 /// One node's part in one Raft group.
 #[derive(Debug)]
@@ -114,6 +130,8 @@ pub struct Raft {
     commit: Index,
     durable: Durable,
     role: Role,
+    /// Reset with each new term, and only then.
+    ruler: Ruler,
     /// When to campaign. `None` for a leader, and while a term or vote is being written.
     election_deadline: Option<Instant>,
     /// The last sign of life of a leader in its term; makes votes sticky.
@@ -161,6 +179,7 @@ impl Raft {
             commit: base.index,
             durable,
             role: Role::Follower(Follower::default()),
+            ruler: Ruler::default(),
             election_deadline: None,
             leader_heard: None,
             quiet_until,
@@ -231,11 +250,7 @@ impl Raft {
     pub fn handle_persisted(&mut self, now: Instant, ticket: Ticket) {
         let before = self.begin(now);
         let is_hard_state_done = self.durable.complete(now, ticket);
-        let verified = match &self.role {
-            Role::Follower(follower) => follower.verified,
-            _ => Index(0),
-        };
-        self.durable.release(verified);
+        self.durable.release(self.ruler.verified);
         if is_hard_state_done {
             self.handle_hard_state_durable(now);
         }
@@ -291,6 +306,7 @@ impl Raft {
         self.advance_transfer();
     }
 
+    /// Once per drain: what changed and changed back in between is nobody's business.
     fn tell_role(&mut self) {
         let told =
             Told { commit: self.told.commit, role: self.role(), term: self.term(), leader: self.leader() };
@@ -301,6 +317,7 @@ impl Raft {
         }
     }
 
+    /// Once per drain, the highest.
     fn tell_commit(&mut self) {
         assert!(self.told.commit <= self.commit, "told {}, committed {}", self.told.commit, self.commit);
         if self.told.commit < self.commit {
@@ -331,6 +348,7 @@ impl Raft {
         Observation::of(self)
     }
 
+    /// Checks the state and the step, where debug assertions are on.
     fn end(&self, before: Observation) {
         if cfg!(debug_assertions) {
             invariant::check(self);

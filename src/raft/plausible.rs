@@ -34,6 +34,7 @@ fn is_end_plausible(m: &VoteRequest) -> bool {
     m.last_term <= m.term && is_place_plausible(m.last_index, m.last_term)
 }
 
+/// Index 0 is the place before the first entry, and the only one of term 0.
 fn is_place_plausible(index: Index, term: Term) -> bool {
     index.0 <= NUMBER_MAX && (index == Index(0)) == (term == Term(0))
 }

@@ -54,10 +54,12 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// How many are unanswered.
     pub(super) fn count(&self) -> usize {
         self.appends.len()
     }
 
+    /// The bytes of entries in them.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -89,6 +89,7 @@ impl Raft {
     /// lag behind what former leaders committed (Raft paper §8, R1): reads wait.
     pub(super) fn advance_reads(&mut self, now: Instant) {
         let Role::Leader(leader) = &mut self.role else { return };
+        // One round at a time: a read that arrives now gets a round that begins after it, never one that is out.
         if leader.reads.out.is_none() && !leader.reads.waiting.is_empty() && self.commit >= leader.start {
             let round = leader.next_round();
             let ids = core::mem::take(&mut leader.reads.waiting);
@@ -123,6 +124,7 @@ impl Raft {
         let own = self.config.identity;
         let Role::Leader(leader) = &mut self.role else { return };
         let acked = |who: Identity| {
+            // A leader needs no message to know that it is alive; a single voter is its own quorum.
             if who == own { Some(Round(u64::MAX)) } else { leader.acked_round(who) }
         };
         let reached = quorum::reached(self.log.membership(), acked);
@@ -163,6 +165,7 @@ impl Raft {
 }
 
 impl Leader {
+    /// The highest round this very store answered.
     fn acked_round(&self, who: Identity) -> Option<Round> {
         self.progress.get(&who.node).filter(|progress| progress.identity == who).map(|p| p.acked_round)
     }

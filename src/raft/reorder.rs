@@ -53,10 +53,12 @@ pub(super) struct Reorder {
 }
 
 impl Reorder {
+    /// What waits, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// How many wait.
     pub(super) fn count(&self) -> usize {
         self.waiting.len()
     }

@@ -29,11 +29,8 @@ pub(super) enum Role {
 /// A follower of one term; a new one at each change of term or leader, so nothing of the old leader is kept.
 #[derive(Debug, Default)]
 pub(super) struct Follower {
-    /// Set by the first append, heartbeat, read probe or transfer of the term; then fixed (Raft paper §5.2: at
-    /// most one per term).
+    /// Whom it hears; none before the first message of the term's leader, and after an election timeout.
     pub(super) leader: Option<Identity>,
-    /// How far this leader's appends were found or made equal; what may be acknowledged to it.
-    pub(super) verified: Index,
     /// The highest attempt that was accepted. An append of that attempt beyond the log's end follows others that
     /// are under way; one of a later attempt is a probe and must be answered now.
     pub(super) anchor: Option<u64>,
@@ -41,9 +38,21 @@ pub(super) struct Follower {
 }
 
 impl Follower {
+    /// With nothing of a former leader.
     pub(super) fn of(leader: Option<Identity>) -> Self {
         Self { leader, ..Self::default() }
     }
+}
+
+/// The leader of the current term, whatever role this node has in it: a follower that campaigned in between has
+/// not forgotten whom it followed, nor what it acknowledged.
+#[derive(Debug, Default)]
+pub(super) struct Ruler {
+    /// Set by the first append, heartbeat, read probe or transfer of the term, or by being elected; then fixed
+    /// (Raft paper §5.2: at most one per term).
+    pub(super) leader: Option<Identity>,
+    /// How far this leader's appends were found or made equal; what may be acknowledged to it. It only rises.
+    pub(super) verified: Index,
 }
 
 /// A campaign or pre-campaign; a new one each time, so no answer to an earlier one is counted (E10).
@@ -108,6 +117,9 @@ impl Raft {
         assert!(hard_state.term >= before.term, "{hard_state} after {before}");
         let is_vote_kept = before.vote.is_none() || hard_state.vote == before.vote;
         assert!(hard_state.term > before.term || is_vote_kept, "{hard_state} after {before}");
+        if hard_state.term > before.term {
+            self.ruler = Ruler::default();
+        }
         self.hard_state = hard_state;
         self.durable.stage_hard_state(hard_state);
     }

@@ -29,6 +29,7 @@ impl Raft {
         assert_ne!(to, self.config.identity.node, "a leader has no progress of itself");
         let deadline = now + self.config.election_timeout_max;
         let Role::Leader(leader) = &mut self.role else { panic!("the role was a leader's above") };
+        // The order itself goes out from `advance_transfer`, perhaps in this very drain.
         leader.transfer = Some(TransferState { to, deadline, is_sent: false });
         self.end(before);
         Ok(to)

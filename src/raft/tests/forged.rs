@@ -102,10 +102,35 @@ fn forged_answer(rng: &mut Rng, term: Term) -> AppendReply {
     AppendReply { term, attempt: rng.below(4), outcome }
 }
 
+/// What happens between two forged messages.
+fn disturb(rng: &mut Rng, node: &mut Bench, step: u64) {
+    match rng.below(8) {
+        0 => {
+            node.wait(Duration::from_millis(rng.below(400)));
+        }
+        1 | 2 if !node.unfinished.is_empty() => {
+            node.sync();
+        }
+        3 => {
+            let _taken = node.raft.propose(node.now, command("own"));
+        }
+        4 => {
+            let _taken = node.raft.read(node.now, ReadId(step));
+        }
+        5 => node.raft.handle_call_failed(node.now, super::id(2)),
+        6 => {
+            let boot = Incarnation(u32::try_from(rng.below(3)).unwrap());
+            node.raft.handle_connected(node.now, identity(2), boot);
+            let _target = node.raft.transfer_leadership(node.now, None);
+        }
+        _ => {}
+    }
+}
+
 #[test]
 fn u16_forged_messages_never_panic_a_node() {
     let mut led = 0;
-    for seed in 0..400 {
+    for seed in 0..1000 {
         let mut rng = Rng::from_seed(seed);
         let setup = Setup::voters(3).log(&[1, 1, 2]).tune(|config| config.reorder_bytes_max = 500);
         let mut node = if rng.chance(0.5) { setup.lead().0 } else { setup.boot() };
@@ -115,19 +140,7 @@ fn u16_forged_messages_never_panic_a_node() {
             let sender = u16::try_from(1 + rng.below(4)).unwrap();
             let stranger = Identity { store: StoreId([9; 16]), ..identity(sender) };
             node.receive_from(if rng.chance(0.1) { stranger } else { identity(sender) }, message);
-            match rng.below(8) {
-                0 => drop(node.wait(Duration::from_millis(rng.below(400)))),
-                1 | 2 if !node.unfinished.is_empty() => drop(node.sync()),
-                3 => drop(node.raft.propose(node.now, command("own"))),
-                4 => drop(node.raft.read(node.now, ReadId(step))),
-                5 => node.raft.handle_call_failed(node.now, super::id(2)),
-                6 => {
-                    let boot = Incarnation(u32::try_from(rng.below(3)).unwrap());
-                    node.raft.handle_connected(node.now, identity(2), boot);
-                    drop(node.raft.transfer_leadership(node.now, None));
-                }
-                _ => {}
-            }
+            disturb(&mut rng, &mut node, step);
             led += u64::from(node.raft.leader() == Some(super::id(1)));
         }
     }
