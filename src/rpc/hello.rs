@@ -315,7 +315,11 @@ impl Rpc {
         let answerer = Some((envelope.header.source, incarnation));
         let peer = peer_of(answerer, hello.nonce_a, &hello.description, envelope.from);
         let local = self.core.incarnation();
+        let earlier = link.address;
         link.adopt(now, &mut self.core, peer, local);
+        if earlier != envelope.from && self.by_address.get(&earlier) == Some(&id) {
+            self.by_address.remove(&earlier);
+        }
         if let Party::Node(node) = envelope.header.source {
             self.by_node.insert(node, id);
         }
