@@ -31,6 +31,11 @@ impl Rpc {
         if header.destination != Party::Any && header.destination != self.core.party() {
             return Err(DropReason::Destination);
         }
+        // For a client that had this address before; a node is named, except in a first hello.
+        let names_incarnation = header.destination_incarnation != Incarnation::UNKNOWN;
+        if header.destination == Party::Any && names_incarnation && !self.core.is_client() {
+            return Err(DropReason::Destination);
+        }
         wire::verify_crc(bytes, own)?;
         let known = self.link_of(&header);
         let is_current = self.check_destination_incarnation(&header, known);

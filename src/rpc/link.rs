@@ -245,8 +245,8 @@ impl Link {
     }
 
     /// Adopts a proven peer. For another incarnation pair everything that belonged to the earlier one ends: calls
-    /// sent, calls served, packets in flight. Packet numbers, call ids and the measured path go on, and for the same pair
-    /// everything does. `[W-20]`
+    /// sent, calls served, packets in flight. Packet numbers, call ids and the measured path go on, and for the
+    /// same pair everything does. `[W-20]`
     pub(super) fn adopt(&mut self, now: Instant, core: &mut Core, peer: Peer, local: Incarnation) {
         let is_same_pair = self.peer.is_some_and(|known| is_same_incarnation(&known, &peer))
             && self.local_incarnation == local;

@@ -109,8 +109,9 @@ impl Link {
         }
     }
 
-    /// Asks for an acknowledgement, unless something in the datagram does: the answer is an ack and nothing else `[W-34]`. It is long enough for a stale-incarnation
-    /// hint in return, which is never larger than what it answers.
+    /// Asks for an acknowledgement, unless something in the datagram does: the answer is an ack and nothing else
+    /// `[W-34]`. It is long enough for a stale-incarnation hint in return, which is never larger than what it
+    /// answers.
     fn put_ping(&mut self, packing: &mut Packing) {
         if packing.frames.is_empty() {
             self.put_finished(packing);

@@ -37,8 +37,8 @@ impl Link {
         }
     }
 
-    /// RFC 9002 §6.2.4, `[W-31]`: a probe repeats what is in flight, oldest first, as much as one datagram holds, and declares
-    /// nothing lost.
+    /// RFC 9002 §6.2.4, `[W-31]`: a probe repeats what is in flight, oldest first, as much as one datagram holds,
+    /// and declares nothing lost.
     fn on_probe_timeout(&mut self, now: Instant, core: &mut Core) {
         self.counters.probes += 1;
         self.probe.on_timeout();
@@ -145,10 +145,11 @@ impl Link {
         earliest(next, self.idle_at(core))
     }
 
-    /// When the next probe is due, if anything is in flight.
+    /// When the next probe is due, if anything is in flight. A silent client is not probed: it has most likely
+    /// ended, and one that lives asks again for what it still wants.
     pub(super) fn probe_at(&self, core: &Core) -> Instant {
         if self.is_silent {
-            return self.probe.last_sent() + core.heartbeat();
+            return self.idle_at(core).unwrap_or(self.probe.last_sent() + core.heartbeat());
         }
         self.probe.at(self.rtt.probe_timeout(core.config.granularity), core.probe_timeout_max())
     }

@@ -157,94 +157,77 @@ fn a_second_start_comes_back_with_the_data_and_a_wiped_minority_only_joins() {
     assert_eq!(cluster.end().0, Some(0));
 }
 
+/// One node's flags, without its plan for a blank folder.
+struct Flags {
+    listen: String,
+    voters: String,
+    data: String,
+}
+
+impl Flags {
+    fn refused(&self, more: &[&str]) -> (i32, String) {
+        fault(&raftgram(&[&self.base()[..], more].concat()))
+    }
+
+    fn base(&self) -> Vec<&str> {
+        let Self { listen, voters, data } = self;
+        vec!["--json", "node", "--id", "1", "--listen", listen, "--voters", voters, "--data", data]
+    }
+}
+
 #[test]
-fn a_node_refuses_what_it_must_not_do() {
+fn a_node_refuses_flags_and_folders_it_cannot_start_with() {
     let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let port = free_ports(1);
-    let voters = format!("1={port}");
-    let data = folder.path().join("1");
-    let listen = port.to_string();
-    let data_text = data.to_str().unwrap();
-    let base = ["--json", "node", "--id", "1", "--listen", &listen, "--voters", &voters, "--data", data_text];
-    let refused = |flags: &[&str]| fault(&raftgram(&[&base, flags].concat()));
-    assert_eq!(refused(&[]), (6, "corrupt".into()), "an empty folder and no flag");
-    assert_eq!(refused(&["--bootstrap", "--join"]), (2, "usage".into()));
-    assert_eq!(refused(&["--loss", "0.2", "--bootstrap"]), (2, "usage".into()));
+    let data = folder.path().join("1").to_str().unwrap().to_owned();
+    let mut flags = Flags { listen: port.to_string(), voters: format!("1={port}"), data };
+    assert_eq!(flags.refused(&[]), (6, "corrupt".into()), "an empty folder and no flag");
+    assert_eq!(flags.refused(&["--bootstrap", "--join"]), (2, "usage".into()));
+    assert_eq!(flags.refused(&["--loss", "0.2", "--bootstrap"]), (2, "usage".into()));
+    flags.voters = format!("2={port}");
+    assert_eq!(flags.refused(&["--bootstrap"]), (2, "usage".into()), "a founder that is no voter");
 
-    let other = format!("2={port}");
-    let stranger = raftgram(&[
-        "--json",
-        "node",
-        "--id",
-        "1",
-        "--listen",
-        &listen,
-        "--voters",
-        &other,
-        "--data",
-        data_text,
-        "--bootstrap",
-    ]);
-    assert_eq!(fault(&stranger), (2, "usage".into()));
-
+    flags.voters = format!("1={port}");
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let below = file.join("data");
-    let unwritable = raftgram(&[
-        "--json",
-        "node",
-        "--id",
-        "1",
-        "--listen",
-        &listen,
-        "--voters",
-        &voters,
-        "--data",
-        below.to_str().unwrap(),
-        "--bootstrap",
-    ]);
-    assert_eq!(fault(&unwritable), (1, "failed".into()));
+    flags.data = file.join("data").to_str().unwrap().to_owned();
+    assert_eq!(flags.refused(&["--bootstrap"]), (1, "failed".into()), "a folder that cannot be made");
+}
 
-    let mut running = command(&[&base[..], &["--bootstrap", "--log-level", "error"]].concat())
+#[test]
+fn a_node_refuses_what_another_one_holds_and_what_is_not_its_own() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_ports(1);
+    let data = folder.path().join("1");
+    let flags = Flags {
+        listen: port.to_string(),
+        voters: format!("1={port}"),
+        data: data.to_str().unwrap().to_owned(),
+    };
+    let mut running = command(&[&flags.base()[..], &["--bootstrap", "--log-level", "error"]].concat())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     wait_until("the node leads", || {
-        raftgram(&["--cluster", &listen, "status", "--check", "--timeout", "300ms"]).status.success()
+        raftgram(&["--cluster", &flags.listen, "status", "--check", "--timeout", "300ms"]).status.success()
     });
-    let elsewhere = free_ports(1).to_string();
-    let second = raftgram(&[
-        "--json", "node", "--id", "1", "--listen", &elsewhere, "--voters", &voters, "--data", data_text,
-    ]);
-    assert_eq!(fault(&second), (1, "failed".into()), "another daemon holds the folder");
-    let mine = folder.path().join("mine");
-    let taken = raftgram(&[
-        "--json",
-        "node",
-        "--id",
-        "1",
-        "--listen",
-        &listen,
-        "--voters",
-        &voters,
-        "--data",
-        mine.to_str().unwrap(),
-        "--bootstrap",
-    ]);
-    let (code, document) = json(&taken);
-    assert_eq!(
-        (code, &document["error"]["address"]),
-        (1, &format!("127.0.0.1:{port}").into()),
-        "the port is taken"
-    );
+    let elsewhere = Flags { listen: free_ports(1).to_string(), voters: flags.voters.clone(), ..flags };
+    assert_eq!(elsewhere.refused(&[]), (1, "failed".into()), "another daemon holds the folder");
+    let mine = folder.path().join("mine").to_str().unwrap().to_owned();
+    let flags = Flags { listen: port.to_string(), data: mine, ..elsewhere };
+    let (code, document) = json(&raftgram(&[&flags.base()[..], &["--bootstrap"]].concat()));
+    let address = format!("127.0.0.1:{port}");
+    assert_eq!((code, &document["error"]["address"]), (1, &address.into()), "the port is taken");
 
     kill(running.id(), "-TERM");
     assert_eq!(running.wait().unwrap().code(), Some(0));
-    let foreign = refused(&["--cluster-id", &"ab".repeat(16)]);
+    let flags = Flags { data: data.to_str().unwrap().to_owned(), ..flags };
+    let foreign = flags.refused(&["--cluster-id", &"ab".repeat(16)]);
     assert_eq!(foreign, (1, "failed".into()), "the folder of another cluster");
 
     std::fs::remove_file(data.join("hard-state-a")).unwrap();
     std::fs::remove_file(data.join("hard-state-b")).unwrap();
-    assert_eq!(refused(&[]), (6, "corrupt".into()), "a log without its hard state");
+    assert_eq!(flags.refused(&[]), (6, "corrupt".into()), "a log without its hard state");
 }
