@@ -3,7 +3,11 @@
 //!
 //! `cargo run --example own_loop`
 
-#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "whoever drives the machines has the clock")]
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "whoever drives the machines has the clock"
+)]
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -11,7 +11,7 @@
 //! | 7 | what is committed stays | the chain value at the commit index of before is what it was |
 //! | 8 | base, commit, last and durable are ordered | so |
 //! | 9 | term, vote within a term, and commit never go back | so, in memory and on disk |
-//! | 10 | votes and terms are durable before they are shown | a candidate counts its vote, and a leader leads, only then |
+//! | 10 | votes and terms are durable before they are shown | a candidate counts, a leader leads, only then |
 //! | 12 | a leader counts itself by its disk | the durable index lies within the log |
 //! | 14 | only members campaign, by their latest membership | the membership in force is one in the log |
 //! | 23 | memory is bounded | buffers, windows and reads are within their bounds |
