@@ -209,6 +209,10 @@ pub fn boot<M: Machine>(mut options: NodeOptions, machine: M) -> Result<Booted<M
         options.config.routes.insert(*voter, resolved);
         contacts.push(((options.if_blank == IfBlank::Bootstrap).then_some(*voter), resolved));
     }
+    // A folder that should be there is not made by looking for it.
+    if options.if_blank == IfBlank::Refuse && !options.data.exists() {
+        return Err(StartError::FolderBlank { folder: options.data });
+    }
     let mut rng = random_rng().map_err(StartError::System)?;
     let disk = take_folder(&options.data)?;
     let net =
@@ -290,6 +294,9 @@ impl Site {
                 store.record_founding(&record).map_err(RunError::Disk)?;
             }
             Some(FoundingOutput::Joined(cluster)) => {
+                if let Some(expected) = self.options.cluster.filter(|expected| *expected != cluster) {
+                    return Err(RunError::OtherCluster { found: cluster, expected });
+                }
                 info!(self.log, "joined"; "cluster" => %cluster);
                 store.record_cluster(cluster).map_err(RunError::Disk)?;
             }
@@ -370,7 +377,22 @@ fn open_or_format(
 ) -> Result<(Store<FolderDisk>, Recovered), StartError> {
     let folder = || options.data.clone();
     let refused = |error| StartError::Open { folder: folder(), error };
+    // What has no cluster yet cannot be of the wrong one; which one it joins is checked when it does.
+    let blank = OpenOptions { cluster: None, ..open_options(options) };
     let opened = match Store::open(disk, open_options(options)) {
+        Err(
+            OpenError::NotFormatted
+            | OpenError::FormatUnfinished
+            | OpenError::ForeignCluster { found: ClusterId::ZERO, .. },
+        ) if options.if_blank == IfBlank::Bootstrap && options.cluster.is_some() => {
+            let what = "a cluster that is founded gets an id of its own, so that none can be asked for";
+            return Err(StartError::Config(what.to_owned()));
+        }
+        Err(OpenError::ForeignCluster { found: ClusterId::ZERO, .. })
+            if options.if_blank == IfBlank::Join =>
+        {
+            Store::open(take_folder(&options.data)?, blank).map_err(refused)?
+        }
         Err(OpenError::NotFormatted | OpenError::FormatUnfinished) if options.if_blank != IfBlank::Refuse => {
             let mut disk = take_folder(&options.data)?;
             let format = FormatOptions {
@@ -382,7 +404,6 @@ fn open_or_format(
                 FormatError::Disk(error) => StartError::Folder { folder: folder(), error },
                 FormatError::NotEmpty { .. } => StartError::FolderBlank { folder: folder() },
             })?;
-            let blank = OpenOptions { cluster: None, ..open_options(options) };
             Store::open(disk, blank).map_err(refused)?
         }
         Err(OpenError::NotFormatted | OpenError::FormatUnfinished) => {

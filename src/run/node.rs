@@ -63,6 +63,13 @@ pub enum RunError {
         /// The cluster.
         cluster: ClusterId,
     },
+    /// It was to join one cluster, and the voters belong to another.
+    OtherCluster {
+        /// The voters' cluster.
+        found: ClusterId,
+        /// The one asked for.
+        expected: ClusterId,
+    },
 }
 
 impl fmt::Display for RunError {
@@ -73,6 +80,9 @@ impl fmt::Display for RunError {
             Self::DiskThread => f.write_str("the node ended: its disk thread panicked"),
             Self::Panicked => f.write_str("the node ended: its thread panicked"),
             Self::Reopen(error) => write!(f, "the node ended after its founding: {error}"),
+            Self::OtherCluster { found, expected } => {
+                write!(f, "the voters belong to cluster {found}, not to {expected}: nothing was joined")
+            }
             Self::FoundedWithoutUs { peer, cluster } => write!(
                 f,
                 "already founded: {peer} belongs to cluster {cluster}, which was founded without this data folder; \

@@ -136,7 +136,7 @@ impl Node {
     }
 }
 
-/// Says where it listens, to programs only: people read the log.
+/// Says where it listens, to programs that read a stream; people read the log, and `--json` is one document.
 fn announce(format: Format, id: NodeId, address: SocketAddr) -> Result<(), CliError> {
     #[derive(Serialize)]
     struct Listening {
@@ -145,7 +145,7 @@ fn announce(format: Format, id: NodeId, address: SocketAddr) -> Result<(), CliEr
         addr: SocketAddr,
         pid: u32,
     }
-    if !format.is_json() {
+    if format != Format::JsonStream {
         return Ok(());
     }
     format.event(&Listening { event: "listening", id: id.as_u16(), addr: address, pid: std::process::id() })

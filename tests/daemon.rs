@@ -1,0 +1,22 @@
+//! The program as it is run: real node processes on loopback, killed, paused, wiped, flooded and lied to.
+//!
+//! One cluster runs at a time, on an address of this test process's own, with its data in a folder of its own.
+//! What is waited for is waited for by condition, with one generous deadline. Long forms by environment:
+//! `RAFTGRAM_KILLS` (20) leaders are killed, the lossy network lasts `RAFTGRAM_LOSSY_SECONDS` (10).
+
+#[path = "daemon/cluster.rs"]
+mod cluster;
+#[path = "daemon/failover.rs"]
+mod failover;
+#[path = "daemon/founding.rs"]
+mod founding;
+#[path = "daemon/load.rs"]
+mod load;
+#[path = "daemon/process.rs"]
+mod process;
+#[path = "daemon/refusals.rs"]
+mod refusals;
+#[path = "../tools/cli/tests/support/mod.rs"]
+mod support;
+#[path = "daemon/up.rs"]
+mod up;
