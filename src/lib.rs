@@ -42,6 +42,7 @@
 //!
 //! # Left out so far
 //! Snapshots and compaction, membership changes, sealed datagrams, lease reads. README.md says more.
+
 #![forbid(unsafe_code)]
 
 pub mod cursor;
