@@ -127,7 +127,13 @@ impl<M: Machine, D: Disk + Send + 'static> NodeLoop<M, D> {
             if has_ended {
                 return Ok(());
             }
-            self.net.wait(earliest(self.node.poll_timeout(), stop_at)).map_err(RunError::Poll)?;
+            // What is done in place wakes nobody.
+            let deadline = if self.take_done(&mut done)? {
+                Some(Instant::ZERO)
+            } else {
+                earliest(self.node.poll_timeout(), stop_at)
+            };
+            self.net.wait(deadline).map_err(RunError::Poll)?;
             self.mailbox.take(&mut requests);
             for request in requests.drain(..) {
                 self.serve(request, &mut stop_at);
