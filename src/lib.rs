@@ -34,7 +34,7 @@
 //! | 4 | [`run`]: sockets, clocks, timers, disks, threads |
 //! | 3 | [`node`]: the whole server · [`client`]: the whole client |
 //! | 2 | [`rpc`]: links and calls |
-//! | 1 | [`raft`] · [`wire`] · [`store`] · [`fault`] · [`session`] · [`kv`] |
+//! | 1 | [`raft`] · [`wire`] · [`store`] · [`fault`] · [`session`] · [`kv`] · [`check`] |
 //! | 0 | [`types`] [`cursor`] [`entry`] [`founding`] [`hash`] [`membership`] [`message`] [`machine`] [`rng`] [`time`] |
 //!
 //! Floors 0 to 3 are sans-I/O: no socket, file, thread, clock or global randomness. Each machine there has
@@ -42,6 +42,7 @@
 //!
 //! # Left out so far
 //! Snapshots and compaction, membership changes, sealed datagrams, lease reads. README.md says more.
+
 #![forbid(unsafe_code)]
 
 pub mod cursor;
@@ -55,6 +56,7 @@ pub mod rng;
 pub mod time;
 pub mod types;
 
+pub mod check;
 pub mod fault;
 pub mod kv;
 pub mod raft;

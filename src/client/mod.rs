@@ -36,11 +36,10 @@ pub use error::{ClientError, Outcome, Phase};
 pub use operation::{Answer, OperationId};
 
 use crate::rng::Rng;
-use crate::rpc::{Event, LinkId, Local, LocalRole, Output as RpcOutput, Rpc, RpcConfig, SendErrorKind};
+use crate::rpc::{Event, LinkId, Local, Output as RpcOutput, Rpc, RpcConfig, SendErrorKind};
 use crate::session::Window;
 use crate::time::{Instant, earliest};
-use crate::types::{BootNonce, CallId, ClusterId, NodeId, PacketNumber, SessionId};
-use crate::wire::Greeting;
+use crate::types::{BootNonce, CallId, NodeId, SessionId};
 use crate::wire::client::ReadLevel;
 use operation::{Kind, Operation};
 
@@ -143,7 +142,9 @@ impl Client {
     #[must_use]
     pub fn new(config: ClientConfig, addresses: &[SocketAddr], mut rng: Rng, now: Instant) -> Self {
         assert!(!addresses.is_empty(), "a client needs at least one address");
-        let mut rpc = client_rpc(&config.rpc, &mut rng, now);
+        let local = Local::client(BootNonce(rng.bytes16()));
+        let mut rpc = Rpc::new(config.rpc.clone(), local, rng.fork(), now)
+            .unwrap_or_else(|error| panic!("rpc settings: {error}"));
         let server = |&address| Server { address, link: rpc.connect(now, address, None), node: None };
         let servers = addresses.iter().map(server).collect();
         Self {
@@ -283,24 +284,3 @@ impl Client {
         }
     }
 }
-
-/// The RPC layer of a client that knows no cluster yet.
-///
-/// # Panics
-/// When `config` does not validate.
-pub(crate) fn client_rpc(config: &RpcConfig, rng: &mut Rng, now: Instant) -> Rpc {
-    let local = Local {
-        role: LocalRole::Client,
-        boot_nonce: BootNonce(rng.bytes16()),
-        cluster: ClusterId::ZERO,
-        greeting: Greeting::Plain,
-        election_timeout_min: Duration::ZERO,
-        election_timeout_max: Duration::ZERO,
-        heartbeat: PROBE_INTERVAL,
-        first_packet: PacketNumber(1),
-    };
-    Rpc::new(config.clone(), local, rng.fork(), now).unwrap_or_else(|error| panic!("rpc settings: {error}"))
-}
-
-/// How often a client probes a silent node.
-const PROBE_INTERVAL: Duration = Duration::from_millis(25);

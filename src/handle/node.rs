@@ -96,7 +96,6 @@ impl Node {
     }
 
     /// The way to stop it from a signal handler's thread.
-    #[must_use]
     pub fn stopper(&self) -> impl Fn() + Send + 'static {
         let mailbox = Arc::clone(&self.mailbox);
         move || drop(mailbox.send(Request::Stop))

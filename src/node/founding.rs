@@ -26,7 +26,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::config::Timing;
-use crate::client::client_rpc;
 use crate::founding::FoundingRecord;
 use crate::hash::Fnv1a;
 use crate::membership::{Member, Members, Membership};
@@ -224,7 +223,9 @@ impl Founding {
         for (address, asker) in &mut self.askers {
             while let Some(output) = asker.poll_output() {
                 match output {
-                    RpcOutput::Transmit { to, bytes } => self.outputs.push_back(Output::Transmit { to, bytes }),
+                    RpcOutput::Transmit { to, bytes } => {
+                        self.outputs.push_back(Output::Transmit { to, bytes })
+                    }
                     RpcOutput::Event(Event::Connected { link, .. }) => {
                         ask(asker, now, link, &ClientRequest::Founding);
                     }
@@ -249,7 +250,9 @@ impl Founding {
             Event::Closed { reason: CloseReason::AlreadyFounded { cluster, peer }, .. } => match self.plan {
                 Plan::Join => self.outputs.push_back(Output::Joined(cluster)),
                 Plan::Found { .. } => {
-                    let mut asker = client_rpc(&self.config, &mut self.rng, now);
+                    let local = Local::client(BootNonce(self.rng.bytes16()));
+                    let mut asker = Rpc::new(self.config.clone(), local, self.rng.fork(), now)
+                        .unwrap_or_else(|error| panic!("rpc settings: {error}"));
                     asker.connect(now, peer.address, None);
                     self.askers.insert(peer.address, asker);
                 }

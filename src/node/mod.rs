@@ -237,12 +237,19 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    /// Ends a turn: does everything that follows from what was handed in. Drain [`Self::poll_output`] afterwards.
-    pub fn turn(&mut self, now: Instant) {
+    /// Does everything that follows from what was handed in, and sends nothing yet: for drivers that have quick
+    /// answers to some outputs, whose consequences then share the turn's datagrams.
+    pub fn step(&mut self, now: Instant) {
         self.pump(now);
         self.apply_committed(now);
-        // What was applied may have let Raft or the callers go on; their outputs go into the same datagrams.
+        // What was applied may have let Raft or the callers go on.
         self.pump(now);
+    }
+
+    /// Ends a turn: does everything that follows from what was handed in and packs what is to be sent. Drain
+    /// [`Self::poll_output`] afterwards.
+    pub fn turn(&mut self, now: Instant) {
+        self.step(now);
         self.rpc.flush(now);
         self.pump(now);
     }

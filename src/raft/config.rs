@@ -1,4 +1,10 @@
 //! Settings, each with what happens at both extremes, and what a node restores at its start.
+//!
+//! The three clocks hang together (Raft paper §5.6: broadcast time ≪ election timeout ≪ time between failures).
+//! Heartbeats are datagrams that nobody repeats, so the interval must fit many times into the minimum election
+//! timeout: at 10 % loss, three heartbeats a timeout give 65 false timeouts per follower and hour, ten give 6e-6.
+//! All nodes of a cluster should use the same clocks: a voter's stickiness protects a leader for *its* minimum
+//! timeout, and a leader's check-quorum trusts that voters keep still for at least as long as its own maximum.
 
 use core::fmt;
 use core::time::Duration;
@@ -21,10 +27,12 @@ pub struct RaftConfig {
     /// The cluster, which the entry chain covers.
     pub cluster: ClusterId,
     /// A follower that hears nothing this long may campaign, and a voter that heard a leader within this span
-    /// grants no vote. Too short: elections while the leader lives. Too long: slow failover.
+    /// grants no vote. Too short: elections while the leader lives. Too long: slow failover. After its own boot a
+    /// voter keeps still for as long, because it may have heard a leader just before.
     pub election_timeout_min: Duration,
     /// The longest draw of the election timeout, and the window in which a leader must hear a quorum. Close to
-    /// the minimum: split votes. Far from it: slow failover.
+    /// the minimum: split votes. Far from it: slow failover. It is also the patience with a silent peer, whose
+    /// open requests are cancelled after it, and with a transfer.
     pub election_timeout_max: Duration,
     /// Between two heartbeats. A tenth of the minimum election timeout lets nine in a row be lost.
     pub heartbeat_interval: Duration,
@@ -34,18 +42,21 @@ pub struct RaftConfig {
     /// Bytes of entries in one append; a larger entry goes alone. Larger than a datagram: a lost fragment delays
     /// the whole append. Small: more headers.
     pub append_bytes_max: usize,
-    /// Unanswered appends per follower. 1 is a round trip per append; large ones cost memory at the follower.
+    /// Unanswered appends per follower. 1 is a round trip per append; large ones cost memory at the follower when
+    /// the first of them is lost.
     pub inflight_appends_max: usize,
     /// Bytes of entries in unanswered appends per follower; one append always goes.
     pub inflight_bytes_max: usize,
-    /// Bytes of out-of-order appends that a follower keeps. 0 turns each lost datagram into a rewind.
+    /// Bytes of out-of-order appends that a follower keeps. 0 turns each lost datagram into a rewind; more than
+    /// the leaders' `inflight_bytes_max` is never used.
     pub reorder_bytes_max: usize,
     /// Bytes of log in memory at which client proposals are refused as "log full".
     pub log_bytes_max: usize,
     /// The part of `log_bytes_max` that only no-ops and other entries of the cluster's own may use, so that a log
     /// full of uncommitted proposals can still be committed by a new leader.
     pub log_bytes_reserve: usize,
-    /// Reads waiting for confirmation; further ones are refused as busy.
+    /// Reads waiting for confirmation; further ones are refused as busy. They share rounds, so the bound costs
+    /// memory only.
     pub reads_max: usize,
 }
 

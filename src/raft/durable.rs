@@ -11,6 +11,19 @@
 //! - an acceptance of entries leaves only when they are durable (§7 rules 3 and 5);
 //! - appends of the leader's own entries do not wait for its log write (§7 rule 4; thesis §10.2.1).
 //!
+//! # Why FIFO tickets are enough
+//! The disk finishes batches in the order in which they were issued, and everything staged before a batch is in it
+//! or in one before. So "wait for ticket t" is the strongest thing anyone needs to say, and a held output needs one
+//! number: the largest ticket of the things it shows. No output looks at the disk's state again when it leaves,
+//! except an acceptance, which may name more than it was promised for.
+//!
+//! # Truncation
+//! A follower may cut entries whose write is under way, and put others at their place (Raft paper §5.3). The old
+//! write still completes, later, and would vouch for the new entries (L4, the "ABA" of etcd's asynchronous
+//! storage). So a cut lowers, in every batch in flight, the index that its completion will raise the durable index
+//! to. Nothing else has to be remembered: tickets say when, `through` says what.
+//!
+//! # Overtaken promises
 //! When a newer term is staged, held requests of the old one are dropped and held answers turn into refusals that
 //! carry the new term: what they promised belonged to a leader or candidate that is overtaken.
 
@@ -105,18 +118,22 @@ impl Durable {
         }
     }
 
+    /// How far the log is durable: what this node may acknowledge, and what a leader counts of itself.
     pub(super) fn index(&self) -> Index {
         self.index
     }
 
+    /// Term and vote as a crash at this moment would leave them, at least.
     pub(super) fn hard_state(&self) -> HardState {
         self.hard_state
     }
 
+    /// How long a write takes here lately; a candidate allows for it.
     pub(super) fn sync_time(&self) -> Duration {
         self.sync_time
     }
 
+    /// True when messages may show the term and vote by which this node acts.
     pub(super) fn is_hard_state_durable(&self) -> bool {
         self.hard_state_ticket <= self.done
     }
@@ -131,10 +148,14 @@ impl Durable {
         Ticket(self.next.0 - 1)
     }
 
-    /// The newest term or vote; it replaces one that is staged already.
+    /// The newest term or vote; it replaces one that is staged already. What replaced was never shown to anyone:
+    /// every message since then waits for this same ticket.
     pub(super) fn stage_hard_state(&mut self, hard_state: HardState) {
         assert!(hard_state.term >= self.hard_state.term, "{hard_state} after {}", self.hard_state);
-        let is_newer_term = self.newest_hard_state().term < hard_state.term;
+        let newest = self.newest_hard_state();
+        assert!(hard_state.term >= newest.term, "{hard_state} after {newest}");
+        assert!(hard_state.term > Term(0), "term 0 needs no record");
+        let is_newer_term = newest.term < hard_state.term;
         self.staged_hard_state = Some(hard_state);
         self.hard_state_ticket = self.next;
         if is_newer_term {
@@ -142,6 +163,7 @@ impl Durable {
         }
     }
 
+    /// As the node acts by it: staged, else under way, else durable.
     fn newest_hard_state(&self) -> HardState {
         let in_flight = self.in_flight.iter().rev().find_map(|write| write.hard_state);
         self.staged_hard_state.or(in_flight).unwrap_or(self.hard_state)
@@ -158,9 +180,12 @@ impl Durable {
         for write in &mut self.in_flight {
             write.through = write.through.map(|through| through.min(from.prev()));
         }
+        assert!(self.index < from, "durable {} after a cut from {from}", self.index);
+        assert!(self.unissued <= from || self.staged_truncation.is_none_or(|t| t <= from), "cut from {from}");
     }
 
-    /// The ticket with which the entry at `index` is durable.
+    /// The ticket with which the entry at `index`, which the log holds, is durable: that of the first batch in
+    /// flight that covers it, else that of the next.
     pub(super) fn ticket_of(&self, index: Index) -> Ticket {
         if index <= self.index {
             return self.done;
@@ -185,6 +210,7 @@ impl Durable {
 
     /// Acknowledges entries once they, and the hard state, are durable. `verified` as in [`Self::release`].
     pub(super) fn accept(&mut self, accepted: Accepted, verified: Index) {
+        assert!(accepted.through >= accepted.prev_index, "an append verifies at least its prev");
         let ticket = self.ticket_of(accepted.through).max(self.hard_state_ticket);
         if ticket <= self.done {
             let output = self.acceptance(accepted, verified);
@@ -194,6 +220,7 @@ impl Durable {
         }
     }
 
+    /// Waits for the ticket; within one ticket, in the order of arrival.
     fn hold(&mut self, ticket: Ticket, held: Held) {
         assert!(ticket > self.done, "{ticket} is done, nothing waits for it");
         if let Some(peer) = heartbeat_answered(&held) {
@@ -204,8 +231,11 @@ impl Durable {
             self.held.entry(ticket).or_default().push(held);
             self.held_count += 1;
         }
+        assert!(self.held_count <= HELD_MAX, "{} of {HELD_MAX} outputs wait", self.held_count);
+        assert!(ticket <= self.next, "{ticket} is beyond the batch being gathered, {}", self.next);
     }
 
+    /// Drops what does not pass, and counts again.
     fn retain_held(&mut self, mut keeps: impl FnMut(&Held) -> bool) {
         for queue in self.held.values_mut() {
             queue.retain(&mut keeps);
@@ -220,6 +250,7 @@ impl Durable {
 
     /// Turns what was promised in an older term into what may still be said in `term`.
     fn overtake(&mut self, term: Term) {
+        assert_eq!(self.hard_state_ticket, self.next, "the new term is staged, not issued");
         let held = core::mem::take(&mut self.held);
         let kept: Vec<Held> = held.into_values().flatten().filter_map(|held| overtaken(held, term)).collect();
         self.held_count = kept.len();
@@ -243,6 +274,13 @@ impl Durable {
         self.next = Ticket(ticket.0 + 1);
         let hard_state = self.staged_hard_state.take();
         let entries: Vec<_> = log.entries_from(self.unissued).cloned().collect();
+        assert_eq!(entries.is_empty(), !has_entries, "entries from {} on", self.unissued);
+        assert!(
+            entries.first().is_none_or(|first| first.index == self.unissued),
+            "a hole at {}",
+            self.unissued
+        );
+        assert!(hard_state.is_none() || self.hard_state_ticket == ticket, "{ticket} carries the hard state");
         let through = entries.last().map(|entry| entry.index);
         self.unissued = log.last_index().next();
         self.in_flight.push_back(Write { ticket, issued: now, hard_state, through });
@@ -258,6 +296,7 @@ impl Durable {
         let was_durable = self.is_hard_state_durable();
         while self.in_flight.front().is_some_and(|write| write.ticket <= ticket) {
             let Some(write) = self.in_flight.pop_front() else { break };
+            assert!(write.ticket > self.done, "{} after {}", write.ticket, self.done);
             self.done = write.ticket;
             if let Some(hard_state) = write.hard_state {
                 assert!(hard_state.term >= self.hard_state.term, "{hard_state} after {}", self.hard_state);
@@ -269,6 +308,8 @@ impl Durable {
             let sample = now.saturating_since(write.issued);
             self.sync_time = sample.max((self.sync_time * 7 + sample) / 8);
         }
+        assert!(self.done < self.next, "{} is done before it was issued", self.done);
+        assert!(self.index < self.unissued, "durable {} was never issued", self.index);
         !was_durable && self.is_hard_state_durable()
     }
 
@@ -301,6 +342,7 @@ impl Durable {
         Output::Reply { token, message: Message::AppendReply(reply) }
     }
 
+    /// The next output that nothing holds.
     pub(super) fn pop(&mut self) -> Option<Output> {
         self.ready.pop_front()
     }
@@ -337,6 +379,8 @@ fn overtaken(held: Held, term: Term) -> Option<Held> {
     Some(Held::Output(output))
 }
 
+/// The same answer, turned to "no" and carrying the newer term: whoever reads it follows the term first (Raft
+/// paper §5.1) and does not look at the rest.
 fn overtaken_reply(message: Message, term: Term) -> Option<Message> {
     Some(match message {
         Message::PreVoteReply(mut m) => {

@@ -1,5 +1,27 @@
 //! Elections: Raft paper §5.2 and §5.4.1, with pre-vote (thesis §9.6), leader stickiness (thesis §4.2.3) and
-//! the timer rules for slow disks (design.md §6).
+//! timers that allow for slow disks.
+//!
+//! ```text
+//!  follower ──timeout──▶ pre-candidate ──quorum would vote──▶ candidate ──quorum voted──▶ leader
+//!     ▲   ◀──higher term, or a leader of this one──┘   ◀──────────────┘                     │
+//!     └──────────────────────── higher term, no quorum heard, disk hangs ◀──────────────────┘
+//! ```
+//!
+//! # Why three rules belong together
+//! *Pre-vote* keeps a node that was cut off from raising the term again and again: it asks first, and asking changes
+//! nothing anywhere (E11, E12). *Stickiness* makes voters that hear a leader answer no, so a node that lost only its
+//! own link to the leader deposes nobody (E5). Both would keep a leader that nobody can reach in office; so the
+//! leader must find out by itself that it lost its quorum (*check-quorum*, E7). And a node whose term is ahead must
+//! be able to say so to a leader it no longer listens to, or both wait for ever: every answer carries the term (E8,
+//! E9).
+//!
+//! # Slow disks
+//! A vote or a term is shown to nobody before it is durable (E1, E2), and a sync may take longer than an election
+//! timeout (I7). Three rules keep that from preventing elections, or from causing them:
+//! - nobody campaigns while a term or vote of its own is being written;
+//! - a voter's timer begins when its vote is durable: the write was not a leader's silence;
+//! - a candidate's timer begins when its own vote is durable, and allows for the voters' disks, which are likely
+//!   as slow as its own.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +38,8 @@ use crate::types::{HardState, Identity, NodeId, Term};
 /// votes and the first entry are written one after the other (I7).
 const CANDIDATE_SYNCS: u32 = 4;
 
-/// Whether a campaign was ordered by a leader that hands over.
+/// Whether a campaign was ordered by a leader that hands over. The voters are told, since stickiness protects a
+/// leader against others, not against itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     Timeout,
@@ -24,6 +47,7 @@ pub(super) enum Cause {
 }
 
 impl Raft {
+    /// Raft paper §5.2: drawn anew each time, so that split votes do not repeat.
     pub(super) fn restart_election_timer(&mut self, now: Instant) {
         let (min, max) = (self.config.election_timeout_min, self.config.election_timeout_max);
         self.election_deadline = Some(now + self.rng.duration_between(min, max));
@@ -32,11 +56,13 @@ impl Raft {
     /// The election timeout passed without a leader or a decision.
     pub(super) fn handle_election_timeout(&mut self, now: Instant) {
         assert!(!matches!(self.role, Role::Leader(_)), "a leader has no election timeout");
+        assert!(self.election_deadline.is_some_and(|deadline| deadline <= now), "the timer is not due");
         if !self.durable.is_hard_state_durable() {
             // A slow sync must not cause an election. The timer runs again when the write is done.
             self.election_deadline = None;
             return;
         }
+        // Also for those that may not campaign: they wait for a leader, and look again later.
         self.restart_election_timer(now);
         if self.may_campaign(now) {
             self.start_pre_campaign(now);
@@ -56,11 +82,15 @@ impl Raft {
 
     /// Asks around whether an election could be won. Term and vote stay as they are.
     fn start_pre_campaign(&mut self, now: Instant) {
+        let before = self.hard_state;
+        assert!(self.may_campaign(now), "{} must not ask for votes", self.config.identity);
+        assert_eq!(self.durable.hard_state(), before, "asking shows the term");
         self.leave_role();
         self.campaigns += 1;
         let granted = BTreeSet::from([self.config.identity]);
         self.role = Role::PreCandidate(Campaign { number: self.campaigns, granted });
         self.request_votes(Message::PreVote, self.term().next(), Cause::Timeout);
+        assert_eq!(self.hard_state, before, "a pre-vote raises no term");
         self.count_votes(now);
     }
 
@@ -73,11 +103,15 @@ impl Raft {
         self.set_hard_state(HardState { term, vote: Some(self.config.identity) });
         self.campaigns += 1;
         self.role = Role::Candidate(Campaign { number: self.campaigns, granted: BTreeSet::new() });
+        // Runs once the vote is durable: the write takes its time from nobody.
         self.election_deadline = None;
         self.request_votes(Message::Vote, term, cause);
     }
 
+    /// One question to every voter, of both halves while joint (Raft paper §6). A learner is never asked.
     fn request_votes(&mut self, message: fn(VoteRequest) -> Message, campaign_term: Term, cause: Cause) {
+        assert!(campaign_term >= self.term(), "a campaign for {campaign_term} in term {}", self.term());
+        assert!(campaign_term.0 <= NUMBER_MAX, "term {campaign_term} does not fit the wire");
         let request = VoteRequest {
             term: self.term(),
             campaign_term,
@@ -100,6 +134,7 @@ impl Raft {
     /// The newest term and vote are durable: what waited for them goes on, timers included.
     pub(super) fn handle_hard_state_durable(&mut self, now: Instant) {
         let own = self.config.identity;
+        assert_eq!(self.durable.hard_state(), self.hard_state, "the newest is durable");
         match &mut self.role {
             Role::Candidate(campaign) => {
                 assert_eq!(self.durable.hard_state().vote, Some(own), "a candidate voted for itself");
@@ -109,9 +144,10 @@ impl Raft {
                 self.election_deadline = Some(deadline + self.durable.sync_time() * CANDIDATE_SYNCS);
                 self.count_votes(now);
             }
-            // The time its vote took to be written is not time in which a leader was silent.
+            // The time its vote or term took to be written is not time in which a leader was silent. A leader
+            // that showed itself meanwhile has set the timer already.
             Role::Follower(_) | Role::PreCandidate(_) => {
-                if self.hard_state.vote.is_some() || self.election_deadline.is_none() {
+                if self.election_deadline.is_none() {
                     self.restart_election_timer(now);
                 }
             }
@@ -128,6 +164,8 @@ impl Raft {
         m: VoteRequest,
         token: Option<ReplyToken>,
     ) {
+        assert_eq!(m.campaign_term, m.term.next(), "checked as plausible");
+        // A term that this voter has reached already was, or may be, voted in: no election could be won there.
         let is_granted = m.campaign_term > self.term() && !self.is_sticky(now) && self.is_worthy(from, m);
         let reply = Message::PreVoteReply(self.vote_reply(m, is_granted));
         self.reply(token, reply);
@@ -141,6 +179,8 @@ impl Raft {
         m: VoteRequest,
         token: Option<ReplyToken>,
     ) {
+        assert_eq!(m.campaign_term, m.term, "checked as plausible");
+        // Lower: the candidate is overtaken. Higher: stickiness kept the term from being heeded.
         let is_granted = m.campaign_term == self.term()
             && self.may_vote_now(now, m)
             && self.hard_state.vote.is_none_or(|vote| vote == from)
@@ -155,10 +195,12 @@ impl Raft {
             // Runs again once the vote is durable.
             self.election_deadline = None;
         }
+        assert!(!is_granted || self.hard_state.vote == Some(from), "granted {from}, {}", self.hard_state);
         let reply = Message::VoteReply(self.vote_reply(m, is_granted));
         self.reply(token, reply);
     }
 
+    /// The campaign is repeated so that the answer to an earlier one is known as such (E10).
     fn vote_reply(&self, m: VoteRequest, is_granted: bool) -> VoteReply {
         VoteReply { term: self.term(), campaign_term: m.campaign_term, campaign: m.campaign, is_granted }
     }
@@ -193,6 +235,7 @@ impl Raft {
             && (is_voter || has_more)
     }
 
+    /// Thesis §9.6. Voters of lower terms count too: they will learn the term with the vote request.
     pub(super) fn handle_pre_vote_reply(&mut self, now: Instant, from: Identity, m: VoteReply) {
         let next_term = self.term().next();
         let Role::PreCandidate(campaign) = &mut self.role else { return };
@@ -203,6 +246,7 @@ impl Raft {
         }
     }
 
+    /// Raft paper §5.2. An answer counts for the campaign it was asked in and for no other, of whatever term.
     pub(super) fn handle_vote_reply(&mut self, now: Instant, from: Identity, m: VoteReply) {
         let term = self.term();
         let Role::Candidate(campaign) = &mut self.role else { return };
@@ -222,6 +266,7 @@ impl Raft {
             return;
         }
         match self.role {
+            // A pre-vote's majority only says that asking is worth it: the votes are asked for anew.
             Role::PreCandidate(_) if self.may_campaign(now) => self.start_campaign(now, Cause::Timeout),
             Role::Candidate(_) if self.durable.is_hard_state_durable() => self.become_leader(now),
             _ => {}

@@ -1,11 +1,26 @@
 //! What a follower does with its leader's messages: Raft paper §5.3, figure 2 "AppendEntries RPC", made safe
 //! against copies, delay and reordering.
+//!
+//! # An append's way
+//! 1. *Term*: a lower one is refused with ours; a higher one was adopted before this file sees the message.
+//! 2. *Leader*: the first that shows itself in a term is the term's leader; a second is an alarm, since election
+//!    safety (Raft paper §5.2) excludes it.
+//! 3. *Place*: prev within the log and of the right term, or refused with a hint where to probe (§5.3). Beyond the
+//!    log's end it may be early rather than wrong: see `reorder`.
+//! 4. *Entries*: those the log has, by index and term, are skipped (log matching, §5.3); from the first real
+//!    conflict on the log is cut; the rest is added.
+//! 5. *Chain*: the sender's chain value for the last entry must come out. It vouches for every entry up to there,
+//!    so damage on either side is found before it spreads.
+//! 6. *Commit*: as far as this very message verified, never further (figure 2, step 5; L2).
+//! 7. *Answer*: once all of it is durable.
+//!
+//! Steps 3 to 5 only look (`check_append`); the log changes after all of them passed.
 
 use super::Raft;
 use super::durable::Accepted;
 use super::output::{Alarm, Output, ReplyToken};
 use super::reorder::Waiting;
-use super::role::{Follower, Role};
+use super::role::Role;
 use crate::entry::Entry;
 use crate::message::{Append, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, ReadProbe};
 use crate::time::Instant;
@@ -26,29 +41,25 @@ enum Check {
 impl Raft {
     /// A message that only the leader of `term`, the current one, sends. False when it must have no effect.
     pub(super) fn accept_leader(&mut self, now: Instant, from: Identity) -> bool {
-        let known = match &mut self.role {
-            Role::Leader(_) => Some(self.config.identity),
-            Role::Follower(Follower { leader: Some(leader), .. }) if *leader != from => Some(*leader),
-            Role::Follower(follower) => {
-                follower.leader = Some(from);
-                None
-            }
-            // Raft paper §5.2: a candidate that hears the leader of its term recognises it.
-            Role::PreCandidate(_) | Role::Candidate(_) => {
-                self.become_follower(now, Some(from));
-                None
-            }
-        };
-        if let Some(known) = known {
+        assert_ne!(from.node, self.config.identity.node, "checked on arrival");
+        if let Some(known) = self.ruler.leader.filter(|known| *known != from) {
             let alarm = Alarm::TwoLeaders { term: self.term(), known, claimed: from };
             self.durable.tell(Output::Alarm(alarm));
             return false;
+        }
+        self.ruler.leader = Some(from);
+        match &mut self.role {
+            Role::Leader(_) => panic!("a leader knows itself as the leader of term {}", self.term()),
+            Role::Follower(follower) => follower.leader = Some(from),
+            // Raft paper §5.2: a candidate that hears the leader of its term recognises it.
+            Role::PreCandidate(_) | Role::Candidate(_) => self.become_follower(now, Some(from)),
         }
         self.leader_heard = Some(now);
         self.restart_election_timer(now);
         true
     }
 
+    /// Figure 2, "AppendEntries RPC", receiver implementation.
     pub(super) fn handle_append(
         &mut self,
         now: Instant,
@@ -56,6 +67,7 @@ impl Raft {
         m: Append,
         token: Option<ReplyToken>,
     ) {
+        assert!(m.term <= self.term(), "a higher term was adopted before");
         if m.term < self.term() {
             // Raft paper §5.1: a stale leader is told the term; what it sent is not looked at.
             self.refuse(&m, token);
@@ -101,6 +113,7 @@ impl Raft {
         if covered == 0 && self.log.term_at(prev_index) != Some(m.prev_term) {
             return Check::Conflict;
         }
+        assert!(prev_index <= self.log.last_index(), "prev {prev_index} is in the log or its base");
         let mut chain = self.log.chain_at(prev_index).expect("prev is in the log");
         let mut index = prev_index;
         let mut truncate_from = None;
@@ -121,12 +134,12 @@ impl Raft {
             chain = entry.chain;
             missing.push(entry);
         }
-        let Role::Follower(follower) = &self.role else { panic!("only followers check appends") };
         // Neither what is committed nor what this leader itself sent before can be wrong by its word.
-        let settled = self.commit.max(follower.verified);
+        let settled = self.commit.max(self.ruler.verified);
         if let Some(index) = truncate_from.filter(|index| *index <= settled) {
             return Check::Unsound(Alarm::SettledConflict { from, index });
         }
+        assert_eq!(index.0, m.prev_index.0 + m.entries.len() as u64, "every entry was looked at");
         if chain != m.chain {
             return Check::Unsound(Alarm::ChainMismatch { from, index });
         }
@@ -137,12 +150,13 @@ impl Raft {
     fn acknowledge(&mut self, m: &Append, token: Option<ReplyToken>) {
         let through = Index(m.prev_index.0 + m.entries.len() as u64);
         assert!(through <= self.log.last_index(), "verified {through} of {}", self.log.last_index());
+        assert_eq!(m.term, self.hard_state.term, "only the current leader's appends are acknowledged");
         let Role::Follower(follower) = &mut self.role else { panic!("only followers acknowledge") };
-        follower.verified = follower.verified.max(through);
         follower.anchor = follower.anchor.max(Some(m.attempt));
+        self.ruler.verified = self.ruler.verified.max(through);
         if let Some(token) = token {
             let accepted = Accepted { token, attempt: m.attempt, prev_index: m.prev_index, through };
-            self.durable.accept(accepted, follower.verified);
+            self.durable.accept(accepted, self.ruler.verified);
         }
         // Figure 2, step 5: bounded by what *this* message verified, not by the log's end, which may belong to
         // another leader (L2).
@@ -156,6 +170,8 @@ impl Raft {
             Some(term) if m.prev_index > self.log.base().index => (term, self.log.first_index_of(term)),
             _ => (Term(0), last_index.next()),
         };
+        assert!(conflict_index <= last_index.next(), "hint {conflict_index}, last {last_index}");
+        assert!(conflict_term <= self.term(), "hint of term {conflict_term} in {}", self.term());
         let prev_index = m.prev_index;
         let outcome = AppendOutcome::Refused { prev_index, conflict_term, conflict_index, last_index };
         self.reply_append(m, outcome, token);
@@ -164,11 +180,13 @@ impl Raft {
     /// An append beyond the log's end: one of the attempt that found the match has others under way before it and
     /// waits for them; any other is a probe that missed.
     fn keep_or_refuse(&mut self, m: Append, token: Option<ReplyToken>) {
+        assert!(m.prev_index > self.log.last_index(), "{} is no hole", m.prev_index);
         let Role::Follower(follower) = &mut self.role else { panic!("only followers take appends") };
         if follower.anchor != Some(m.attempt) {
             self.refuse(&m, token);
             return;
         }
+        assert_eq!(m.term, self.hard_state.term, "only the current leader's appends wait");
         let evicted = follower.reorder.insert(Waiting { append: m, token }, self.config.reorder_bytes_max);
         self.evict(evicted);
     }
@@ -184,6 +202,8 @@ impl Raft {
         }
     }
 
+    /// Answers appends that waited and had to go: a call left unanswered would be re-sent for ever, and the leader
+    /// must learn that the hole will not be filled from here.
     pub(super) fn evict(&mut self, waiting: Vec<Waiting>) {
         for Waiting { append, token } in waiting {
             let outcome = AppendOutcome::Evicted { prev_index: append.prev_index };
@@ -191,6 +211,7 @@ impl Raft {
         }
     }
 
+    /// The attempt is repeated so that the leader knows an answer to an older one.
     fn reply_append(&mut self, m: &Append, outcome: AppendOutcome, token: Option<ReplyToken>) {
         let reply = AppendReply { term: self.term(), attempt: m.attempt, outcome };
         self.reply(token, Message::AppendReply(reply));
@@ -201,8 +222,8 @@ impl Raft {
         assert!(index > self.commit, "truncating {index}, committed is {}", self.commit);
         self.log.truncate_from(index);
         self.durable.stage_truncation(index);
+        assert!(self.ruler.verified < index, "truncating {index}, verified is {}", self.ruler.verified);
         let Role::Follower(follower) = &mut self.role else { panic!("only followers truncate") };
-        assert!(follower.verified < index, "truncating {index}, verified is {}", follower.verified);
         let waiting = follower.reorder.take_all();
         self.evict(waiting);
     }
@@ -210,6 +231,7 @@ impl Raft {
     /// Answered always, also when its term is old: silence would leave a node of a higher term outside for ever
     /// (E9). Repeating or reordering heartbeats changes nothing (L6).
     pub(super) fn handle_heartbeat(&mut self, now: Instant, from: Identity, m: Heartbeat) {
+        assert!(m.term <= self.term(), "a higher term was adopted before");
         if m.term == self.term() {
             if !self.accept_leader(now, from) {
                 return;
@@ -227,7 +249,8 @@ impl Raft {
         self.durable.send(Output::Notice { to: from.node, message });
     }
 
-    /// Thesis §6.4: still the leader?
+    /// Thesis §6.4: still the leader? The answer is only the term and the round; whether they confirm anything is
+    /// the leader's to say.
     pub(super) fn handle_read_probe(
         &mut self,
         now: Instant,

@@ -1,7 +1,25 @@
 //! What is true of a node after every step, and of every step.
 //!
 //! Checked after each command and each `handle_*` in builds with debug assertions, so every test of every room
-//! above runs under it. Numbers name the invariants of a whole cluster that these are one node's share of.
+//! above runs under it. Numbers name the invariants of a whole cluster that these are one node's share of:
+//!
+//! | number | of a cluster | one node's share |
+//! |---|---|---|
+//! | 1 | one leader a term | it leads only with its own vote durable, and never twice in a term |
+//! | 2 | leaders only append | its log does not shrink while it leads |
+//! | 4 | leaders hold what is committed | its commit index lies within its log |
+//! | 7 | what is committed stays | the chain value at the commit index of before is what it was |
+//! | 8 | base, commit, last and durable are ordered | so |
+//! | 9 | term, vote within a term, and commit never go back | so, in memory and on disk |
+//! | 10 | votes and terms are durable before they are shown | a candidate counts, a leader leads, only then |
+//! | 12 | a leader counts itself by its disk | the durable index lies within the log |
+//! | 14 | only members campaign, by their latest membership | the membership in force is one in the log |
+//! | 23 | memory is bounded | buffers, windows and reads are within their bounds |
+//!
+//! The remaining ones need two nodes to compare; `tests/checks.rs` does that.
+//!
+//! The checks cost a few comparisons and one pass over the peers, not over the log: the log's own rules are
+//! asserted where entries are added and removed.
 
 use super::Raft;
 use super::config::NUMBER_MAX;
@@ -9,7 +27,7 @@ use super::progress::State;
 use super::role::{Leader, Role};
 use crate::types::{HardState, Index, Term};
 
-/// What a step is compared with.
+/// What a step is compared with: the little of a state that a sound step may not take back.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation {
     hard_state: HardState,
@@ -51,15 +69,21 @@ pub fn check(raft: &Raft) {
     assert!(raft.log.last_term() <= term, "{own}: last term {} above {term}", raft.log.last_term());
     assert!(raft.log.membership_index() <= last, "{own}: a membership beyond the log's end {last}");
     assert!(term.0 <= NUMBER_MAX, "{own}: term {term} does not fit the wire");
+    assert!(raft.ruler.verified <= last, "{own}: verified {} above {last}", raft.ruler.verified);
     let durable = raft.durable.hard_state();
     assert!(durable.term <= term, "{own}: {durable} is durable in term {term}");
     if raft.durable.is_hard_state_durable() {
         assert_eq!(durable, raft.hard_state, "{own}: the durable hard state is the newest");
     }
     match &raft.role {
+        // What is verified, waits or is anchored belongs to the one leader it follows.
         Role::Follower(follower) => {
             assert_ne!(follower.leader, Some(own), "{own} follows itself");
-            assert!(follower.verified <= last, "{own}: verified {} above {last}", follower.verified);
+            let known = raft.ruler.leader;
+            assert!(
+                follower.leader.is_none() || follower.leader == known,
+                "{own} follows another than {known:?}"
+            );
             let (bytes, bytes_max) = (follower.reorder.bytes(), raft.config.reorder_bytes_max);
             assert!(bytes <= bytes_max, "{own}: {bytes} of {bytes_max} bytes out of order");
             let first = follower.reorder.first();
@@ -81,10 +105,12 @@ pub fn check(raft: &Raft) {
     }
 }
 
+/// Raft paper, figure 2, "Leaders" and "Volatile state on leaders".
 fn check_leader(raft: &Raft, leader: &Leader) {
     let own = raft.config.identity;
     let (term, last) = (raft.term(), raft.log.last_index());
     assert_eq!(raft.hard_state.vote, Some(own), "{own}: a leader voted for itself");
+    assert_eq!(raft.ruler.leader, Some(own), "{own} leads term {term} and knows another leader");
     assert!(raft.durable.is_hard_state_durable(), "{own} leads term {term} without a durable vote");
     assert!(raft.election_deadline.is_none(), "{own}: a leader waits for an election");
     assert_eq!(raft.log.term_at(leader.start), Some(term), "{own}: no no-op at {}", leader.start);

@@ -1,4 +1,25 @@
 //! What a leader does: Raft paper §5.3, §5.4.2 and §8, with check-quorum (thesis §6.2) and the disk gate.
+//!
+//! # Sending
+//! Nothing is sent when a command is proposed. Appends are made when the driver polls outputs, from wherever each
+//! peer's progress stands, so the proposals of one turn share appends, and a peer that just answered is served in
+//! the same turn. They go out beside the leader's own disk write (thesis §10.2.1): a commit costs the slower of one
+//! round trip and one sync, not their sum.
+//!
+//! # Committing
+//! An index is committed when a quorum holds it durably and its entry is of the current term (Raft paper §5.4.2).
+//! The leader is one member of that quorum like any other, by what its disk has finished (L9); with its disk slow,
+//! the others may commit without it.
+//!
+//! # Staying
+//! Heartbeats are notices: one datagram there, one back, never repeated. They carry a round, so that their answers
+//! confirm reads, and the commit index as far as the receiver is known to hold the log. Every answer of this term
+//! extends the leader's stay by one maximum election timeout (E7); a disk that hangs ends it (E16).
+//!
+//! # Calls that never end
+//! The transport re-sends requests until they are answered, cancelled or given up. This file does not rely on it: a
+//! peer that is silent for a maximum election timeout, or that rebooted, is probed afresh, and everything that was
+//! open to it is cancelled first, so nothing piles up at a dead peer (L11).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +48,7 @@ impl Raft {
         if !matches!(payload, Payload::Command(_)) {
             return Err(ProposeError::NotACommand);
         }
+        // Thesis §3.10: the target could never catch up with a log that grows.
         if let Some(transfer) = &state.transfer {
             return Err(ProposeError::Transferring { to: transfer.to });
         }
@@ -38,6 +60,8 @@ impl Raft {
             return Err(ProposeError::LogFull { bytes, bytes_max });
         }
         let index = self.log.append(self.hard_state.term, payload);
+        assert_eq!(self.log.last_index(), index, "a proposal goes to the end");
+        assert!(index > self.commit, "proposed {index}, committed is {}", self.commit);
         self.end(before);
         Ok((index, self.hard_state.term))
     }
@@ -48,6 +72,7 @@ impl Raft {
         assert!(matches!(self.role, Role::Candidate(_)), "a {} cannot lead", self.role.kind());
         assert_eq!(self.hard_state.vote, Some(own), "a leader voted for itself");
         assert!(self.durable.is_hard_state_durable(), "a leader's own vote is durable");
+        // Vote requests that are still open are overtaken by having won.
         self.leave_role();
         let next_index = self.log.last_index().next();
         let membership = Arc::clone(self.log.membership());
@@ -59,6 +84,7 @@ impl Raft {
             .collect();
         let start = self.log.append(self.hard_state.term, Payload::Noop);
         assert_eq!(start, next_index, "the no-op is the term's first entry");
+        assert!(!progress.contains_key(&own.node), "a leader sends nothing to itself");
         self.role = Role::Leader(Box::new(Leader {
             progress,
             start,
@@ -67,18 +93,23 @@ impl Raft {
             reads: Reads::default(),
             transfer: None,
         }));
+        assert_eq!(self.ruler.leader, None, "term {} has a leader", self.term());
+        self.ruler.leader = Some(own);
         self.election_deadline = None;
+        // Its own leadership makes it sticky from here on, and nothing else does when that ends.
         self.leader_heard = None;
         self.send_heartbeats(now);
     }
 
-    /// The progress of the store that counts for this node id; of no other.
+    /// The progress of the store that counts for this node id; of no other. A wiped node has forgotten what its
+    /// former store acknowledged, so neither one's word may stand for the other's.
     pub(super) fn progress_of(&mut self, from: Identity) -> Option<&mut Progress> {
         let Role::Leader(leader) = &mut self.role else { return None };
         leader.progress.get_mut(&from.node).filter(|progress| progress.identity == from)
     }
 
-    /// Sends what every peer may have. Called when outputs are polled, so proposals of one turn share appends.
+    /// Sends what every peer may have, in order of node id so that equal seeds give equal runs. Called when outputs
+    /// are polled, so proposals of one turn share appends.
     pub(super) fn replicate(&mut self, now: Instant) {
         let Role::Leader(leader) = &mut self.role else { return };
         let term = self.hard_state.term;
@@ -89,15 +120,19 @@ impl Raft {
         }
     }
 
+    /// Raft paper §5.3. Copies and late answers are harmless: a match only rises, and a refusal must be of the
+    /// running attempt and above the match (wire.md §4).
     pub(super) fn handle_append_reply(&mut self, now: Instant, from: Identity, m: AppendReply) {
         if m.term != self.term() {
             return;
         }
         let last = self.log.last_index();
         let Role::Leader(leader) = &mut self.role else { return };
+        assert!(leader.start <= last, "the no-op at {} is in the log", leader.start);
         let Some(progress) = leader.progress.get_mut(&from.node).filter(|p| p.identity == from) else {
             return;
         };
+        // Whatever it says of the append, it is of this term and alive (thesis §6.2).
         progress.heard = now;
         let change = match m.outcome {
             // Nobody can hold more of this leader's log than it does.
@@ -129,6 +164,7 @@ impl Raft {
             leader.progress.get(&who.node).filter(|progress| progress.identity == who).map(|p| p.match_index)
         };
         let Some(reached) = quorum::reached(self.log.membership(), match_of) else { return };
+        assert!(reached <= self.log.last_index(), "a quorum holds {reached}, beyond the leader's log");
         if reached > self.commit && self.log.term_at(reached) == Some(self.hard_state.term) {
             self.commit_through(reached);
         }
@@ -144,11 +180,13 @@ impl Raft {
         for (id, progress) in &mut leader.progress {
             progress.is_paused = false;
             let commit = self.commit.min(progress.match_index);
+            assert!(commit <= self.commit, "a heartbeat tells of {commit}, committed is {}", self.commit);
             let message = Message::Heartbeat(Heartbeat { term, round, commit });
             self.durable.send(Output::Notice { to: *id, message });
         }
     }
 
+    /// A sign of life of this term, and perhaps a read's confirmation.
     pub(super) fn handle_heartbeat_reply(&mut self, now: Instant, from: Identity, m: HeartbeatReply) {
         if m.term != self.term() {
             return;
@@ -159,7 +197,9 @@ impl Raft {
         self.handle_round_answer(from, m.round);
     }
 
+    /// The gates come first: a leader that must not lead sends nothing more.
     pub(super) fn handle_leader_timeout(&mut self, now: Instant) {
+        assert!(matches!(self.role, Role::Leader(_)), "a {} has no such timers", self.role.kind());
         if self.is_disk_hanging(now) {
             self.give_up_for_disk(now);
             return;
@@ -176,6 +216,7 @@ impl Raft {
         }
     }
 
+    /// The earliest of heartbeat, transfer's end, lost quorum and hanging disk.
     pub(super) fn leader_deadline(&self) -> Option<Instant> {
         let Role::Leader(leader) = &self.role else { return None };
         let transfer = leader.transfer.map(|transfer| transfer.deadline);
@@ -190,6 +231,7 @@ impl Raft {
         let own = self.config.identity;
         let Role::Leader(leader) = &self.role else { return None };
         let heard = |who: Identity| {
+            // It always hears itself.
             if who == own {
                 return Some(NEVER);
             }
@@ -199,7 +241,8 @@ impl Raft {
         Some(heard + self.config.election_timeout_max)
     }
 
-    /// A disk that takes no writes must not keep the leadership (E16).
+    /// A disk that takes no writes must not keep the leadership, nor win it (E16). The oldest write counts: a disk
+    /// that is slow but finishes one after the other is not hanging, however long its queue.
     pub(super) fn is_disk_hanging(&self, now: Instant) -> bool {
         let hang = self.config.disk_hang_timeout;
         self.durable.oldest_issued().is_some_and(|issued| now.saturating_since(issued) >= hang)
@@ -218,7 +261,8 @@ impl Raft {
         }
     }
 
-    /// What was open to this peer is void. It is tried again at the next heartbeat.
+    /// What was open to this peer is void: it rebooted and has forgotten it, or cannot be reached. It is tried
+    /// again at the next heartbeat and not before, or a transport that fails calls at once would make a loop.
     pub(super) fn give_up_calls(&mut self, to: NodeId) {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&to) else { return };

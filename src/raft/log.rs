@@ -4,6 +4,15 @@
 //! - Terms never fall, and none is 0.
 //! - Every entry's chain value continues the one before it.
 //! - The membership in force is the last one in the log, committed or not; truncation brings back the one before.
+//!
+//! Storage is written always and read only at the start, so this is where every append, check and apply looks. The
+//! *base* is the entry right before the first one here: zeros for a whole log, the last entry that a snapshot
+//! covers for a compacted one. Its term and chain value are known, its content is not. Questions about indexes below
+//! it have no answer, and callers must have one for that case: a leader stops appending (L10), a follower knows the
+//! entries as committed.
+//!
+//! Log matching (Raft paper §5.3) makes two entries of equal index and term equal, with all before them. The chain
+//! value lets a follower check that instead of believing it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -59,29 +68,37 @@ impl Log {
         log
     }
 
+    /// What lies right before the first entry.
     pub(super) fn base(&self) -> Base {
         self.base
     }
 
+    /// What the entries take, for the log bound.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// The last entry's index, or the base's.
     pub(super) fn last_index(&self) -> Index {
         Index(self.base.index.0 + self.entries.len() as u64)
     }
 
+    /// The last entry's term, or the base's.
     pub(super) fn last_term(&self) -> Term {
         self.entries.back().map_or(self.base.term, |entry| entry.term)
     }
 
+    /// The chain value through the whole log.
     pub(super) fn last_chain(&self) -> u32 {
         self.entries.back().map_or(self.base.chain, |entry| entry.chain)
     }
 
+    /// The entry at this index; `None` at or below the base, and beyond the end.
     pub(super) fn entry(&self, index: Index) -> Option<&Entry> {
         let position = index.0.checked_sub(self.base.index.0 + 1)?;
-        self.entries.get(usize::try_from(position).ok()?)
+        let entry = self.entries.get(usize::try_from(position).ok()?)?;
+        assert_eq!(entry.index, index, "the entry at position {position}");
+        Some(entry)
     }
 
     /// The entries from `from` on, in order.
@@ -105,6 +122,10 @@ impl Log {
     pub(super) fn first_index_of(&self, term: Term) -> Index {
         // Terms never fall, so a binary search finds it however long the term was.
         let position = self.entries.partition_point(|entry| entry.term < term);
+        assert!(
+            self.entries.get(position).is_some_and(|entry| entry.term == term),
+            "no entry of term {term}"
+        );
         Index(self.base.index.0 + 1 + position as u64)
     }
 
@@ -151,6 +172,7 @@ impl Log {
         }
         self.bytes += memory_bytes(&entry.payload);
         self.entries.push_back(entry);
+        assert!(self.membership_index() <= self.last_index(), "a membership beyond the end");
     }
 
     /// Removes the entries from `index` on; a membership among them stops acting (M3).
@@ -172,6 +194,7 @@ impl Log {
     /// Entries for one append from `from` on: as many as fit into `bytes_max`, and at least one if there is any.
     /// Also their size.
     pub(super) fn batch(&self, from: Index, bytes_max: usize) -> (Vec<AppendEntry>, usize) {
+        assert!(from > self.base.index, "entry {from} is not above the base {}", self.base.index);
         let mut entries = Vec::new();
         let mut bytes = 0;
         for entry in self.entries_from(from) {

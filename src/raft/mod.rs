@@ -14,10 +14,58 @@
 //! they are durable. An entry of the leader's own term that is durable on a quorum is committed, and all before it
 //! (§5.4.2). A candidate whose log lacks committed entries gets no quorum (§5.4.1), so what is committed stays.
 //!
+//! # One write, step by step
+//! 1. `propose` puts the command at the log's end under the leader's term. Nothing is sent yet.
+//! 2. The driver drains: one `Persist` with all that is new in the log, one `Append` per peer that may have one.
+//! 3. A follower finds prev in its log, adds the entries, hands them to its disk, and holds its answer.
+//! 4. Its disk is done: `handle_persisted` lets the answer go. The leader's own disk works at the same time.
+//! 5. The leader learns that a quorum has the entry, durably, raises the commit index and tells the driver.
+//! 6. Followers learn the commit index with the next append or heartbeat.
+//!
+//! # One election, step by step
+//! 1. The leader dies. A follower's timer runs out first, drawn at random; it becomes a pre-candidate and asks.
+//! 2. The others heard no leader for a minimum election timeout either, and hold no more than it does: they would.
+//! 3. It raises the term, votes for itself, waits for its disk, and asks for votes.
+//! 4. The others adopt the term and vote, both in one record; the answer waits for their disks.
+//! 5. A quorum voted: it leads. Heartbeats and a no-op go out at once, and with the no-op's commit it knows what
+//!    was committed before it.
+//!
 //! # What this room expects of messages
 //! Nothing. Any message may be lost, doubled, delayed for minutes or reordered with any other. Each carries what
 //! makes a late copy harmless: term, campaign, attempt, round. Requests are calls that the transport re-sends until
 //! they are answered or cancelled; even that is not relied on.
+//!
+//! What a peer says is never trusted to be sane either. Numbers beyond what the wire carries, or that contradict
+//! each other, are dropped with an [`Alarm`] before any rule looks at them, and a message that would break a rule
+//! if it were believed (a second leader of a term, a conflict with a committed entry, a wrong chain value) has no
+//! effect but an alarm. The node's *own* invariants, on the other hand, are asserted everywhere: continuing with a
+//! broken one could only spread the damage.
+//!
+//! # The files
+//! | file | holds |
+//! |---|---|
+//! | `role` | what a node is; entering and leaving each role |
+//! | `election` | timers, pre-votes, votes |
+//! | `follower`, `reorder` | appends and heartbeats received; appends that came early |
+//! | `leader`, `progress` | appends and heartbeats sent; what is known of each peer |
+//! | `read` | linearizable reads |
+//! | `transfer` | handing leadership over |
+//! | `log`, `durable` | the entries; what the disk has, and what waits for it |
+//! | `quorum` | counting |
+//! | `plausible`, [`invariant`] | what is believed of others; what must be true of oneself |
+//!
+//! # The messages, and why copies of them do no harm
+//! | message | a late or doubled one |
+//! |---|---|
+//! | pre-vote | changes nothing at the receiver |
+//! | vote | gets the same answer in its term, a refusal after it |
+//! | their replies | name campaign and term; who granted is a set |
+//! | append | is skipped where the log has its entries already; cuts only real conflicts |
+//! | its acceptance | raises the match or leaves it |
+//! | its refusal, eviction | counts only for the running attempt and above the match |
+//! | heartbeat | tells a commit index that never falls |
+//! | its reply, read probe's reply | names a round, which confirms nothing that was asked later |
+//! | transfer | is for one term, one boot, and taken once |
 //!
 //! # Driving it
 //! Commands ([`Raft::propose`], [`Raft::read`], [`Raft::transfer_leadership`]) and `handle_*` take `now`. After any
@@ -66,7 +114,7 @@ pub use status::{PeerStatus, ProgressKind};
 use durable::Durable;
 use invariant::Observation;
 use log::Log;
-use role::{Follower, Role};
+use role::{Follower, Role, Ruler};
 
 /// One node's part in one Raft group.
 #[derive(Debug)]
@@ -82,6 +130,8 @@ pub struct Raft {
     commit: Index,
     durable: Durable,
     role: Role,
+    /// Reset with each new term, and only then.
+    ruler: Ruler,
     /// When to campaign. `None` for a leader, and while a term or vote is being written.
     election_deadline: Option<Instant>,
     /// The last sign of life of a leader in its term; makes votes sticky.
@@ -90,8 +140,6 @@ pub struct Raft {
     quiet_until: Instant,
     /// The number of the last campaign, over all boots: an answer to one of an earlier boot is known as such.
     campaigns: u64,
-    /// The last term in which an order to campaign was followed.
-    transfer_taken: Term,
     /// The boots of the members, as far as they connected.
     incarnations: BTreeMap<NodeId, Incarnation>,
     told: Told,
@@ -131,15 +179,17 @@ impl Raft {
             commit: base.index,
             durable,
             role: Role::Follower(Follower::default()),
+            ruler: Ruler::default(),
             election_deadline: None,
             leader_heard: None,
             quiet_until,
             campaigns,
-            transfer_taken: Term(0),
             incarnations: BTreeMap::new(),
             told,
         };
         raft.restart_election_timer(now);
+        assert_eq!(raft.durable.index(), raft.log.last_index(), "what was restored is durable");
+        assert_eq!(raft.durable.hard_state(), raft.hard_state, "what was restored is durable");
         invariant::check(&raft);
         raft
     }
@@ -175,6 +225,7 @@ impl Raft {
         }
     }
 
+    /// Every message here is of this term or a lower one, but for requests that were not heeded.
     fn dispatch(&mut self, now: Instant, from: Identity, message: Message, token: Option<ReplyToken>) {
         match message {
             Message::PreVote(m) => self.handle_pre_vote(now, from, m, token),
@@ -199,11 +250,7 @@ impl Raft {
     pub fn handle_persisted(&mut self, now: Instant, ticket: Ticket) {
         let before = self.begin(now);
         let is_hard_state_done = self.durable.complete(now, ticket);
-        let verified = match &self.role {
-            Role::Follower(follower) => follower.verified,
-            _ => Index(0),
-        };
-        self.durable.release(verified);
+        self.durable.release(self.ruler.verified);
         if is_hard_state_done {
             self.handle_hard_state_durable(now);
         }
@@ -245,6 +292,7 @@ impl Raft {
         self.durable.pop()
     }
 
+    /// Turns what changed since the last drain into outputs.
     fn pump(&mut self) {
         let now = self.now;
         self.tell_role();
@@ -258,6 +306,7 @@ impl Raft {
         self.advance_transfer();
     }
 
+    /// Once per drain: what changed and changed back in between is nobody's business.
     fn tell_role(&mut self) {
         let told =
             Told { commit: self.told.commit, role: self.role(), term: self.term(), leader: self.leader() };
@@ -268,7 +317,9 @@ impl Raft {
         }
     }
 
+    /// Once per drain, the highest.
     fn tell_commit(&mut self) {
+        assert!(self.told.commit <= self.commit, "told {}, committed {}", self.told.commit, self.commit);
         if self.told.commit < self.commit {
             self.told.commit = self.commit;
             self.durable.tell(Output::Commit { index: self.commit });
@@ -277,8 +328,10 @@ impl Raft {
 
     /// Raises the commit index; it never falls.
     fn commit_through(&mut self, index: Index) {
+        let before = self.commit;
         assert!(index <= self.log.last_index(), "commit {index}, last {}", self.log.last_index());
-        self.commit = self.commit.max(index);
+        self.commit = before.max(index);
+        assert!(self.commit >= before, "commit fell from {before} to {}", self.commit);
     }
 
     /// Answers a request, if it wants an answer.
@@ -288,11 +341,14 @@ impl Raft {
         }
     }
 
+    /// Every command and `handle_*` begins and ends here: time never runs backwards inside, and each step is
+    /// compared with the state before it.
     fn begin(&mut self, now: Instant) -> Observation {
         self.now = self.now.max(now);
         Observation::of(self)
     }
 
+    /// Checks the state and the step, where debug assertions are on.
     fn end(&self, before: Observation) {
         if cfg!(debug_assertions) {
             invariant::check(self);

@@ -1,5 +1,15 @@
 //! What the room hands out: outputs, alarms, errors, and the small numbers that name things between it and its
 //! driver.
+//!
+//! # What a driver owes
+//! - Persists reach the disk in ticket order, whole; a failed one ends the node, and nothing that waits for it ever
+//!   leaves (L13, L16). Several may be made durable by one sync: then the last ticket is enough.
+//! - Requests are re-sent until answered or cancelled, replies go to the call that the token names, notices go
+//!   once. Any of them may be lost all the same.
+//! - Committed entries are applied in order. A proposal's caller is told "done" only when the entry committed at
+//!   its index has its *term* (L15); another term there means that the proposal is gone.
+//! - When a node stops leading, its pending proposals have an unknown outcome, not a failed one (L14): the next
+//!   leader may hold and commit them.
 
 use core::fmt;
 
@@ -76,7 +86,8 @@ pub enum Output {
         /// The message.
         message: Message,
     },
-    /// Every request to this node that is still open is overtaken: stop re-sending it.
+    /// Every request to this node that is still open is overtaken, by a newer term, campaign or attempt: stop
+    /// re-sending it. Its answer, should it still come, is recognised as old.
     CancelRequests {
         /// The callee.
         to: NodeId,
@@ -93,7 +104,7 @@ pub enum Output {
         /// Consecutive entries to add.
         entries: Vec<Entry>,
     },
-    /// Everything up to here is committed; read it with [`super::Raft::entry`].
+    /// Everything up to here is committed (Raft paper §5.3); read it with [`super::Raft::entry`].
     Commit {
         /// The new commit index.
         index: Index,
@@ -105,7 +116,7 @@ pub enum Output {
         /// Its read index.
         index: Index,
     },
-    /// This read was not confirmed: leadership was lost first. Nothing was read.
+    /// This read was not confirmed: leadership was lost first. Nothing was read; the caller may ask elsewhere.
     ReadFailed {
         /// The read.
         id: ReadId,

@@ -7,9 +7,34 @@
 //!    └────────────────────────┘
 //!     refused · evicted · silent for a maximum election timeout · call failed
 //! ```
+//! One question decides each transition: *does the leader know where the two logs part?* While it does not, it asks
+//! with one append at a time; once it does, it streams.
+//!
 //! *Probe*: one append at a time finds where the logs part; each has its own attempt number, and answers to an
 //! older attempt move nothing back. *Replicate*: appends are pipelined up to a window by count and by bytes.
 //! *Snapshot*: the log no longer holds what the peer needs; only heartbeats go there.
+//!
+//! # What makes late and doubled answers harmless
+//! `match_index` only rises within a term: an acceptance is a fact about the peer's disk that later events of the
+//! term cannot undo. `next_index` is a guess, and only a refusal of the *running* attempt may lower it, never to or
+//! below the match: a refusal with prev at or below it was sent before the acceptance that raised it (wire.md §4).
+//! A probe that was answered begins the next with a new number, so its copies are old at once.
+//!
+//! # Backtracking, an example
+//! ```text
+//!  index      1 2 3 4 5 6 7 8
+//!  leader     1 1 1 4 4 5 5 6      probes with prev 7 of term 5
+//!  follower   1 1 1 2 2 2 2        refuses: at 7 I have term 2, from index 4 on
+//!  leader     has no term 2; its last entry of a lower term is 3, and 4 - 1 is 3
+//!                                  probes with prev 3 of term 1: found
+//! ```
+//! Had the leader entries of term 2 as well, its last one there would have been the place: entries of one term have
+//! one maker, so both logs hold the same ones from the term's first on, as far as each reaches (log matching, Raft
+//! paper §5.3). Each refusal thus strikes out a whole term of one of the two logs.
+//!
+//! # Why the attempt travels in pipelined appends too
+//! A follower keeps an early append only if others of the same attempt can still fill the hole (see `follower`).
+//! It knows that they can when it has accepted one of that attempt: only then did the leader start to stream.
 
 use std::collections::VecDeque;
 
@@ -29,18 +54,22 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// How many are unanswered.
     pub(super) fn count(&self) -> usize {
         self.appends.len()
     }
 
+    /// The bytes of entries in them.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// By count and by bytes; an append larger than the byte bound goes when nothing else is out.
     fn has_room(&self, config: &RaftConfig) -> bool {
         self.appends.len() < config.inflight_appends_max && self.bytes < config.inflight_bytes_max
     }
 
+    /// Appends are sent in order; only their answers may come in any.
     fn push(&mut self, last: Index, bytes: usize) {
         assert!(self.appends.back().is_none_or(|(before, _)| *before < last), "appends follow each other");
         self.appends.push_back((last, bytes));
@@ -177,6 +206,7 @@ impl Progress {
         Some(Append { term, attempt: self.attempt, prev_index, prev_term, commit, entries, chain })
     }
 
+    /// True when the next entry needs more than one datagram.
     fn is_next_large(&self, log: &Log, config: &RaftConfig) -> bool {
         log.entry(self.next_index).is_some_and(|entry| append_bytes(&entry.payload) > config.append_bytes_max)
     }
@@ -202,6 +232,8 @@ impl Progress {
             State::Probe { .. } | State::Snapshot => {}
         }
         self.answered(now);
+        assert!(self.match_index < self.next_index, "match {}, next {}", self.match_index, self.next_index);
+        assert!(self.match_index >= match_index, "a match never falls");
         if is_advanced { Change::Advanced } else { Change::Nothing }
     }
 
@@ -232,7 +264,9 @@ impl Progress {
             let has_term = log.term_at(ours) == Some(conflict_term);
             if has_term { ours } else { ours.min(conflict_index.prev()) }
         };
-        prev.max(self.match_index).next()
+        let next_index = prev.max(self.match_index).next();
+        assert!(next_index <= prev_index, "backtracking from {prev_index} to {next_index}");
+        next_index
     }
 
     /// The peer had kept an append out of order and dropped it.
@@ -253,7 +287,9 @@ impl Progress {
         self.probe_from(next_index);
     }
 
+    /// Starts the next attempt here. What is open belongs to older ones.
     fn probe_from(&mut self, next_index: Index) {
+        assert!(next_index > Index(0), "there is no entry 0 to send");
         assert!(next_index > self.match_index, "next {next_index} is at or below match {}", self.match_index);
         self.next_index = next_index;
         self.attempt += 1;
@@ -273,11 +309,14 @@ impl Progress {
         self.asked = is_open.then_some(now);
     }
 
-    /// The peer answered this round.
+    /// The peer answered this round. An answer to an older one leaves what is known as it is (R2).
     pub(super) fn acked(&mut self, round: Round) {
+        let before = self.acked_round;
         self.acked_round = self.acked_round.max(round);
         if self.probe_out.is_some_and(|out| out <= round) {
             self.probe_out = None;
         }
+        assert!(self.acked_round >= before, "round {} after {before}", self.acked_round);
+        assert!(self.probe_out.is_none_or(|out| out > round), "round {round} was answered");
     }
 }

@@ -4,6 +4,22 @@
 //! index, of the last moments heard it says until when a leader may lead, of answered rounds which reads are
 //! confirmed, of granted votes whether an election is won. While a membership is joint, both halves must have
 //! reached the value (Raft paper §6), so the answer is the smaller of the two.
+//!
+//! With match indexes of five voters, three of five have reached 7:
+//! ```text
+//!  n1 ███████████      11
+//!  n2 █████████         9
+//!  n3 ███████           7   ◀ the third longest of five: reached
+//!  n4 ████              4
+//!  n5                   0
+//! ```
+//! While joint, each half has its own bars, a node that stands in both counts in both, and the shorter of the two
+//! results holds: an entry is committed, a leader elected, a read confirmed only when neither the old majority nor
+//! the new one could decide otherwise.
+//!
+//! Learners are in neither half and never asked. Voters are asked for by identity, that is by the store that the
+//! membership binds to the node id: a wiped disk under the same id has forgotten what it promised, so what it says
+//! is not that voter's word (I2).
 
 use crate::membership::{Members, Membership};
 use crate::types::Identity;
@@ -23,7 +39,7 @@ pub(super) fn reached<T: Ord + Copy>(
     }
 }
 
-/// True when a quorum satisfies this.
+/// True when a quorum satisfies this: it has reached the unit value.
 pub(super) fn is_quorum(membership: &Membership, has: impl Fn(Identity) -> bool) -> bool {
     reached(membership, |who| has(who).then_some(())).is_some()
 }
@@ -40,5 +56,8 @@ fn reached_by_majority<T: Ord + Copy>(
         .collect();
     values.sort_unstable_by(|a, b| b.cmp(a));
     assert!(values.len() <= members.len(), "{} values of {} voters", values.len(), members.len());
-    values.get(members.len() / 2).copied()
+    let reached = values.get(members.len() / 2).copied()?;
+    let count = values.iter().filter(|value| **value >= reached).count();
+    assert!(count * 2 > members.len(), "{count} of {} is no majority", members.len());
+    Some(reached)
 }

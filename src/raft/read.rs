@@ -6,6 +6,17 @@
 //! while a round is out wait for the next one. Heartbeats draw from the same numbers, so an answer to a later
 //! heartbeat confirms as well, should a probe be lost.
 //!
+//! # Why the commit index of the round's start
+//! Everything that was acknowledged to anyone before a read was asked for is at or below the commit index of whoever
+//! led then. If a quorum answers a round that began after the read, no other leader can have been elected before
+//! the round began, so that leader was this one, and its own commit index covers the acknowledgements. This needs
+//! the commit index to be current, which it is only after the first commit of the own term (Raft paper §8, R1).
+//!
+//! # What a late answer can do
+//! A round's number is given out once, and the answers repeat it. An answer proves leadership at some moment after
+//! the round was given out, whenever it arrives, so it may confirm reads of that round or of an earlier one, and no
+//! others. This holds for every copy of it.
+//!
 //! Lease reads are not part of this room yet.
 
 use super::Raft;
@@ -34,14 +45,17 @@ struct ReadRound {
 }
 
 impl Reads {
+    /// How many are not answered.
     pub(super) fn count(&self) -> usize {
         self.waiting.len() + self.out.as_ref().map_or(0, |out| out.ids.len())
     }
 
+    /// All that are not answered, in the order they came.
     pub(super) fn into_ids(self) -> impl Iterator<Item = ReadId> {
         self.out.map(|out| out.ids).unwrap_or_default().into_iter().chain(self.waiting)
     }
 
+    /// The round that is out.
     pub(super) fn round(&self) -> Option<Round> {
         self.out.as_ref().map(|out| out.round)
     }
@@ -50,7 +64,9 @@ impl Reads {
 impl Leader {
     /// A number that no attempt of this term had.
     pub(super) fn next_round(&mut self) -> Round {
-        self.round = self.round.next();
+        let before = self.round;
+        self.round = before.next();
+        assert!(self.round > before, "round {} was given out", self.round);
         self.round
     }
 }
@@ -73,9 +89,14 @@ impl Raft {
     /// lag behind what former leaders committed (Raft paper §8, R1): reads wait.
     pub(super) fn advance_reads(&mut self, now: Instant) {
         let Role::Leader(leader) = &mut self.role else { return };
+        // One round at a time: a read that arrives now gets a round that begins after it, never one that is out.
         if leader.reads.out.is_none() && !leader.reads.waiting.is_empty() && self.commit >= leader.start {
             let round = leader.next_round();
             let ids = core::mem::take(&mut leader.reads.waiting);
+            assert!(
+                leader.progress.values().all(|p| p.acked_round < round),
+                "round {round} was answered before"
+            );
             leader.reads.out = Some(ReadRound { round, index: self.commit, ids });
         }
         self.confirm_reads();
@@ -103,6 +124,7 @@ impl Raft {
         let own = self.config.identity;
         let Role::Leader(leader) = &mut self.role else { return };
         let acked = |who: Identity| {
+            // A leader needs no message to know that it is alive; a single voter is its own quorum.
             if who == own { Some(Round(u64::MAX)) } else { leader.acked_round(who) }
         };
         let reached = quorum::reached(self.log.membership(), acked);
@@ -116,6 +138,8 @@ impl Raft {
         }
     }
 
+    /// Tells the read, and the voter's next probe may go. It is no sign of life for check-quorum, which counts
+    /// answers to appends and heartbeats only.
     pub(super) fn handle_read_probe_reply(&mut self, now: Instant, from: Identity, m: ReadProbe) {
         if m.term != self.term() {
             return;
@@ -132,6 +156,7 @@ impl Raft {
         if round > leader.round {
             return;
         }
+        assert!(round <= leader.round, "round {round} of {}", leader.round);
         if let Some(progress) = self.progress_of(from) {
             progress.acked(round);
             self.confirm_reads();
@@ -140,6 +165,7 @@ impl Raft {
 }
 
 impl Leader {
+    /// The highest round this very store answered.
     fn acked_round(&self, who: Identity) -> Option<Round> {
         self.progress.get(&who.node).filter(|progress| progress.identity == who).map(|p| p.acked_round)
     }

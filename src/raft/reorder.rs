@@ -1,6 +1,17 @@
 //! Appends that came before their predecessors.
 //!
 //! A lost datagram costs one retransmission instead of a rewind of the pipeline: what follows the hole waits here.
+//! ```text
+//!  sent      3..5   6..8   9..11  12..14
+//!  arrived   3..5          9..11  12..14       6..8 is lost, the log ends at 5
+//!  log       3 4 5 ┊       waits  waits
+//!  re-sent          6..8
+//!  log       3 4 5  6 7 8  9 .. 14             one round trip later; nothing was sent twice but 6..8
+//! ```
+//! An append belongs here only if others under way can fill the hole before it. A probe beyond the log's end has
+//! nothing under way before it and must be refused at once, or leader and follower would wait for each other: the
+//! attempt tells the two apart (see `follower`).
+//!
 //! The buffer belongs to one leader and term, lives in [`super::role::Follower`] and goes with it (I6). It is
 //! bounded by bytes; when full, what lies furthest ahead is evicted first, since it is needed last. Every append
 //! that leaves is answered.
@@ -23,6 +34,7 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
+    /// About what it takes in memory; an empty append takes something too, or copies of one could fill any room.
     fn bytes(&self) -> usize {
         let entries: usize = self.append.entries.iter().map(|entry| append_bytes(&entry.payload)).sum();
         APPEND_FIXED_BYTES + entries
@@ -41,10 +53,12 @@ pub(super) struct Reorder {
 }
 
 impl Reorder {
+    /// What waits, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// How many wait.
     pub(super) fn count(&self) -> usize {
         self.waiting.len()
     }
@@ -65,6 +79,8 @@ impl Reorder {
             self.bytes -= furthest.bytes();
             evicted.push(furthest);
         }
+        assert!(self.bytes <= bytes_max, "{} of {bytes_max} bytes wait", self.bytes);
+        assert!(!self.waiting.is_empty() || self.bytes == 0, "{} bytes in no append", self.bytes);
         evicted
     }
 
@@ -73,11 +89,12 @@ impl Reorder {
         let first = self.waiting.first_entry().filter(|entry| entry.key().0 <= last)?;
         let waiting = first.remove();
         self.bytes -= waiting.bytes();
+        assert!(waiting.append.prev_index <= last, "{} at {last}", waiting.append.prev_index);
         assert!(!self.waiting.is_empty() || self.bytes == 0, "{} bytes in no append", self.bytes);
         Some(waiting)
     }
 
-    /// Empties it.
+    /// Empties it, in order of place, for its role or its hole is gone.
     pub(super) fn take_all(&mut self) -> Vec<Waiting> {
         self.bytes = 0;
         core::mem::take(&mut self.waiting).into_values().collect()

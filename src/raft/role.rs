@@ -1,4 +1,11 @@
 //! What a node is, each role with the state that only it has, and the changes between them.
+//!
+//! State that must not outlive a role lives inside it and goes when it is left, so no forgotten field can carry a
+//! tally into the next campaign (E10), an old leader's appends into a new term (I6), or a read into a time when
+//! this node no longer leads. What must outlive a role, term, vote, log and commit index, lives in [`Raft`].
+//!
+//! [`Raft::leave_role`] is the one way out, whatever comes next: it answers, cancels and fails what the role still
+//! owes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,11 +29,8 @@ pub(super) enum Role {
 /// A follower of one term; a new one at each change of term or leader, so nothing of the old leader is kept.
 #[derive(Debug, Default)]
 pub(super) struct Follower {
-    /// Set by the first append, heartbeat, read probe or transfer of the term; then fixed (Raft paper §5.2: at
-    /// most one per term).
+    /// Whom it hears; none before the first message of the term's leader, and after an election timeout.
     pub(super) leader: Option<Identity>,
-    /// How far this leader's appends were found or made equal; what may be acknowledged to it.
-    pub(super) verified: Index,
     /// The highest attempt that was accepted. An append of that attempt beyond the log's end follows others that
     /// are under way; one of a later attempt is a probe and must be answered now.
     pub(super) anchor: Option<u64>,
@@ -34,9 +38,21 @@ pub(super) struct Follower {
 }
 
 impl Follower {
+    /// With nothing of a former leader.
     pub(super) fn of(leader: Option<Identity>) -> Self {
         Self { leader, ..Self::default() }
     }
+}
+
+/// The leader of the current term, whatever role this node has in it: a follower that campaigned in between has
+/// not forgotten whom it followed, nor what it acknowledged.
+#[derive(Debug, Default)]
+pub(super) struct Ruler {
+    /// Set by the first append, heartbeat, read probe or transfer of the term, or by being elected; then fixed
+    /// (Raft paper §5.2: at most one per term).
+    pub(super) leader: Option<Identity>,
+    /// How far this leader's appends were found or made equal; what may be acknowledged to it. It only rises.
+    pub(super) verified: Index,
 }
 
 /// A campaign or pre-campaign; a new one each time, so no answer to an earlier one is counted (E10).
@@ -73,6 +89,7 @@ pub(super) struct TransferState {
 }
 
 impl Role {
+    /// Its name, for those outside.
     pub(super) fn kind(&self) -> RoleKind {
         match self {
             Self::Follower(_) => RoleKind::Follower,
@@ -89,13 +106,20 @@ impl Raft {
         assert!(term > self.hard_state.term, "term {term} is not newer than {}", self.hard_state.term);
         self.set_hard_state(HardState { term, vote: None });
         self.become_follower(now, None);
+        assert_eq!(self.hard_state.vote, None, "a new term, a new vote");
+        assert!(matches!(self.role, Role::Follower(_)), "whoever sees a higher term follows");
     }
 
+    /// The only place where term and vote change: the term never falls, and a vote is given once a term (Raft paper,
+    /// figure 2).
     pub(super) fn set_hard_state(&mut self, hard_state: HardState) {
         let before = self.hard_state;
         assert!(hard_state.term >= before.term, "{hard_state} after {before}");
         let is_vote_kept = before.vote.is_none() || hard_state.vote == before.vote;
         assert!(hard_state.term > before.term || is_vote_kept, "{hard_state} after {before}");
+        if hard_state.term > before.term {
+            self.ruler = Ruler::default();
+        }
         self.hard_state = hard_state;
         self.durable.stage_hard_state(hard_state);
     }
@@ -109,10 +133,12 @@ impl Raft {
         if !was_follower {
             self.restart_election_timer(now);
         }
+        assert_eq!(self.leader(), leader.map(|leader| leader.node), "follows whom it was told to");
     }
 
     /// Ends what only the present role may do: its requests are cancelled, its reads fail, its buffer is answered.
     pub(super) fn leave_role(&mut self) {
+        // A blank follower stands in until the caller sets what comes next.
         let role = core::mem::replace(&mut self.role, Role::Follower(Follower::default()));
         match role {
             Role::Follower(mut follower) => {

@@ -1,4 +1,8 @@
 //! What can be asked of a node without changing it.
+//!
+//! Everything here tells of memory, which may be ahead of the disk: a term may not be durable yet, the log's end
+//! may be lost by a crash. What other nodes were told is never ahead of the disk. The commit index is a fact about
+//! the cluster; after a restart it begins at the base and rises as soon as a leader shows how far it is.
 
 use core::fmt;
 use std::sync::Arc;
@@ -67,7 +71,7 @@ impl Raft {
         self.durable.hard_state()
     }
 
-    /// What this node is.
+    /// What this node is. A learner, and a removed node, are followers.
     #[must_use]
     pub fn role(&self) -> RoleKind {
         self.role.kind()
@@ -149,7 +153,7 @@ impl Raft {
         self.log.term_at(index)
     }
 
-    /// The entries from this index on.
+    /// The entries from this index on, in order; those at or below the base are not held any more.
     pub fn entries_from(&self, from: Index) -> impl Iterator<Item = &Entry> {
         self.log.entries_from(from)
     }
@@ -184,13 +188,14 @@ impl Raft {
         matches!(&self.role, Role::Leader(leader) if self.commit >= leader.start)
     }
 
-    /// How many answers and requests wait for the disk.
+    /// How many answers and requests wait for the disk; a number that stays high tells of a disk that hangs.
     #[must_use]
     pub fn held_count(&self) -> usize {
         self.durable.held_count()
     }
 
-    /// How many out-of-order appends wait, and their bytes.
+    /// How many out-of-order appends wait, and their bytes; above zero for longer than a retransmission takes, a
+    /// leader lost interest or the network is worse than it looks.
     #[must_use]
     pub fn reordered(&self) -> (usize, usize) {
         match &self.role {

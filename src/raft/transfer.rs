@@ -1,4 +1,11 @@
 //! Handing leadership over (thesis §3.10).
+//!
+//! The leader stops taking proposals, brings the target up to its own last index and orders it to campaign. The
+//! target skips the pre-vote, and its vote requests say that they were ordered, so voters set leader stickiness
+//! aside. If no newer term shows up within a maximum election timeout, the leader takes proposals again.
+//!
+//! An order is a privileged election, so it must not be replayed (E15). It names the term, the target's boot and an
+//! index that the target must hold. Following it ends the term at the target, so a copy is of an older one.
 
 use super::Raft;
 use super::election::Cause;
@@ -19,8 +26,10 @@ impl Raft {
             return Err(TransferError::Transferring { to: transfer.to });
         }
         let to = self.transfer_target(to).ok_or(TransferError::NoTarget)?;
+        assert_ne!(to, self.config.identity.node, "a leader has no progress of itself");
         let deadline = now + self.config.election_timeout_max;
         let Role::Leader(leader) = &mut self.role else { panic!("the role was a leader's above") };
+        // The order itself goes out from `advance_transfer`, perhaps in this very drain.
         leader.transfer = Some(TransferState { to, deadline, is_sent: false });
         self.end(before);
         Ok(to)
@@ -39,7 +48,8 @@ impl Raft {
             .map(|(id, _)| *id)
     }
 
-    /// The order goes out once the target has the whole log.
+    /// The order goes out once the target has the whole log: with less it could not win against voters that hold
+    /// more (Raft paper §5.4.1).
     pub(super) fn advance_transfer(&mut self) {
         let last_index = self.log.last_index();
         let Role::Leader(leader) = &mut self.role else { return };
@@ -51,12 +61,16 @@ impl Raft {
         }
     }
 
+    /// The order binds the target's present boot; the driver told it by a proven hello.
     fn order_campaign(&mut self, to: NodeId, last_index: Index) {
+        assert_ne!(to, self.config.identity.node, "a node does not order itself");
+        assert!(last_index <= self.log.last_index(), "an order for {last_index}, beyond the log");
         let Some(incarnation) = self.incarnations.get(&to).copied() else { return };
         let order = Transfer { term: self.term(), incarnation, last_index };
         self.durable.send(Output::Request { to, message: Message::Transfer(order) });
     }
 
+    /// Thesis §3.10: the leader resumes when the target did not take over in time.
     pub(super) fn expire_transfer(&mut self, now: Instant) {
         if let Role::Leader(leader) = &mut self.role {
             leader.transfer.take_if(|transfer| now >= transfer.deadline);
@@ -75,8 +89,8 @@ impl Raft {
         }
     }
 
-    /// The order counts if it is of this term's leader, for this boot, names an index the log has, and is the
-    /// first of the term (E15). It is answered before the new term begins.
+    /// The order counts if it is of this term's leader, for this boot, and names an index the log has (E15). It is
+    /// answered in the leader's term, before the new one begins.
     pub(super) fn handle_transfer(
         &mut self,
         now: Instant,
@@ -91,17 +105,21 @@ impl Raft {
             && m.incarnation == self.config.incarnation
             && m.incarnation != Incarnation::UNKNOWN
             && m.last_index <= self.log.last_index()
-            && self.transfer_taken < m.term
             && self.may_campaign(now);
+        assert!(
+            !is_taken || self.durable.hard_state() == self.hard_state,
+            "{} is not durable",
+            self.hard_state
+        );
         let reply = TransferReply { term: self.term(), is_taken };
         self.reply(token, Message::TransferReply(reply));
         if is_taken {
-            self.transfer_taken = m.term;
             self.start_campaign(now, Cause::Transfer);
         }
     }
 
-    /// A refused order leaves this node leading.
+    /// A refused order leaves this node leading. A taken one changes nothing yet: the newer term does, when it shows
+    /// up, and if it does not, the transfer expires.
     pub(super) fn handle_transfer_reply(&mut self, from: Identity, m: TransferReply) {
         if m.term != self.term() || m.is_taken {
             return;

@@ -42,12 +42,22 @@ const PART_OVERHEAD_MAX: usize = 1 + 4 + 8 + 8 + 8 + 48;
 #[derive(Debug)]
 pub(super) struct OutBody {
     bytes: Vec<u8>,
-    /// The size of every part but the last.
-    part_bytes: usize,
     cut: u32,
     was_sent: bool,
-    /// A body of one part needs no list.
-    only: Part,
+    parts: Parts,
+}
+
+/// Most bodies are whole, and small ones are moved about with the tables they lie in: lists are kept elsewhere.
+#[derive(Debug)]
+enum Parts {
+    Whole { part: Part, is_due: bool },
+    Split(Box<Split>),
+}
+
+#[derive(Debug)]
+struct Split {
+    /// The size of every part but the last.
+    part_bytes: usize,
     parts: Vec<Part>,
     /// Parts from here on were never sent in this cut.
     next_unsent: u32,
@@ -58,20 +68,20 @@ pub(super) struct OutBody {
 
 impl OutBody {
     pub(super) fn new(bytes: Vec<u8>, cut: Cut) -> Self {
-        let is_whole = bytes.len() <= cut.whole_max;
-        let count = if is_whole { 1 } else { bytes.len().div_ceil(cut.part_bytes) };
-        assert!(count < 1 << CUT_SHIFT, "a body of {} bytes in {count} parts", bytes.len());
-        Self {
-            bytes,
-            part_bytes: cut.part_bytes,
-            cut: 0,
-            was_sent: false,
-            only: Part::default(),
-            parts: if is_whole { Vec::new() } else { vec![Part::default(); count] },
-            next_unsent: 0,
-            repeat: VecDeque::new(),
-            unacked_count: count as u32,
-        }
+        let parts = if bytes.len() <= cut.whole_max {
+            Parts::Whole { part: Part::default(), is_due: true }
+        } else {
+            let count = bytes.len().div_ceil(cut.part_bytes);
+            assert!(count < 1 << CUT_SHIFT, "a body of {} bytes in {count} parts", bytes.len());
+            Parts::Split(Box::new(Split {
+                part_bytes: cut.part_bytes,
+                parts: vec![Part::default(); count],
+                next_unsent: 0,
+                repeat: VecDeque::new(),
+                unacked_count: count as u32,
+            }))
+        };
+        Self { bytes, cut: 0, was_sent: false, parts }
     }
 
     /// Begins anew with parts of another size, for a path that turned out narrower.
@@ -93,7 +103,7 @@ impl OutBody {
 
     /// True when it goes out in more than one part.
     pub(super) fn is_split(&self) -> bool {
-        !self.parts.is_empty()
+        matches!(self.parts, Parts::Split(_))
     }
 
     /// True when any of it was ever sent.
@@ -103,41 +113,59 @@ impl OutBody {
 
     /// True when every part is acknowledged.
     pub(super) fn is_acked(&self) -> bool {
-        self.unacked_count == 0
+        match &self.parts {
+            Parts::Whole { part, .. } => part.is_acked,
+            Parts::Split(split) => split.unacked_count == 0,
+        }
     }
 
     /// The part to send next, if any is due.
     pub(super) fn due(&mut self) -> Option<u32> {
-        while let Some(&place) = self.repeat.front() {
-            if !self.at(place).is_acked {
-                return Some(self.name(place));
-            }
-            self.repeat.pop_front();
-        }
-        (self.next_unsent < self.count()).then(|| self.name(self.next_unsent))
+        let place = match &mut self.parts {
+            Parts::Whole { part, is_due } => (*is_due && !part.is_acked).then_some(0)?,
+            Parts::Split(split) => split.due()?,
+        };
+        Some(self.cut << CUT_SHIFT | place)
     }
 
     /// Where a part begins, and its bytes.
     pub(super) fn slice(&self, part: u32) -> (u64, &[u8]) {
-        if !self.is_split() {
-            return (0, &self.bytes);
+        match &self.parts {
+            Parts::Whole { .. } => (0, &self.bytes),
+            Parts::Split(split) => {
+                let from = (part & PLACE_MASK) as usize * split.part_bytes;
+                let to = (from + split.part_bytes).min(self.bytes.len());
+                (from as u64, &self.bytes[from..to])
+            }
         }
-        let from = (part & PLACE_MASK) as usize * self.part_bytes;
-        let to = (from + self.part_bytes).min(self.bytes.len());
-        (from as u64, &self.bytes[from..to])
+    }
+
+    /// The size of a part that would have to be repeated; nothing when it is acknowledged.
+    pub(super) fn pending_bytes(&self, part: u32) -> usize {
+        let is_pending = self.place(part).is_some_and(|place| !self.at(place).is_acked);
+        if is_pending { self.slice(part).1.len() } else { 0 }
     }
 
     /// The part that was due went out in this packet; true when it had been sent before.
     pub(super) fn mark_sent(&mut self, part: u32, packet: u64) -> bool {
         let place = part & PLACE_MASK;
-        if self.repeat.front() == Some(&place) {
-            self.repeat.pop_front();
-        } else {
-            assert_eq!(place, self.next_unsent, "part {place} is sent out of turn");
-            self.next_unsent += 1;
-        }
         self.was_sent = true;
-        let state = self.at_mut(place);
+        let state = match &mut self.parts {
+            Parts::Whole { part, is_due } => {
+                assert!(*is_due, "a whole body is sent out of turn");
+                *is_due = false;
+                part
+            }
+            Parts::Split(split) => {
+                if split.repeat.front() == Some(&place) {
+                    split.repeat.pop_front();
+                } else {
+                    assert_eq!(place, split.next_unsent, "part {place} is sent out of turn");
+                    split.next_unsent += 1;
+                }
+                &mut split.parts[place as usize]
+            }
+        };
         let was_sent = state.sent_in != 0;
         state.sent_in = packet;
         was_sent
@@ -148,10 +176,13 @@ impl OutBody {
         let Some(place) = self.place(part) else {
             return;
         };
-        let state = self.at_mut(place);
-        if !state.is_acked {
-            state.is_acked = true;
-            self.unacked_count -= 1;
+        match &mut self.parts {
+            Parts::Whole { part, .. } => part.is_acked = true,
+            Parts::Split(split) => {
+                let state = &mut split.parts[place as usize];
+                split.unacked_count -= u32::from(!state.is_acked);
+                state.is_acked = true;
+            }
         }
     }
 
@@ -167,20 +198,19 @@ impl OutBody {
         let Some(place) = self.place(part) else {
             return false;
         };
-        if place >= self.next_unsent || self.at(place).is_acked || self.repeat.contains(&place) {
-            return false;
+        match &mut self.parts {
+            Parts::Whole { part, is_due } => {
+                let must_repeat = !*is_due && !part.is_acked;
+                *is_due |= must_repeat;
+                must_repeat
+            }
+            Parts::Split(split) => split.repeat_part(place),
         }
-        self.repeat.push_back(place);
-        true
     }
 
     /// The name of the first part.
     pub(super) fn first_part(&self) -> u32 {
-        self.name(0)
-    }
-
-    fn name(&self, place: u32) -> u32 {
-        self.cut << CUT_SHIFT | place
+        self.cut << CUT_SHIFT
     }
 
     /// The part's place, unless it belongs to an earlier cut.
@@ -188,16 +218,32 @@ impl OutBody {
         (part >> CUT_SHIFT == self.cut).then_some(part & PLACE_MASK)
     }
 
-    fn count(&self) -> u32 {
-        self.parts.len().max(1) as u32
-    }
-
     fn at(&self, place: u32) -> Part {
-        if self.is_split() { self.parts[place as usize] } else { self.only }
+        match &self.parts {
+            Parts::Whole { part, .. } => *part,
+            Parts::Split(split) => split.parts[place as usize],
+        }
+    }
+}
+
+impl Split {
+    fn due(&mut self) -> Option<u32> {
+        while let Some(&place) = self.repeat.front() {
+            if !self.parts[place as usize].is_acked {
+                return Some(place);
+            }
+            self.repeat.pop_front();
+        }
+        ((self.next_unsent as usize) < self.parts.len()).then_some(self.next_unsent)
     }
 
-    fn at_mut(&mut self, place: u32) -> &mut Part {
-        if self.is_split() { &mut self.parts[place as usize] } else { &mut self.only }
+    fn repeat_part(&mut self, place: u32) -> bool {
+        let is_settled = place >= self.next_unsent || self.parts[place as usize].is_acked;
+        if is_settled || self.repeat.contains(&place) {
+            return false;
+        }
+        self.repeat.push_back(place);
+        true
     }
 }
 

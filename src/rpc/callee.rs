@@ -5,7 +5,8 @@
 //! way); *refused*, until the refusal is acknowledged; *closed*. It only ever moves forward, and closed ids are kept
 //! as ranges for the life of the incarnation pair, so that no copy, however late, is carried out again. An id is
 //! closed when its reply is acknowledged, which means that the caller has it; when it is refused; when its caller
-//! cancels it; and when its caller names it in a finished range.
+//! cancels it; and when its caller names it in a finished range. `[W-36]` `[W-37]` `[W-41]` Calls of class `again` are
+//! treated alike, which `[W-38]` permits.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -21,7 +22,7 @@ use crate::wire::{CallRefusal, Class, Fragment};
 #[derive(Debug)]
 pub(super) enum Served {
     /// Its fragments are arriving.
-    Arriving { class: Class, request: Reassembly },
+    Arriving { class: Class, request: Box<Reassembly> },
     /// The owner has it.
     Executing,
     /// Its answer is on the way; the reply cache is the set of these.
@@ -142,7 +143,7 @@ impl Callee {
                 return self.refuse(call, CallRefusal::Busy);
             }
             self.arriving_bytes += total;
-            self.open.insert(call, Served::Arriving { class, request: Reassembly::new(total) });
+            self.open.insert(call, Served::Arriving { class, request: Box::new(Reassembly::new(total)) });
         }
         match self.open.get_mut(&call) {
             Some(Served::Arriving { class: first, request }) if *first == class => match request.add(part) {
@@ -207,6 +208,14 @@ impl Callee {
     /// True while the owner has the call.
     pub(super) fn is_executing(&self, call: CallId) -> bool {
         matches!(self.open.get(&call), Some(Served::Executing))
+    }
+
+    /// The body of the answer on its way.
+    pub(super) fn body(&self, call: CallId) -> Option<&OutBody> {
+        match self.open.get(&call) {
+            Some(Served::Replying(answer)) => Some(&answer.body),
+            _ => None,
+        }
     }
 
     /// The answer on its way.

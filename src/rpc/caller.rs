@@ -20,7 +20,7 @@ pub(super) struct OutCall {
     pub(super) body: OutBody,
     /// Bytes of credit it holds: set when its first fragment is sent.
     pub(super) charged_bytes: u64,
-    reply: Option<Reassembly>,
+    reply: Option<Box<Reassembly>>,
 }
 
 /// What became of a reply fragment.
@@ -28,8 +28,8 @@ pub(super) struct OutCall {
 pub(super) enum ReplyPart {
     /// More is to come, or nobody waits for it.
     Pending,
-    /// The reply is whole and the call has ended.
-    Whole(Vec<u8>, OutCall),
+    /// The reply is whole and the call has ended; the credit that it held.
+    Whole(Vec<u8>, u64),
     /// The reply is larger than this end takes; the call must end.
     TooLarge,
 }
@@ -85,6 +85,11 @@ impl Caller {
         self.reply_bytes
     }
 
+    /// An open call's body.
+    pub(super) fn body(&self, call: CallId) -> Option<&OutBody> {
+        self.open.get(&call).map(|open| &open.body)
+    }
+
     /// An open call.
     pub(super) fn get_mut(&mut self, call: CallId) -> Option<&mut OutCall> {
         self.open.get_mut(&call)
@@ -94,7 +99,7 @@ impl Caller {
     pub(super) fn end(&mut self, call: CallId) -> Option<OutCall> {
         let ended = self.open.remove(&call)?;
         self.body_bytes -= ended.body.total_bytes();
-        self.reply_bytes -= ended.reply.as_ref().map_or(0, Reassembly::total_bytes);
+        self.reply_bytes -= ended.reply.as_ref().map_or(0, |reply| reply.total_bytes());
         Some(ended)
     }
 
@@ -163,7 +168,7 @@ impl Caller {
                     return ReplyPart::TooLarge;
                 };
                 self.reply_bytes += total;
-                none.insert(Reassembly::new(total))
+                none.insert(Box::new(Reassembly::new(total)))
             }
         };
         if reply.add(part) != Ok(true) {
@@ -173,7 +178,7 @@ impl Caller {
             return ReplyPart::Pending;
         };
         match ended.reply.take() {
-            Some(reply) => ReplyPart::Whole(reply.into_bytes(), ended),
+            Some(reply) => ReplyPart::Whole(reply.into_bytes(), ended.charged_bytes),
             None => ReplyPart::Pending,
         }
     }

@@ -226,6 +226,23 @@ pub struct Local {
     pub first_packet: PacketNumber,
 }
 
+impl Local {
+    /// A client that knows no cluster yet.
+    #[must_use]
+    pub const fn client(boot_nonce: BootNonce) -> Self {
+        Self {
+            role: LocalRole::Client,
+            boot_nonce,
+            cluster: ClusterId::ZERO,
+            greeting: Greeting::Plain,
+            election_timeout_min: Duration::ZERO,
+            election_timeout_max: Duration::ZERO,
+            heartbeat: Duration::from_millis(25),
+            first_packet: PacketNumber(1),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,7 +254,8 @@ mod tests {
 
     #[test]
     fn each_impossible_setting_is_named() {
-        let cases: [(fn(&mut RpcConfig), &str); 6] = [
+        type Spoil = fn(&mut RpcConfig);
+        let cases: [(Spoil, &str); 6] = [
             (|c| c.datagram_bytes_max = 255, "datagram_bytes_max"),
             (|c| c.body_bytes_max = 0, "body_bytes_max"),
             (|c| c.credit_bytes = 1, "credit_bytes"),

@@ -112,7 +112,7 @@ impl Core {
         if self.is_client() { Flags::CLIENT } else { Flags::NONE }
     }
 
-    /// How this end shows itself.
+    /// How this end shows itself: a node that has a cluster with its id, whatever it was started with. `[W-25]`
     pub(super) fn description(&self) -> Description {
         let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(SPAN_US_MAX).min(SPAN_US_MAX);
         Description {
@@ -169,7 +169,7 @@ impl Core {
         }
     }
 
-    /// Closes a datagram and hands it out. No datagram is larger than the limit, whatever it holds.
+    /// Closes a datagram and hands it out. No datagram is larger than the limit, whatever it holds. `[W-11]`
     pub(super) fn transmit(&mut self, to: SocketAddr, mut bytes: Vec<u8>, cluster: ClusterId) {
         assert!(
             bytes.len() <= self.config.datagram_bytes_max,

@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 
 use crate::rng::Rng;
 use crate::rpc::body::OutBody;
-use crate::rpc::config::{ConfigError, Local, LocalRole, RpcConfig};
+use crate::rpc::config::{ConfigError, Local, RpcConfig};
 use crate::rpc::core::Core;
 use crate::rpc::event::{CallError, CloseReason, Event, LinkId, Output, PeerInfo, SendErrorKind, Token};
-use crate::rpc::hello::{Envelope, Greetings};
 use crate::rpc::link::Link;
 use crate::rpc::stats::{LinkStats, RpcStats};
 use crate::time::Instant;
 use crate::types::{BootNonce, CallId, ClusterId, Incarnation, NodeId, PacketNumber};
-use crate::wire::{self, CallRefusal, Class, DropReason, Flags, Frame, Header, Party};
+use crate::wire::{CallRefusal, Class};
 
 /// The whole room: every link of one node or client.
 ///
@@ -391,175 +390,6 @@ impl Rpc {
         }
         self.send_greeting(now, id);
         self.touch(id);
-    }
-
-    /// The checks of wire-spec.md section 3, in their order. `[W-2]`
-    fn receive(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> Result<(), DropReason> {
-        let parsed = wire::parse_header(bytes);
-        let header = match parsed {
-            Ok(header) => header,
-            Err(reason) => {
-                if reason == DropReason::Version {
-                    self.send_version(now, &stranger(from, bytes.len()));
-                }
-                return Err(reason);
-            }
-        };
-        let envelope = Envelope { from, header, bytes: bytes.len() };
-        let own = self.core.local.cluster;
-        if header.cluster_tag != 0 && (header.cluster_tag != self.core.tag || own.is_zero()) {
-            return Err(DropReason::ClusterTag);
-        }
-        if header.destination != Party::Any && header.destination != self.core.party() {
-            return Err(DropReason::Destination);
-        }
-        wire::verify_crc(bytes, own)?;
-        let known = self.link_of(&header);
-        let is_current = self.check_destination_incarnation(&header, known);
-        if !is_current && header.destination_incarnation != Incarnation::UNKNOWN {
-            self.hint(now, &envelope, bytes);
-            return Err(DropReason::StaleDestinationIncarnation);
-        }
-        match known.filter(|_| header.destination_incarnation != Incarnation::UNKNOWN) {
-            Some(id) => self.receive_on_link(now, &envelope, bytes, id),
-            None => self.receive_stray(now, &envelope, bytes, known),
-        }
-    }
-
-    /// The open link that this source incarnation belongs to.
-    fn link_of(&self, header: &Header) -> Option<LinkId> {
-        let id = match header.source {
-            Party::Node(node) => self.by_node.get(&node),
-            Party::Any => self.by_client.get(&header.source_incarnation),
-        };
-        let link = self.links.get(id?).filter(|link| link.is_open())?;
-        let peer = link.peer.as_ref()?;
-        (peer.info.incarnation == header.source_incarnation && link.tag == header.cluster_tag)
-            .then_some(link.id)
-    }
-
-    fn check_destination_incarnation(&self, header: &Header, known: Option<LinkId>) -> bool {
-        let own = match self.core.local.role {
-            LocalRole::Node { incarnation, .. } => incarnation,
-            // A client has an incarnation per link; before a peer is adopted again it may have changed.
-            LocalRole::Client => {
-                let link = known.or_else(|| match header.source {
-                    Party::Node(node) => self.by_node.get(&node).copied(),
-                    Party::Any => None,
-                });
-                let link = link.and_then(|id| self.links.get(&id));
-                link.map_or(Incarnation::UNKNOWN, |link| link.local_incarnation)
-            }
-        };
-        header.destination_incarnation == own
-    }
-
-    fn receive_on_link(
-        &mut self,
-        now: Instant,
-        envelope: &Envelope,
-        bytes: &[u8],
-        id: LinkId,
-    ) -> Result<(), DropReason> {
-        let Some(link) = self.links.get_mut(&id) else {
-            return Err(DropReason::StaleSourceIncarnation);
-        };
-        link.admit_packet(&envelope.header, &self.core)?;
-        let frames = wire::frames(&envelope.header, bytes)?;
-        if bytes.len() > self.core.config.datagram_bytes_max {
-            return Err(DropReason::OverLimit);
-        }
-        let mut greetings = Greetings::default();
-        let verdict = link.on_frames(now, &mut self.core, &envelope.header, frames, &mut greetings);
-        self.touch(id);
-        verdict?;
-        if greetings.is_empty() {
-            return Ok(());
-        }
-        self.on_greetings(now, envelope, &greetings, Some(id))
-    }
-
-    /// A datagram outside any link: only a handshake's frames are read. `[W-15]`
-    fn receive_stray(
-        &mut self,
-        now: Instant,
-        envelope: &Envelope,
-        bytes: &[u8],
-        known: Option<LinkId>,
-    ) -> Result<(), DropReason> {
-        let mut greetings = Greetings::default();
-        let mut has_others = false;
-        for frame in wire::frames(&envelope.header, bytes)? {
-            has_others |= is_of_a_link(&frame);
-            greetings.note(&frame);
-        }
-        let is_under_no_tag = envelope.header.cluster_tag == 0;
-        if is_under_no_tag
-            && !self.core.is_client()
-            && !self.core.local.cluster.is_zero()
-            && !greetings.is_for_strangers()
-        {
-            return Err(DropReason::ClusterTag);
-        }
-        if has_others || greetings.is_empty() {
-            self.hint(now, envelope, bytes);
-            return Err(match known {
-                Some(_) => DropReason::StaleDestinationIncarnation,
-                None => DropReason::StaleSourceIncarnation,
-            });
-        }
-        if bytes.len() > self.core.config.datagram_bytes_max {
-            return Err(DropReason::OverLimit);
-        }
-        self.on_greetings(now, envelope, &greetings, known)
-    }
-
-    /// Hints that this end has another incarnation, or does not know the sender's, if the datagram is one that its
-    /// sender would miss: never for acknowledgements, so that hints do not answer hints.
-    fn hint(&mut self, now: Instant, envelope: &Envelope, bytes: &[u8]) {
-        let Ok(mut frames) = wire::frames(&envelope.header, bytes) else {
-            return;
-        };
-        let is_parked = match envelope.header.source {
-            Party::Node(node) => self.by_node.get(&node),
-            Party::Any => None,
-        };
-        let is_parked = is_parked.and_then(|id| self.links.get(id)).is_some_and(|link| link.is_parked);
-        let would_be_missed = envelope.header.flags.contains(Flags::ACK_ELICITING)
-            || frames.any(|frame| matches!(frame, Frame::Notice { .. }));
-        if would_be_missed && !is_parked {
-            self.send_stale(now, envelope);
-        }
-    }
-}
-
-fn is_of_a_link(frame: &Frame<'_>) -> bool {
-    !matches!(
-        frame,
-        Frame::Hello(_)
-            | Frame::HelloAck(_)
-            | Frame::Confirm(_)
-            | Frame::Welcome(_)
-            | Frame::Version { .. }
-            | Frame::StaleIncarnation { .. }
-            | Frame::Padding { .. }
-    )
-}
-
-/// An envelope for who speaks another version: its header says nothing that is understood.
-fn stranger(from: SocketAddr, bytes: usize) -> Envelope {
-    Envelope {
-        from,
-        header: Header {
-            flags: Flags::NONE,
-            cluster_tag: 0,
-            source: Party::Any,
-            destination: Party::Any,
-            source_incarnation: Incarnation::UNKNOWN,
-            destination_incarnation: Incarnation::UNKNOWN,
-            packet: PacketNumber(0),
-        },
-        bytes,
     }
 }
 

@@ -109,8 +109,9 @@ impl Link {
         }
     }
 
-    /// Asks for an acknowledgement, unless something in the datagram does. It is long enough for a stale-incarnation
-    /// hint in return, which is never larger than what it answers.
+    /// Asks for an acknowledgement, unless something in the datagram does: the answer is an ack and nothing else
+    /// `[W-34]`. It is long enough for a stale-incarnation hint in return, which is never larger than what it
+    /// answers.
     fn put_ping(&mut self, packing: &mut Packing) {
         if packing.frames.is_empty() {
             self.put_finished(packing);
@@ -332,6 +333,7 @@ impl Link {
         self.next_packet = number + 1;
         let size = packing.bytes.len();
         self.sent.record(number, now, size, &packing.frames);
+        // Frames that must arrive are just those that ask for an acknowledgement. `[W-30]`
         if !packing.frames.is_empty() {
             wire::add_flags(&mut packing.bytes, Flags::ACK_ELICITING);
             self.probe.on_sent(now, &mut core.rng);

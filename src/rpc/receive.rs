@@ -42,7 +42,7 @@ impl Link {
                 // Acknowledgements of a datagram over a limit still count: they are what makes room.
                 continue;
             }
-            if let Err(reason) = self.on_frame(now, core, frame, greetings) {
+            if let Err(reason) = self.on_frame(now, core, &frame, greetings) {
                 verdict = Err(reason);
             }
         }
@@ -57,11 +57,11 @@ impl Link {
         &mut self,
         now: Instant,
         core: &mut Core,
-        frame: Frame<'_>,
+        frame: &Frame<'_>,
         greetings: &mut Greetings,
     ) -> Result<(), DropReason> {
-        match frame {
-            Frame::Ack(ack) => self.on_ack(now, core, &ack),
+        match *frame {
+            Frame::Ack(ref ack) => self.on_ack(now, core, ack),
             Frame::Request { call, class, body } => return self.on_request(now, core, call, class, body),
             Frame::RequestFragment { call, class, part } => {
                 return self.on_request_part(now, core, call, class, &part);
@@ -92,7 +92,7 @@ impl Link {
                 }
             }
             Frame::Padding { .. } | Frame::MtuProbe { .. } => {}
-            greeting => greetings.note(&greeting),
+            _ => greetings.note(frame),
         }
         Ok(())
     }
@@ -176,8 +176,8 @@ impl Link {
         let room_bytes = self.arriving_room(core);
         match self.caller.on_reply_part(call, part, core.config.body_bytes_max, room_bytes) {
             ReplyPart::Pending => {}
-            ReplyPart::Whole(body, ended) => {
-                self.credit_used -= ended.charged_bytes;
+            ReplyPart::Whole(body, charged_bytes) => {
+                self.credit_used -= charged_bytes;
                 core.event(Event::Reply { link: self.id, call, body });
             }
             ReplyPart::TooLarge => {

@@ -50,7 +50,7 @@ pub(super) enum Done {
 #[derive(Debug)]
 pub(super) enum Writer<D> {
     Thread { jobs: Sender<Job>, report: Arc<Report>, thread: JoinHandle<Store<D>> },
-    InPlace { store: Store<D>, done: Vec<Done> },
+    InPlace { store: Box<Store<D>>, done: Vec<Done> },
 }
 
 impl<D: Disk + Send + 'static> Writer<D> {
@@ -68,7 +68,7 @@ impl<D: Disk + Send + 'static> Writer<D> {
 
     /// No thread: each write is done when it is asked for.
     pub(super) fn in_place(store: Store<D>) -> Self {
-        Self::InPlace { store, done: Vec::new() }
+        Self::InPlace { store: Box::new(store), done: Vec::new() }
     }
 
     pub(super) fn ask(&mut self, job: Job) {
@@ -97,7 +97,7 @@ impl<D: Disk + Send + 'static> Writer<D> {
                 report.is_over.store(true, Ordering::Relaxed);
                 thread.join().ok()
             }
-            Self::InPlace { store, .. } => Some(store),
+            Self::InPlace { store, .. } => Some(*store),
         }
     }
 }

@@ -127,7 +127,13 @@ impl<M: Machine, D: Disk + Send + 'static> NodeLoop<M, D> {
             if has_ended {
                 return Ok(());
             }
-            self.net.wait(earliest(self.node.poll_timeout(), stop_at)).map_err(RunError::Poll)?;
+            // What is done in place wakes nobody.
+            let deadline = if self.take_done(&mut done)? {
+                Some(Instant::ZERO)
+            } else {
+                earliest(self.node.poll_timeout(), stop_at)
+            };
+            self.net.wait(deadline).map_err(RunError::Poll)?;
             self.mailbox.take(&mut requests);
             for request in requests.drain(..) {
                 self.serve(request, &mut stop_at);
@@ -140,11 +146,15 @@ impl<M: Machine, D: Disk + Send + 'static> NodeLoop<M, D> {
             if self.node.poll_timeout().is_some_and(|at| at <= now) {
                 self.node.handle_timeout(now);
             }
-            self.turn(now);
+            self.node.step(now);
+            self.carry_out_outputs();
             // A write in place is done at once, and what waited for it goes out with this turn.
             while self.take_done(&mut done)? {
-                self.turn(self.net.now());
+                self.node.step(now);
+                self.carry_out_outputs();
             }
+            self.node.turn(now);
+            self.carry_out_outputs();
             let node = &mut self.node;
             self.net.send(|to, error| node.handle_send_error(now, to, error));
         }
@@ -171,9 +181,8 @@ impl<M: Machine, D: Disk + Send + 'static> NodeLoop<M, D> {
         }
     }
 
-    /// Ends the machine's turn and does what it asks for.
-    fn turn(&mut self, now: Instant) {
-        self.node.turn(now);
+    /// Does what the machine asks for.
+    fn carry_out_outputs(&mut self) {
         while let Some(output) = self.node.poll_output() {
             match output {
                 Output::Transmit { to, bytes } => self.net.queue(to, bytes),

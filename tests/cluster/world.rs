@@ -158,10 +158,6 @@ impl World {
         self.disks.remove(&number);
     }
 
-    pub(crate) fn is_up(&self, number: u16) -> bool {
-        matches!(self.nodes.get(&number), Some(Some(_)))
-    }
-
     /// Drops everything from one node to another.
     pub(crate) fn block(&mut self, from: u16, to: u16) {
         self.blocked.push((from, to));
@@ -198,7 +194,12 @@ impl World {
     pub(crate) fn run_until(&mut self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
         let deadline = self.now + Duration::from_secs(120);
         while !condition(self) {
-            assert!(self.now < deadline, "not within 120 virtual seconds: {what}; {:?}\n{}", self.ended, self.describe());
+            assert!(
+                self.now < deadline,
+                "not within 120 virtual seconds: {what}; {:?}\n{}",
+                self.ended,
+                self.describe()
+            );
             self.step();
         }
     }
@@ -218,7 +219,8 @@ impl World {
             Some(Running { life: Life::Blank(_), .. }) => format!("n{number} blank"),
             Some(Running { life: Life::Member(node), .. }) => {
                 let raft = node.raft();
-                let place = format!("last={}@{} commit={}", raft.last_index(), raft.last_term(), raft.commit());
+                let place =
+                    format!("last={}@{} commit={}", raft.last_index(), raft.last_term(), raft.commit());
                 format!("n{number} {} term={} leader={:?} {place}", raft.role(), raft.term(), raft.leader())
             }
         };

@@ -192,7 +192,8 @@ impl Flood {
         };
         let known = if self.rng.chance(0.8) { self.node_incarnation } else { Incarnation::UNKNOWN };
         let header = Header {
-            flags: Flags(self.rng.next_u64() as u8),
+            // Sealed ones, bit 0, are refused before anything else of them is looked at.
+            flags: Flags(self.rng.next_u64() as u8 & !1),
             cluster_tag: cluster.tag(),
             source: party(&mut self.rng),
             destination: party(&mut self.rng),

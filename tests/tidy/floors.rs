@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::source::{self, Placed, Token, Written};
 
 /// The floor of every room; a room that is not here may not exist.
-const ROOMS: [(&str, u8); 22] = [
+const ROOMS: [(&str, u8); 23] = [
     ("cursor", 0),
     ("entry", 0),
     ("founding", 0),
@@ -16,6 +16,7 @@ const ROOMS: [(&str, u8); 22] = [
     ("rng", 0),
     ("time", 0),
     ("types", 0),
+    ("check", 1),
     ("fault", 1),
     ("kv", 1),
     ("raft", 1),

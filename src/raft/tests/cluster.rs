@@ -35,7 +35,14 @@ pub(super) struct Net {
 impl Net {
     pub(super) fn calm() -> Self {
         let delay = Duration::from_micros(50);
-        Self { loss: 0.0, duplication: 0.0, late: 0.0, delay_min: delay, delay_max: delay, resend: Some(ms(5)) }
+        Self {
+            loss: 0.0,
+            duplication: 0.0,
+            late: 0.0,
+            delay_min: delay,
+            delay_max: delay,
+            resend: Some(ms(5)),
+        }
     }
 }
 

@@ -324,6 +324,18 @@ fn i7_no_campaign_starts_while_a_vote_or_term_is_being_written() {
 }
 
 #[test]
+fn i7_the_time_a_term_took_to_be_written_is_no_silence_of_a_leader() {
+    for wait in [600, 1_000, 1_400, 1_800, 2_200] {
+        let mut node = Setup::voters(3).log(&[1, 1]).boot();
+        node.disk = DiskMode::ByHand;
+        assert!(replies(&node.receive(2, vote(4, (0, 0)))).is_empty(), "refused, once the term is durable");
+        node.wait(ms(wait));
+        node.sync();
+        assert!(node.raft.poll_timeout().unwrap() >= node.now + ms(250), "after {wait} ms");
+    }
+}
+
+#[test]
 fn i7_a_voters_timer_restarts_when_its_vote_is_durable() {
     let mut node = Setup::voters(3).boot();
     node.disk = DiskMode::ByHand;

@@ -9,7 +9,7 @@ use super::bench::{
 use super::{CLUSTER, id, identity, log_of, voters};
 use crate::entry::{Entry, Payload};
 use crate::message::{Append, AppendOutcome, AppendReply, HeartbeatReply, Message};
-use crate::raft::{Alarm, Base, Output};
+use crate::raft::{Alarm, Base, Output, RoleKind};
 use crate::types::{HardState, Identity, Index, Round, StoreId, Term};
 
 fn take(node: &mut Bench, append: Append) -> Vec<AppendOutcome> {
@@ -291,6 +291,23 @@ fn a_second_leader_of_one_term_is_an_alarm() {
     let (mut leader, _) = Setup::voters(3).lead();
     let outputs = leader.receive(3, Message::Append(append(1, &[1], 0)));
     assert_eq!(alarms(&outputs).len(), 1);
+}
+
+/// Raft paper §5.2: at most one leader a term, also for a node that stopped hearing it, or was it.
+#[test]
+fn the_leader_of_a_term_is_remembered_while_the_term_lasts() {
+    let mut node = Setup::voters(3).boot();
+    node.receive(2, heartbeat(1, 1, 0));
+    node.wait(Duration::from_millis(500));
+    assert_eq!((node.raft.role(), node.raft.leader()), (RoleKind::PreCandidate, None));
+    assert_eq!(alarms(&node.receive(3, heartbeat(1, 2, 0))).len(), 1);
+    assert_eq!(alarms(&node.receive(2, heartbeat(1, 3, 0))).len(), 0);
+    assert_eq!(node.raft.leader(), Some(id(2)));
+    let (mut deposed, _) = Setup::voters(3).lead();
+    deposed.wait(Duration::from_millis(500));
+    assert_eq!(deposed.raft.role(), RoleKind::Follower);
+    assert_eq!(alarms(&deposed.receive(3, heartbeat(1, 1, 0))).len(), 1);
+    assert_eq!(deposed.raft.leader(), None);
 }
 
 /// L6.

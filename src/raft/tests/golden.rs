@@ -2,8 +2,8 @@
 //!
 //! A script under `tests/raft/` is a list of blocks, each a line `> command` and the lines it printed. The runner
 //! replays the commands and compares; with `UPDATE_GOLDEN` set it writes what it saw. Lines beginning with `#` are
-//! comments. Heartbeats and connects are left out of what is printed, and copies of a message. A node is `n1`, `leader`, or `first` and
-//! `second` of the others.
+//! comments. Heartbeats and connects are left out of what is printed, and copies of a message. A node is `n1`,
+//! `leader`, or `first` and `second` of the others.
 //!
 //! | command | does |
 //! |---|---|

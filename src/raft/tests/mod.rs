@@ -12,6 +12,7 @@ mod checks;
 mod cluster;
 mod election;
 mod following;
+mod forged;
 mod golden;
 mod log;
 mod quorum;

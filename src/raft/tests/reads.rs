@@ -55,6 +55,7 @@ fn round_of(outputs: &[Output], peer: u16) -> Option<u64> {
 #[test]
 fn a_read_is_confirmed_by_a_quorum_at_the_commit_index_of_its_start() {
     let mut node = leader();
+    node.raft.propose(node.now, command("uncommitted")).unwrap();
     let outputs = read(&mut node, 7);
     assert_eq!(ready(&outputs), []);
     let round = round_of(&outputs, 2).unwrap();

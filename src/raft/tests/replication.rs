@@ -92,9 +92,13 @@ fn while_joint_an_entry_needs_both_majorities() {
     let (mut node, _) = Setup::voters(3).membership(joint).lead();
     node.accept(2, 0, 1);
     node.accept(3, 0, 1);
-    assert_eq!(node.raft.commit(), Index(0));
+    assert_eq!(node.raft.commit(), Index(0), "the outgoing majority");
     node.accept(4, 0, 1);
-    assert_eq!(node.raft.commit(), Index(1));
+    assert_eq!(node.raft.commit(), Index(1), "both");
+    propose(&mut node, "x");
+    node.accept(4, 0, 2);
+    node.accept(5, 0, 2);
+    assert_eq!(node.raft.commit(), Index(1), "the incoming majority");
 }
 
 #[test]
@@ -288,8 +292,13 @@ fn a_refusal_below_the_match_or_of_an_old_attempt_is_ignored() {
     assert_eq!(cancelled(&outputs), [id(2)], "the pipeline is overtaken");
     let [probe] = <[Append; 1]>::try_from(appends_to(&outputs, 2)).unwrap();
     assert_eq!((probe.attempt, probe.prev_index), (1, Index(2)));
-    let outputs = node.refuse(2, 0, 3, (3, 0));
-    assert!(traffic(&outputs).is_empty(), "a copy of it is of an old attempt");
+    node.accept(2, 1, 4);
+    propose(&mut node, "d");
+    propose(&mut node, "e");
+    assert_eq!((peer(&node, 2).match_index, peer(&node, 2).next_index), (Index(4), Index(7)));
+    let outputs = node.refuse(2, 0, 5, (3, 0));
+    assert!(traffic(&outputs).is_empty() && cancelled(&outputs).is_empty(), "one of an old attempt");
+    assert_eq!(peer(&node, 2).kind, ProgressKind::Replicate);
 }
 
 #[test]

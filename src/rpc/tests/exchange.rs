@@ -17,6 +17,7 @@ fn two_nodes_greet_call_and_answer() {
     assert_eq!(events, [(0, Event::Reply { link: here, call, body: b"ping".to_vec() })]);
 }
 
+// [W-29] [W-30] [W-32]: the ack rides on the reply, and an ack is not acknowledged.
 #[test]
 fn a_call_and_its_answer_take_three_datagrams() {
     let (mut world, here, _) = World::pair(1, &RpcConfig::default());

@@ -68,6 +68,7 @@ fn finish(world: &mut World, call: crate::types::CallId) -> crate::time::Instant
 const SEEDS: u64 = 20;
 const EXCHANGES: usize = 500;
 
+// [W-31] [W-33]
 /// `cargo test --lib rpc::tests::figures -- --nocapture` prints the table.
 #[test]
 fn one_exchange_stays_fast_under_loss() {

@@ -129,7 +129,8 @@ impl Store<'_> {
                 };
                 let key = key.into_vec();
                 let (_, index, term) = self.write(&Command::Put { key: &key, value: &value })?;
-                format.answer(&Shown::new(&key, Some(&value), index, term), |_| String::new())
+                let shown = Shown::new(&key, Some(&value), index, term);
+                format.answer(&shown, |format| shown.done(format))
             }
             Operation::Get { key, level, raw } => self.get(&key.into_vec(), level, raw, format),
             Operation::Delete { key } => {
@@ -137,7 +138,10 @@ impl Store<'_> {
                 let (result, index, term) = self.write(&Command::Delete { key: &key })?;
                 match result {
                     CommandResult::Done { previous: None } => Err(missing(&key)),
-                    _ => format.answer(&Shown::new(&key, None, index, term), |_| String::new()),
+                    _ => {
+                        let shown = Shown::new(&key, None, index, term);
+                        format.answer(&shown, |format| shown.done(format))
+                    }
                 }
             }
             Operation::Cas { key, old, new } => {
@@ -146,7 +150,10 @@ impl Store<'_> {
                     self.write(&Command::Cas { key: &key, old: Some(&old), new: &new })?;
                 match result {
                     CommandResult::CompareFailed { previous } => Err(differs(&key, previous.as_ref())),
-                    _ => format.answer(&Shown::new(&key, Some(&new), index, term), |_| String::new()),
+                    _ => {
+                        let shown = Shown::new(&key, Some(&new), index, term);
+                        format.answer(&shown, |format| shown.done(format))
+                    }
                 }
             }
             Operation::List { prefix, limit, level } => self.list(&prefix.into_vec(), limit, level, format),

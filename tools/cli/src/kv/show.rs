@@ -20,6 +20,11 @@ impl<'a> Shown<'a> {
     pub(super) fn new(key: &'a [u8], value: Option<&'a [u8]>, index: Index, term: Term) -> Self {
         Self { key, value, index, term }
     }
+
+    /// What a write says to people; a script sees the exit code.
+    pub(super) fn done(&self, format: Format) -> String {
+        if format == Format::Terminal { format!("ok, entry {}\n", self.index) } else { String::new() }
+    }
 }
 
 impl Serialize for Shown<'_> {
