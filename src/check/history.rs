@@ -79,12 +79,7 @@ impl<C, A> History<C, A> {
     ///
     /// # Errors
     /// When it has one open, or one whose outcome is unknown.
-    pub fn invoke(
-        &mut self,
-        process: Process,
-        key: impl Into<String>,
-        call: C,
-    ) -> Result<(), HistoryError> {
+    pub fn invoke(&mut self, process: Process, key: impl Into<String>, call: C) -> Result<(), HistoryError> {
         if self.retired.contains(&process) {
             return Err(HistoryError::Retired(process));
         }

@@ -17,7 +17,8 @@
 //! - a read that fits the state takes effect at once, for it changes nothing and can only become harder to place;
 //! - pending operations are tried last, and of equal ones the first invoked;
 //! - a pending operation is followed by one that depends on what it left, or else it might as well not have happened;
-//! - a state that someone has yet to see, and that nothing left could bring back, is not overwritten.
+//! - a state that someone has yet to see, and that nothing left could bring back, is not overwritten, nor entered
+//!   while another change is due before the last who must see it is invoked.
 //!
 //! # The verdict
 //! [`Verdict::NotLinearizable`] comes with a [`Window`]: the shortest prefix that fails, cut at its beginning too as
@@ -42,7 +43,7 @@ mod tests;
 
 pub use history::{History, HistoryError, Operation, Outcome, Process};
 pub use model::{Answer, Call, Effect, Model, Register};
-pub use window::{Before, Window};
+pub use window::Window;
 
 use part::Part;
 use search::{End, Search};

@@ -16,8 +16,12 @@ pub trait Model {
 
     /// What the key holds after this call took effect, or `None` where the call cannot take effect with this answer.
     /// Without an answer it is unknown, and a call that would change nothing should be `None`.
-    fn step(&self, state: &Self::State, call: &Self::Call, answer: Option<&Self::Answer>)
-    -> Option<Self::State>;
+    fn step(
+        &self,
+        state: &Self::State,
+        call: &Self::Call,
+        answer: Option<&Self::Answer>,
+    ) -> Option<Self::State>;
 
     /// What is known of this call whatever the state. [`Effect::default`] is always right, and slow.
     fn effect(&self, _call: &Self::Call, _answer: Option<&Self::Answer>) -> Effect<Self::State> {

@@ -34,6 +34,8 @@ pub(super) struct Search<'a, M: Model> {
     /// Those that need not take effect, by invocation.
     optional: Vec<usize>,
     states: States<M::State>,
+    /// By state, those that must find it, by invocation.
+    needers: BTreeMap<u32, Vec<usize>>,
     /// Operations in the order in which they took effect.
     trail: Vec<usize>,
     ahead: Bits,
@@ -72,14 +74,16 @@ struct Frame {
     base: usize,
     state: u32,
     next: Next,
+    /// Those that must take effect and may do so next, the most urgent first.
+    due: Vec<usize>,
     cursor: Cursor,
 }
 
 /// What to try next: all of one kind, then all of the next.
 #[derive(Clone, Copy, Debug)]
 enum Cursor {
-    /// Those that must take effect.
-    Required(Option<usize>),
+    /// Those that must take effect, from this place among the frame's on.
+    Required(usize),
     /// Those that may have taken effect before.
     Across(Option<usize>),
     /// Those that need not take effect, from this place among them on.
@@ -111,7 +115,13 @@ impl<'a, M: Model> Search<'a, M> {
         for &at in optional.iter().filter(|&&at| moves[at].answer.is_none()) {
             plans[at].twin = last.insert(moves[at].call, at);
         }
-        plans.iter().for_each(|plan| plan.claim(&mut states, Claim::Raise));
+        let mut needers = BTreeMap::<u32, Vec<usize>>::new();
+        for (at, plan) in plans.iter().enumerate() {
+            plan.claim(&mut states, Claim::Raise);
+            if let Some(state) = plan.must_find() {
+                needers.entry(state).or_default().push(at);
+            }
+        }
         Self {
             model,
             required,
@@ -123,17 +133,14 @@ impl<'a, M: Model> Search<'a, M> {
             by_return,
             optional,
             states,
+            needers,
             trail: Vec::new(),
             furthest: 0,
         }
     }
 
     /// Looks for an order from any of these states.
-    pub(super) fn run(
-        &mut self,
-        starts: impl IntoIterator<Item = M::State>,
-        budget: &mut Budget,
-    ) -> End {
+    pub(super) fn run(&mut self, starts: impl IntoIterator<Item = M::State>, budget: &mut Budget) -> End {
         for start in starts {
             let state = self.states.number(start);
             match self.run_from(state, budget) {
@@ -151,9 +158,9 @@ impl<'a, M: Model> Search<'a, M> {
         self.moves[at].until.unwrap_or_default()
     }
 
-    /// Every state that was met or that some operation leaves.
-    pub(super) fn states(&self) -> &[M::State] {
-        self.states.met()
+    /// Every state that was come to or that some operation leaves.
+    pub(super) fn states(&self) -> impl Iterator<Item = &M::State> {
+        self.states.reached()
     }
 
     fn run_from(&mut self, start: u32, budget: &mut Budget) -> End {
@@ -192,14 +199,17 @@ impl<'a, M: Model> Search<'a, M> {
         budget: &mut Budget,
     ) -> Entered {
         let Candidate { state, mut next, .. } = candidate;
+        self.states.reach(state);
         if self.absorb(state, budget) {
             next = Next::Anyone;
         }
         let Some(waits_for) = self.waits_for() else { return Entered::End };
         self.furthest = self.furthest.max(waits_for);
-        if self.seen.insert(waits_for, Configuration { state, ahead: self.ahead.clone(), next }) {
-            let cursor = Cursor::Required(self.required.first());
-            frames.push(Frame { base, state, next, cursor });
+        if !self.is_stranded(state, budget)
+            && self.seen.insert(waits_for, Configuration { state, ahead: self.ahead.clone(), next })
+        {
+            let due = self.due();
+            frames.push(Frame { base, state, next, due, cursor: Cursor::Required(0) });
             Entered::New
         } else {
             self.undo(base);
@@ -226,18 +236,32 @@ impl<'a, M: Model> Search<'a, M> {
         self.trail.len() > before
     }
 
+    /// True when nothing can bring this state back, and yet it must change before all have found it who must.
+    fn is_stranded(&self, state: u32, budget: &mut Budget) -> bool {
+        if !self.states.is_irreplaceable(state) {
+            return false;
+        }
+        let needers = self.needers.get(&state).into_iter().flatten().rev();
+        let Some(&last) = needers.into_iter().find(|&&at| !self.plans[at].has_happened) else { return false };
+        let due = std::iter::successors(self.returns.first(), |&at| self.returns.after(at));
+        let is_before = |&at: &usize| self.moves[at].until < Some(self.moves[last].invoked);
+        due.take_while(is_before).take_while(|_| budget.step()).any(|at| match self.plans[at].act {
+            Act::Observes { needs } => needs.is_some_and(|needs| needs != state),
+            Act::Overwrites { .. } | Act::Depends { .. } => self.plans[at].is_due,
+        })
+    }
+
     /// The next operation that can take effect from here, if there is one and budget for it.
     fn next_candidate(&mut self, frame: &mut Frame, budget: &mut Budget) -> Option<Candidate> {
         loop {
-            let cursor = self.settle(frame.cursor)?;
+            let cursor = self.settle(frame)?;
             if !budget.step() {
                 return None;
             }
             let found = match cursor {
-                Cursor::Required(at) => {
-                    let operation = at?;
-                    frame.cursor = Cursor::Required(self.required.after(operation));
-                    self.try_required(operation, frame)
+                Cursor::Required(place) => {
+                    frame.cursor = Cursor::Required(place + 1);
+                    self.try_required(frame.due[place], frame)
                 }
                 Cursor::Across(at) => {
                     let operation = at?;
@@ -257,10 +281,11 @@ impl<'a, M: Model> Search<'a, M> {
     }
 
     /// Moves a cursor that is past the open operations of its kind to the next kind; none when all were tried.
-    fn settle(&self, mut cursor: Cursor) -> Option<Cursor> {
+    fn settle(&self, frame: &Frame) -> Option<Cursor> {
+        let mut cursor = frame.cursor;
         loop {
             cursor = match cursor {
-                Cursor::Required(Some(at)) if self.is_open(at) => return Some(cursor),
+                Cursor::Required(place) if place < frame.due.len() => return Some(cursor),
                 Cursor::Required(_) => Cursor::Across(self.required.first()),
                 // Those that cross the beginning were invoked first.
                 Cursor::Across(Some(at)) if self.moves[at].origin == Origin::Across => return Some(cursor),
@@ -273,12 +298,33 @@ impl<'a, M: Model> Search<'a, M> {
         }
     }
 
+    /// Those that must take effect and may do so next, observers left out: what fits was absorbed. First comes what is
+    /// due first, itself or by what an open observer must find.
+    fn due(&self) -> Vec<usize> {
+        let open = std::iter::successors(self.required.first(), |&at| self.required.after(at));
+        let mut due = Vec::new();
+        let mut asked = BTreeMap::<u32, u64>::new();
+        for at in open.take_while(|&at| self.is_open(at)) {
+            let until = self.moves[at].until.unwrap_or(u64::MAX);
+            match self.plans[at].act {
+                Act::Observes { needs: Some(needs) } => {
+                    let earliest = asked.entry(needs).or_insert(until);
+                    *earliest = until.min(*earliest);
+                }
+                Act::Observes { needs: None } => {}
+                Act::Overwrites { leaves } => due.push((until, Some(leaves), at)),
+                Act::Depends { leaves, .. } => due.push((until, leaves, at)),
+            }
+        }
+        let asked = |leaves: Option<u32>| leaves.and_then(|leaves| asked.get(&leaves).copied());
+        due.sort_by_key(|&(until, leaves, _)| asked(leaves).map_or(until, |asked| asked.min(until)));
+        due.into_iter().map(|(.., at)| at).collect()
+    }
+
     fn try_required(&mut self, operation: usize, frame: &Frame) -> Option<Candidate> {
         match self.plans[operation].act {
-            // What fits was absorbed.
-            Act::Observes { .. } => return None,
             Act::Overwrites { .. } if frame.next == Next::Observer => return None,
-            Act::Overwrites { .. } | Act::Depends { .. } => {}
+            Act::Observes { .. } | Act::Overwrites { .. } | Act::Depends { .. } => {}
         }
         let state = self.after(operation, frame.state)?;
         Some(Candidate { operation, state, next: Next::Anyone })
@@ -377,21 +423,29 @@ impl Plan {
             }
             Effect::Overwrites { leaves } => Act::Overwrites { leaves: states.number(leaves.clone()) },
         };
+        if let Act::Overwrites { leaves } | Act::Depends { leaves: Some(leaves), .. } = act {
+            states.reach(leaves);
+        }
         let is_due = one.until.is_some() && one.origin == Origin::Inside;
         Self { act, is_due, rank: None, slot: 0, twin: None, has_happened: false }
     }
 
+    /// The state that must come up for it.
+    fn must_find(&self) -> Option<u32> {
+        match self.act {
+            Act::Observes { needs } | Act::Depends { needs, .. } => needs.filter(|_| self.is_due),
+            Act::Overwrites { .. } => None,
+        }
+    }
+
     fn claim<S: Clone + Ord>(&self, states: &mut States<S>, claim: Claim) {
-        let (needs, source) = match self.act {
-            Act::Observes { needs } => (needs, None),
-            Act::Overwrites { leaves } => (None, Some(Some(leaves))),
-            Act::Depends { needs, leaves } => (needs, Some(leaves)),
-        };
-        if let Some(state) = needs.filter(|_| self.is_due) {
+        if let Some(state) = self.must_find() {
             states.claim_need(state, claim);
         }
-        if let Some(state) = source {
-            states.claim_source(state, claim);
+        match self.act {
+            Act::Observes { .. } => {}
+            Act::Overwrites { leaves } => states.claim_source(Some(leaves), claim),
+            Act::Depends { leaves, .. } => states.claim_source(leaves, claim),
         }
     }
 }

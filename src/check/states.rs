@@ -16,6 +16,8 @@ pub(super) enum Claim {
 pub(super) struct States<S> {
     met: Vec<S>,
     numbers: BTreeMap<S, u32>,
+    /// By state, whether some operation leads to it: not all that are asked for come up.
+    is_reached: Vec<bool>,
     /// By state, how many must find it.
     needed: Vec<u32>,
     /// By state, how many lead to it.
@@ -29,6 +31,7 @@ impl<S> Default for States<S> {
         Self {
             met: Vec::new(),
             numbers: BTreeMap::new(),
+            is_reached: Vec::new(),
             needed: Vec::new(),
             sources: Vec::new(),
             sources_of_any: 0,
@@ -46,6 +49,7 @@ impl<S: Clone + Ord> States<S> {
         let number = u32::try_from(self.met.len()).expect("fewer than 2^32 states");
         self.met.push(state.clone());
         self.numbers.insert(state, number);
+        self.is_reached.push(false);
         self.needed.push(0);
         self.sources.push(0);
         number
@@ -55,8 +59,13 @@ impl<S: Clone + Ord> States<S> {
         &self.met[number as usize]
     }
 
-    pub(super) fn met(&self) -> &[S] {
-        &self.met
+    /// The key may come to hold this state.
+    pub(super) fn reach(&mut self, state: u32) {
+        self.is_reached[state as usize] = true;
+    }
+
+    pub(super) fn reached(&self) -> impl Iterator<Item = &S> {
+        self.met.iter().zip(&self.is_reached).filter(|(_, is_reached)| **is_reached).map(|(state, _)| state)
     }
 
     /// Someone must find this state.
@@ -89,6 +98,14 @@ fn change(count: &mut u32, claim: Claim) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_that_is_only_asked_for_is_not_reached() {
+        let mut states = States::default();
+        let (_, b) = (states.number("a"), states.number("b"));
+        states.reach(b);
+        assert_eq!(states.reached().collect::<Vec<_>>(), [&"b"]);
+    }
 
     #[test]
     fn a_state_is_irreplaceable_while_it_is_needed_and_has_no_source() {

@@ -8,21 +8,12 @@ use super::model::Model;
 use super::part::{Known, Part};
 use super::search::{End, Search};
 
-/// What is assumed of the key where a window begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Before {
-    /// Nothing had happened to it.
-    Nothing,
-    /// Anything that could have: the window fails from every state that any operation leaves.
-    Anything,
-}
-
 /// Operations on one key that no order explains. Those that overlap the window's beginning may also have taken effect
 /// before it, those without a return in it may not have taken effect at all, and still there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window<C, A> {
     key: String,
-    before: Before,
+    begins_at: u64,
     operations: Vec<Operation<C, A>>,
     fails_at: u64,
 }
@@ -34,10 +25,11 @@ impl<C, A> Window<C, A> {
         &self.key
     }
 
-    /// What is assumed of the key before.
+    /// The event before which everything is left out. From 0 on the window fails from the key's first state, else from
+    /// every state that any operation leaves.
     #[must_use]
-    pub const fn before(&self) -> Before {
-        self.before
+    pub const fn begins_at(&self) -> u64 {
+        self.begins_at
     }
 
     /// The operations, in the order of their invocations.
@@ -46,7 +38,8 @@ impl<C, A> Window<C, A> {
         &self.operations
     }
 
-    /// The number of the return up to which the history cannot be explained; up to the one before, it can.
+    /// The number of the return up to which the history cannot be explained. Up to the one before it can, unless the
+    /// budget was spent before that was shown.
     #[must_use]
     pub const fn fails_at(&self) -> u64 {
         self.fails_at
@@ -55,10 +48,7 @@ impl<C, A> Window<C, A> {
 
 impl<C: fmt::Display, A: fmt::Display> fmt::Display for Window<C, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let before = match self.before {
-            Before::Nothing => "from its first state",
-            Before::Anything => "whatever it held before",
-        };
+        let before = if self.begins_at == 0 { "from its first state on" } else { "whatever it held before" };
         write!(f, "key {}, {before}: no order explains event {}", self.key, self.fails_at)?;
         self.operations.iter().try_for_each(|operation| write!(f, "\n  {operation}"))
     }
@@ -73,11 +63,11 @@ pub(super) fn smallest<M: Model>(
 ) -> Window<M::Call, M::Answer> {
     let mut shrinking = Shrinking { model, part, budget };
     let (end, search) = shrinking.shortest_prefix(search);
-    let (begin, starts) = shrinking.latest_begin(end, search.states());
+    let (begin, starts) = shrinking.latest_begin(end, search.states().cloned().collect());
     let kept = shrinking.without_idle_observers(begin, end, &starts);
     Window {
         key: part.key.to_owned(),
-        before: if begin == 0 { Before::Nothing } else { Before::Anything },
+        begins_at: begin,
         operations: kept.into_iter().map(|known| known.operation.clone()).collect(),
         fails_at: end,
     }
@@ -123,7 +113,7 @@ impl<'p, 'a, M: Model> Shrinking<'p, 'a, M> {
     }
 
     /// The last event such that what follows it fails from every state; 0 and the first state if there is none.
-    fn latest_begin(&mut self, end: u64, states: &[M::State]) -> (u64, Vec<M::State>) {
+    fn latest_begin(&mut self, end: u64, states: Vec<M::State>) -> (u64, Vec<M::State>) {
         let invoked_last = |known: &&Known<'a, M>| known.until() == Some(end);
         let last = self.part.operations.iter().find(invoked_last);
         let last_invoked = last.map_or(0, |known| known.operation.invoked);
@@ -133,8 +123,8 @@ impl<'p, 'a, M: Model> Shrinking<'p, 'a, M> {
         begins.sort_unstable();
         for &begin in begins.iter().rev() {
             let kept = self.part.segment(begin + 1, end).collect::<Vec<_>>();
-            match self.fails(&kept, begin + 1, end, states) {
-                End::Stuck => return (begin + 1, states.to_vec()),
+            match self.fails(&kept, begin + 1, end, &states) {
+                End::Stuck => return (begin + 1, states),
                 End::Explained => {}
                 End::OutOfSteps => break,
             }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::super::{Before, HistoryError, Model};
+use super::super::{HistoryError, Model};
 use super::*;
 
 fn window_of(history: &KeyHistory) -> String {
@@ -53,7 +53,7 @@ fn what_is_open_where_a_window_begins_may_have_happened_before() {
     complete(&mut history, 2, DONE);
     at_once(&mut history, 1, Call::Read, found("a"));
     let Verdict::NotLinearizable(window) = judge(&history) else { panic!() };
-    assert_eq!((window.before(), window.fails_at()), (Before::Anything, 9));
+    assert_eq!(window.fails_at(), 9);
     // The write of b spans the read of c: both, or the read of a would be explained by the write of a.
     let calls: Vec<String> = window.operations().iter().map(|one| one.call.to_string()).collect();
     assert_eq!(calls, ["write b", "read", "read"]);
@@ -169,19 +169,13 @@ fn a_budget_that_is_spent_is_no_verdict() {
 fn a_process_does_one_thing_at_a_time() {
     let mut history = History::new();
     invoke(&mut history, 1, Call::Read);
-    assert_eq!(
-        history.invoke(Process(1), "k", Call::Read),
-        Err(HistoryError::AlreadyOpen(Process(1)))
-    );
+    assert_eq!(history.invoke(Process(1), "k", Call::Read), Err(HistoryError::AlreadyOpen(Process(1))));
     assert_eq!(history.open(Process(1)).map(|open| &open.call), Some(&Call::Read));
     complete(&mut history, 1, Outcome::Unknown);
     assert_eq!(history.complete(Process(1), DONE), Err(HistoryError::NotOpen(Process(1))));
     let retired = history.invoke(Process(1), "k", Call::Read);
     assert_eq!(retired, Err(HistoryError::Retired(Process(1))));
-    assert_eq!(
-        retired.unwrap_err().to_string(),
-        "process 1 was retired by an operation of unknown outcome"
-    );
+    assert_eq!(retired.unwrap_err().to_string(), "process 1 was retired by an operation of unknown outcome");
     assert_eq!(history.operations().len(), 1);
 }
 

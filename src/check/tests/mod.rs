@@ -4,7 +4,6 @@ mod brute;
 mod hand;
 mod large;
 mod mutated;
-mod recorded;
 
 use super::{Answer, Budget, Call, History, Outcome, Process, Register, Verdict, check};
 

