@@ -41,11 +41,16 @@ impl<C: fmt::Display, A: fmt::Display> fmt::Display for Operation<C, A> {
         if let Some(returned) = self.returned {
             write!(f, "{returned}")?;
         }
-        write!(f, "] process {}: {}", self.process.0, self.call)?;
-        match &self.outcome {
-            Outcome::Ok(answer) => write!(f, " -> {answer}"),
-            Outcome::Failed => f.write_str(" -> failed"),
-            Outcome::Unknown => f.write_str(" -> unknown"),
+        write!(f, "] process {}: {} -> {}", self.process.0, self.call, self.outcome)
+    }
+}
+
+impl<A: fmt::Display> fmt::Display for Outcome<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ok(answer) => answer.fmt(f),
+            Self::Failed => f.write_str("failed"),
+            Self::Unknown => f.write_str("unknown"),
         }
     }
 }

@@ -18,6 +18,9 @@ use crate::wire::{Ranges, Span};
 /// own deadlines; it is tried again as long as any waits.
 const OPEN_SESSION_TIMEOUT: Duration = Duration::from_secs(3600);
 
+/// How often the pause after a failed call is doubled: up to 64 times the pause between rounds.
+const FAILURE_DOUBLINGS_MAX: u32 = 6;
+
 impl Client {
     /// Sends an operation to where it should go, or leaves it to wait for what it lacks.
     pub(super) fn attempt(&mut self, now: Instant, id: OperationId) {
@@ -25,11 +28,12 @@ impl Client {
         if let Kind::Write { place, .. } = &mut operation.kind
             && place.is_none()
         {
-            *place = self.find_place();
+            // Whoever has waited longer goes first.
+            let is_first = self.parked.first().is_none_or(|first| *first > id);
+            *place = if is_first { self.find_place() } else { None };
             if place.is_none() {
-                self.parked.push_back(id);
+                self.parked.insert(id);
                 self.operations.insert(id, operation);
-                self.open_session(now);
                 return;
             }
         }
@@ -53,7 +57,16 @@ impl Client {
                 self.operations.insert(id, operation);
                 self.end(id, Err(ClientError::TooLarge { bytes_max: bytes_max as u64 }));
             }
-            Err(CallError::Busy | CallError::UnknownLink) => {
+            Err(CallError::Busy) => {
+                // Trying again before a call has ended would be in vain; should none end, the timer asks.
+                operation.call = None;
+                let until = (now + self.config.attempt_timeout).min(operation.deadline);
+                self.operations.insert(id, operation);
+                self.crowded.insert(id);
+                self.set_timer(id, until);
+            }
+            Err(CallError::UnknownLink) => {
+                self.forget_leader(link);
                 self.operations.insert(id, operation);
                 self.retry_after(now, id, self.config.retry_pause);
             }
@@ -196,7 +209,7 @@ impl Client {
 
     fn open_session(&mut self, now: Instant) {
         if self.opening.is_none() && self.sessions.len() < self.config.sessions_max {
-            self.opening = Some(self.begin(Kind::OpenSession, now + OPEN_SESSION_TIMEOUT));
+            self.opening = Some(self.begin_own(Kind::OpenSession, now + OPEN_SESSION_TIMEOUT));
         }
     }
 
@@ -208,7 +221,6 @@ impl Client {
         if self.opening == Some(id) {
             self.opening = None;
             self.sessions.insert(id, Session { id: session, window: Window::new(OPEN_MAX) });
-            self.ready.extend(self.parked.drain(..));
         }
     }
 
@@ -226,9 +238,22 @@ impl Client {
         let sent: Vec<OperationId> =
             self.operations.iter().filter(|(_, operation)| is_of_it(operation)).map(|(id, _)| *id).collect();
         for other in sent {
-            self.end(other, Err(ClientError::SessionExpired { outcome: Outcome::Unknown }));
+            self.end_or_move(other);
         }
         self.sessions.remove(&place.session);
+    }
+
+    /// Its session has expired: what was sent under it has an unknown outcome, what never was gets another place.
+    fn end_or_move(&mut self, id: OperationId) {
+        if let Some(Operation { kind: Kind::Write { place, .. }, attempt_count: 0, .. }) =
+            self.operations.get_mut(&id)
+        {
+            *place = None;
+            self.crowded.remove(&id);
+            self.ready.push_back(id);
+            return;
+        }
+        self.end(id, Err(ClientError::SessionExpired { outcome: Outcome::Unknown }));
     }
 
     /// The call below has ended without an answer. What it carried may have been carried out; the session or the
@@ -248,8 +273,17 @@ impl Client {
             }
             CallFailure::OutcomeUnknown | CallFailure::PeerRestarted | CallFailure::LinkClosed => {
                 self.forget_leader(link);
-                self.retry_after(now, id, Duration::ZERO);
+                self.retry_after(now, id, self.failure_pause(id));
             }
+        }
+    }
+
+    /// The first failed call is made again at once, for another node may answer it; later ones less and less
+    /// often, for the cause may be one that stays.
+    fn failure_pause(&self, id: OperationId) -> Duration {
+        match self.operations.get(&id).map_or(0, |operation| operation.attempt_count) {
+            0 | 1 => Duration::ZERO,
+            count => self.config.retry_pause * (1 << count.min(FAILURE_DOUBLINGS_MAX)),
         }
     }
 
@@ -272,6 +306,7 @@ impl Client {
             self.forget_leader(link);
         }
         self.cancel(now, call);
+        self.crowded.remove(&id);
         self.set_timer(id, deadline);
         self.ready.push_back(id);
     }
@@ -323,7 +358,7 @@ impl Client {
             // What the session cannot have, the writes that wait for it cannot have either.
             self.opening = None;
             let error = error.clone();
-            for parked in std::mem::take(&mut self.parked) {
+            for parked in core::mem::take(&mut self.parked) {
                 self.end(parked, Err(error.clone()));
             }
             return;
@@ -335,6 +370,8 @@ impl Client {
     fn remove(&mut self, id: OperationId) -> bool {
         let Some(operation) = self.operations.remove(&id) else { return false };
         self.timers.remove(&(operation.timer, id));
+        self.parked.remove(&id);
+        self.crowded.remove(&id);
         if let Some(call) = operation.call {
             self.calls.remove(&call);
         }
@@ -342,18 +379,24 @@ impl Client {
             && let Some(session) = self.sessions.get_mut(&place.session)
         {
             session.window.finish(place.sequence);
-            self.unpark_one();
         }
         true
     }
 
-    /// The window has room for one more write; those whose deadline passed while they waited are skipped.
-    fn unpark_one(&mut self) {
-        while let Some(id) = self.parked.pop_front() {
-            if self.operations.contains_key(&id) {
-                self.ready.push_back(id);
-                return;
-            }
+    /// The write that waits longest, if a session has room for it; if none has, another session is asked for.
+    pub(super) fn unpark(&mut self, now: Instant) -> Option<OperationId> {
+        if self.parked.is_empty() {
+            return None;
         }
+        if self.sessions.values().any(|session| session.window.open_count() < OPEN_MAX) {
+            return self.parked.pop_first();
+        }
+        self.open_session(now);
+        self.ready.pop_front()
+    }
+
+    /// A call has ended: one more may be made.
+    pub(super) fn make_room(&mut self) {
+        self.ready.extend(self.crowded.pop_first());
     }
 }

@@ -27,6 +27,8 @@
 mod attempt;
 mod error;
 mod operation;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -122,8 +124,10 @@ pub struct Client {
     sessions: BTreeMap<OperationId, Session>,
     /// The operation of the client's own that asks for another session.
     opening: Option<OperationId>,
-    /// Writes that wait for a session with room in its window.
-    parked: VecDeque<OperationId>,
+    /// Writes that wait for a session with room in its window; the one offered first goes first.
+    parked: BTreeSet<OperationId>,
+    /// Operations that wait for an open call to end, because the layer below takes no more.
+    crowded: BTreeSet<OperationId>,
     /// Operations to attempt in this turn.
     ready: VecDeque<OperationId>,
     operations: BTreeMap<OperationId, Operation>,
@@ -155,7 +159,8 @@ impl Client {
             next_server: 0,
             sessions: BTreeMap::new(),
             opening: None,
-            parked: VecDeque::new(),
+            parked: BTreeSet::new(),
+            crowded: BTreeSet::new(),
             ready: VecDeque::new(),
             operations: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -197,6 +202,8 @@ impl Client {
     /// Tells that time has passed; harmless when none has.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.rpc.handle_timeout(now);
+        // An answer that has come must not be overtaken by the deadline it meets.
+        self.take_in(now);
         while let Some(&(at, id)) = self.timers.first()
             && at <= now
         {
@@ -209,18 +216,16 @@ impl Client {
     /// [`Self::poll_output`] afterwards.
     pub fn turn(&mut self, now: Instant) {
         loop {
-            while let Some(output) = self.rpc.poll_output() {
-                match output {
-                    RpcOutput::Transmit { to, bytes } => {
-                        self.outputs.push_back(Output::Transmit { to, bytes })
-                    }
-                    RpcOutput::Event(event) => self.on_event(now, event),
-                }
-            }
-            let Some(id) = self.ready.pop_front() else { break };
+            self.take_in(now);
+            let Some(id) = self.ready.pop_front().or_else(|| self.unpark(now)) else { break };
             self.attempt(now, id);
         }
         self.rpc.flush(now);
+        self.take_in(now);
+    }
+
+    /// Acts on all that the layer below has to say.
+    fn take_in(&mut self, now: Instant) {
         while let Some(output) = self.rpc.poll_output() {
             match output {
                 RpcOutput::Transmit { to, bytes } => self.outputs.push_back(Output::Transmit { to, bytes }),
@@ -249,12 +254,23 @@ impl Client {
     }
 
     fn begin(&mut self, kind: Kind, deadline: Instant) -> OperationId {
-        let id = OperationId(self.next_operation);
-        self.next_operation += 1;
         if self.operations.len() >= self.config.operations_max {
+            let id = self.next_operation();
             self.outputs.push_back(Output::Done { id, result: Err(ClientError::Busy) });
             return id;
         }
+        self.begin_own(kind, deadline)
+    }
+
+    fn next_operation(&mut self) -> OperationId {
+        let id = OperationId(self.next_operation);
+        self.next_operation += 1;
+        id
+    }
+
+    /// An operation outside the bound: what those within it wait for must not be refused on their account.
+    fn begin_own(&mut self, kind: Kind, deadline: Instant) -> OperationId {
+        let id = self.next_operation();
         self.timers.insert((deadline, id));
         self.operations.insert(id, Operation::new(kind, deadline));
         self.ready.push_back(id);
@@ -265,11 +281,13 @@ impl Client {
         match event {
             Event::Connected { link, peer } => self.on_connected(link, &peer),
             Event::Reply { link, call, body } => {
+                self.make_room();
                 if let Some(id) = self.calls.remove(&(link, call)) {
                     self.on_reply(now, id, link, &body);
                 }
             }
             Event::CallFailed { link, call, reason } => {
+                self.make_room();
                 if let Some(id) = self.calls.remove(&(link, call)) {
                     self.on_call_failed(now, id, link, reason);
                 }

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::address::Address;
 use crate::bench;
+use crate::check;
 use crate::cluster;
 use crate::docs;
 use crate::inspect;
@@ -87,6 +88,8 @@ pub(crate) enum Command {
     /// Measure, and print the settings beside every figure.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Judge whether a recorded history is linearizable.
+    Check(check::Check),
     /// Datagrams and test vectors.
     #[command(subcommand)]
     Wire(wire::Wire),

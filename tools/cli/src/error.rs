@@ -30,6 +30,8 @@ pub(crate) enum Code {
     Corrupt,
     /// A property that was checked does not hold.
     Violation,
+    /// It could not be shown whether it holds.
+    Inconclusive,
     /// Stopped by a signal before the end.
     Interrupted,
 }
@@ -45,6 +47,7 @@ impl Code {
             Self::NoLeader => 5,
             Self::Corrupt => 6,
             Self::Violation => 7,
+            Self::Inconclusive => 8,
             Self::Interrupted => 130,
         }
     }
@@ -62,6 +65,7 @@ impl Code {
             Self::NoLeader => "no-leader",
             Self::Corrupt => "corrupt",
             Self::Violation => "violation",
+            Self::Inconclusive => "inconclusive",
             Self::Interrupted => "interrupted",
         }
     }

@@ -2,6 +2,7 @@
 
 mod address;
 mod bench;
+mod check;
 mod cli;
 mod cluster;
 mod config;
@@ -71,6 +72,7 @@ fn dispatch(
         Command::Kv(kv) => kv.run(&reach, format),
         Command::Status(status) => status.run(&reach, format),
         Command::Bench(bench) => bench.run(&reach, format, &logger),
+        Command::Check(check) => check.run(format),
         Command::Wire(wire) => wire.run(format),
         Command::Inspect(inspect) => inspect.run(format),
         Command::Config(ConfigCommand::Show { prefix }) => {
