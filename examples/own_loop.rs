@@ -141,7 +141,7 @@ fn turn(site: &mut Site, time: &Time) -> Result<(), Failure> {
                     PeerSeen::Adopted => PeerRecord::Adopted,
                     PeerSeen::Copy { .. } => PeerRecord::Copy,
                 };
-                node.handle_peer_recorded(time.now(), peer, incarnation, seen);
+                node.handle_peer_recorded(time.now(), peer, incarnation, nonce, seen);
                 node.turn(time.now());
             }
             Output::Event(event) => println!("{event:?}"),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::pending::{Pending, Promise, pending};
 use crate::client::{Answer, Client as Machine, ClientConfig, ClientError};
 use crate::run::client::{Request, Respond, run};
-use crate::run::mailbox::Mailbox;
+use crate::run::mailbox::{CloseOnDrop, Mailbox};
 use crate::run::net::Net;
 use crate::run::random_rng;
 use crate::wire::client::ReadLevel;
@@ -48,9 +48,9 @@ impl Client {
         let mailbox = Arc::new(Mailbox::new(net.waker()));
         let of_thread = Arc::clone(&mailbox);
         let thread = thread::Builder::new().name("raftgram-client".to_owned()).spawn(move || {
+            let _closed_at_end = CloseOnDrop(Arc::clone(&of_thread));
             // A poll that fails ends the loop; whoever waits is told that no answer will come.
             drop(run(machine, net, &of_thread));
-            drop(of_thread.close());
         })?;
         Ok(Self { mailbox, thread: Some(thread) })
     }

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::client::Client;
 use super::pending::{Pending, pending};
@@ -18,18 +19,27 @@ use crate::run::node::{Request, RunError};
 use crate::types::NodeId;
 use crate::wire::status::NodeStatus;
 
+/// The most events kept for whoever asks late; when as many wait, further ones are lost.
+const EVENTS_MAX: usize = 1024;
+
 /// A running node. Dropping it stops the node as [`Node::shutdown`] does, without its result.
 pub struct Node {
     mailbox: Arc<Mailbox<Request>>,
     address: SocketAddr,
     contacts: Vec<SocketAddr>,
-    events: Receiver<NodeEvent>,
+    events: Mutex<Receiver<NodeEvent>>,
     thread: Option<JoinHandle<Result<(), RunError>>>,
 }
 
 impl Node {
     /// Starts a node that drives `machine`. What can be refused is refused here; founding or joining, where the
     /// data folder is blank, goes on in the background.
+    ///
+    /// # Errors
+    /// When the folder, the socket or an address cannot be used as asked.
+    ///
+    /// # Panics
+    /// Its thread does, when the settings in `options.config` do not validate; [`Node::wait`] then says so.
     pub fn start<M: Machine + Send + 'static>(options: NodeOptions, machine: M) -> Result<Self, StartError> {
         let voters: Vec<String> = options.voters.values().cloned().collect();
         let booted = boot(options, machine)?;
@@ -39,14 +49,14 @@ impl Node {
             contacts.push(resolve(voter)?);
         }
         let mailbox = booted.mailbox();
-        let (sender, events) = channel();
+        let (sender, events) = sync_channel(EVENTS_MAX);
         // Nobody has to listen to events.
-        let on_event = Box::new(move |event: &NodeEvent| drop(sender.send(event.clone())));
+        let on_event = Box::new(move |event: &NodeEvent| drop(sender.try_send(event.clone())));
         let thread = thread::Builder::new()
             .name("raftgram-node".to_owned())
             .spawn(move || booted.run(on_event))
             .map_err(StartError::System)?;
-        Ok(Self { mailbox, address, contacts, events, thread: Some(thread) })
+        Ok(Self { mailbox, address, contacts, events: Mutex::new(events), thread: Some(thread) })
     }
 
     /// Where its socket is bound.
@@ -57,6 +67,9 @@ impl Node {
 
     /// A client of the cluster that this node is part of, for proposing and reading. It asks this node first and
     /// goes wherever the leader is.
+    ///
+    /// # Errors
+    /// When no socket or thread is to be had.
     pub fn client(&self, config: ClientConfig) -> io::Result<Client> {
         Client::connect(&self.contacts, config)
     }
@@ -68,10 +81,10 @@ impl Node {
         pending
     }
 
-    /// What happens to the node, in order.
-    #[must_use]
-    pub fn events(&self) -> &Receiver<NodeEvent> {
-        &self.events
+    /// The next thing that happened to the node, in order; waits at most `timeout` for it. `None` when nothing did,
+    /// or the node has ended.
+    pub fn next_event(&self, timeout: Duration) -> Option<NodeEvent> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(timeout).ok()
     }
 
     /// Hands leadership to this voter, or to the fittest; nothing happens on a node that does not lead.

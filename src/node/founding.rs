@@ -179,12 +179,19 @@ impl Founding {
 
     /// Hands in a datagram.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
-        self.askers.get_mut(&from).unwrap_or(&mut self.rpc).handle_datagram(now, from, bytes);
+        // Where a founded node was asked, a blank one may speak meanwhile. Each machine drops what is the other's.
+        if let Some(asker) = self.askers.get_mut(&from) {
+            asker.handle_datagram(now, from, bytes);
+        }
+        self.rpc.handle_datagram(now, from, bytes);
     }
 
     /// Tells that a datagram could not be sent.
     pub fn handle_send_error(&mut self, now: Instant, to: SocketAddr, kind: SendErrorKind) {
-        self.askers.get_mut(&to).unwrap_or(&mut self.rpc).handle_send_error(now, to, kind);
+        if let Some(asker) = self.askers.get_mut(&to) {
+            asker.handle_send_error(now, to, kind);
+        }
+        self.rpc.handle_send_error(now, to, kind);
     }
 
     /// Tells that time has passed.
@@ -319,9 +326,9 @@ impl Founding {
 fn ask(rpc: &mut Rpc, now: Instant, link: LinkId, request: &ClientRequest<'_>) {
     let mut body = Vec::new();
     encode_request(GroupId(0), request, &mut body);
-    if let Err(error) = rpc.call(now, link, Class::Again, body) {
-        unreachable!("an open link takes its only call: {error}");
-    }
+    // A peer that grants no room for a question, or was asked too often, gets none: it says so in its hello, and
+    // whatever it says must not end this node.
+    rpc.call(now, link, Class::Again, body).ok();
 }
 
 /// How a node of this boot shows itself.

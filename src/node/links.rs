@@ -1,15 +1,15 @@
 //! Who is behind each link, and who is listened to.
 
-use slog::debug;
+use slog::{debug, warn};
 
 use super::{Node, NodeEvent, Output};
 use crate::machine::Machine;
-use crate::rpc::{Event, LinkId, PeerInfo};
+use crate::rpc::{LinkId, PeerInfo, Token};
 use crate::time::Instant;
 use crate::types::{BootNonce, Identity, Incarnation, NodeId, StoreId};
 
-/// The most events held back while a peer's boot is being recorded; the rest is dropped, as the network may do.
-const HELD_EVENTS_MAX: usize = 1024;
+/// The most messages held back while a peer's boot is being recorded; the rest is dropped, as the network may do.
+pub(super) const HELD_MAX: usize = 1024;
 
 /// A member's link.
 #[derive(Debug)]
@@ -24,11 +24,11 @@ pub(super) enum Standing {
     /// Nobody has answered yet, or the link is down.
     Unknown,
     /// It has shown who it is; that is being made durable, and what it says waits.
-    Recording { identity: Identity, boot: (Incarnation, BootNonce), held: Vec<Event> },
+    Recording { identity: Identity, boot: (Incarnation, BootNonce), held: Vec<(Option<Token>, Vec<u8>)> },
     /// It is listened to.
     Adopted { identity: Identity },
-    /// Its store is a copy: it is not listened to.
-    Copy,
+    /// Its store is a copy, or could not be recorded: it is not listened to.
+    Ignored,
 }
 
 impl<M: Machine> Node<M> {
@@ -67,32 +67,40 @@ impl<M: Machine> Node<M> {
         });
     }
 
-    /// Tells that the store's boot is durable, or that it is a copy's ([`Output::RecordPeer`]).
+    /// Tells what came of an [`Output::RecordPeer`], which is named by its fields: two boots that differ in their
+    /// nonce alone are told apart.
     pub fn handle_peer_recorded(
         &mut self,
         now: Instant,
         store: StoreId,
         incarnation: Incarnation,
+        nonce: BootNonce,
         seen: PeerRecord,
     ) {
         let waiting = self.peers.values_mut().find(|peer| match &peer.standing {
-            Standing::Recording { identity, boot, .. } => identity.store == store && boot.0 == incarnation,
+            Standing::Recording { identity, boot, .. } => {
+                identity.store == store && *boot == (incarnation, nonce)
+            }
             _ => false,
         });
         let Some(peer) = waiting else { return };
         let Standing::Recording { identity, boot, held } =
-            std::mem::replace(&mut peer.standing, Standing::Copy)
+            std::mem::replace(&mut peer.standing, Standing::Ignored)
         else {
             unreachable!("found as recording");
         };
+        let link = peer.link;
         match seen {
             PeerRecord::Copy => self.warn_copy(identity, boot.0),
+            PeerRecord::NoRoom => {
+                warn!(self.log, "too many data folders seen; this one is not listened to"; "peer" => %identity);
+            }
             PeerRecord::Adopted => {
                 peer.standing = Standing::Adopted { identity };
                 self.raft.handle_connected(now, identity, boot.0);
                 self.outputs.push_back(Output::Event(NodeEvent::PeerConnected { peer: identity }));
-                for event in held {
-                    self.on_rpc_event(now, event);
+                for (token, body) in held {
+                    self.on_peer_message(now, link, token, body);
                 }
             }
         }
@@ -104,19 +112,9 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    /// Who may speak of Raft over this link; holds the event back while that is being settled.
-    pub(super) fn speaker(&mut self, link: LinkId, event: impl FnOnce() -> Event) -> Option<Identity> {
-        let peer = self.peers.values_mut().find(|peer| peer.link == link)?;
-        match &mut peer.standing {
-            Standing::Adopted { identity } => Some(*identity),
-            Standing::Recording { held, .. } => {
-                if held.len() < HELD_EVENTS_MAX {
-                    held.push(event());
-                }
-                None
-            }
-            Standing::Unknown | Standing::Copy => None,
-        }
+    /// The standing of whoever is behind a member's link.
+    pub(super) fn standing(&mut self, link: LinkId) -> Option<&mut Standing> {
+        self.peers.values_mut().find(|peer| peer.link == link).map(|peer| &mut peer.standing)
     }
 
     pub(super) fn link_of(&self, node: NodeId) -> Option<LinkId> {
@@ -131,4 +129,6 @@ pub enum PeerRecord {
     Adopted,
     /// A higher one is known, or an equal one with another nonce.
     Copy,
+    /// The store is not known and the table of stores is full.
+    NoRoom,
 }

@@ -34,6 +34,8 @@ mod links;
 mod raft_io;
 mod serve;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -227,6 +229,8 @@ impl<M: Machine> Node<M> {
     /// come must not be overtaken by the timeout it prevents.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.rpc.handle_timeout(now);
+        // Nor must one that was handed in and waits for the turn.
+        self.pump(now);
         self.raft.handle_timeout(now);
     }
 

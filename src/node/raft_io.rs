@@ -2,7 +2,7 @@
 
 use slog::{debug, error, info};
 
-use super::links::Standing;
+use super::links::{HELD_MAX, Standing};
 use super::{Node, NodeEvent, Output};
 use crate::machine::Machine;
 use crate::message::{Delivery, Message};
@@ -23,16 +23,16 @@ impl<M: Machine> Node<M> {
         match event {
             Event::Connected { link, peer } => self.on_connected(link, &peer),
             Event::Closed { link, .. } => self.on_closed(link),
-            Event::Request { token, link, class, body } => {
+            Event::Request { token, link, body, .. } => {
                 if family(&body) == Some(BodyFamily::Peer) {
-                    self.on_peer_request(now, token, link, class, body);
+                    self.on_peer_message(now, link, Some(token), body);
                 } else {
                     self.serve(now, token, &body);
                 }
             }
             Event::Reply { link, call, body } => {
                 if self.raft_calls.remove(&(link, call)).is_some() {
-                    self.on_peer_message(now, link, None, &body);
+                    self.on_peer_message(now, link, None, body);
                 }
             }
             Event::CallFailed { link, call, .. } => {
@@ -40,31 +40,33 @@ impl<M: Machine> Node<M> {
                     self.raft.handle_call_failed(now, to);
                 }
             }
+            // A heartbeat held back until its sender is known would be stale; the next one comes soon.
             Event::Notice { link, body } => {
-                // A heartbeat held back until its sender is known would be stale; the next one comes soon.
-                self.on_peer_message(now, link, None, &body);
+                if matches!(self.standing(link), Some(Standing::Adopted { .. })) {
+                    self.on_peer_message(now, link, None, body);
+                }
             }
             // A reply to a cancelled request is ignored below, and silence is Raft's to notice.
             Event::Cancelled { .. } | Event::Silent { .. } | Event::Heard { .. } => {}
         }
     }
 
-    fn on_peer_request(&mut self, now: Instant, token: Token, link: LinkId, class: Class, body: Vec<u8>) {
-        let is_held = self
-            .peers
-            .values()
-            .any(|peer| peer.link == link && matches!(peer.standing, Standing::Recording { .. }));
-        if is_held {
-            self.speaker(link, || Event::Request { token, link, class, body });
-        } else {
-            self.on_peer_message(now, link, Some(token), &body);
-        }
-    }
-
-    fn on_peer_message(&mut self, now: Instant, link: LinkId, token: Option<Token>, body: &[u8]) {
-        let speaker = self.peers.values().find(|peer| peer.link == link).map(|peer| &peer.standing);
-        let Some(&Standing::Adopted { identity }) = speaker else { return };
-        let Ok((GroupId(0), message)) = decode_message(body) else {
+    /// Passes a message to Raft if its sender may speak, and holds it back while that is being settled.
+    pub(super) fn on_peer_message(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        token: Option<Token>,
+        body: Vec<u8>,
+    ) {
+        let identity = match self.standing(link) {
+            Some(Standing::Adopted { identity }) => *identity,
+            Some(Standing::Recording { held, .. }) if held.len() < HELD_MAX => {
+                return held.push((token, body));
+            }
+            _ => return,
+        };
+        let Ok((GroupId(0), message)) = decode_message(&body) else {
             debug!(self.log, "a peer's message could not be read"; "peer" => %identity, "bytes" => body.len());
             return;
         };

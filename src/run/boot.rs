@@ -20,7 +20,7 @@ use crate::node::{Node, NodeConfig, NodeEvent, NodeStart};
 use crate::rng::Rng;
 use crate::run::disk::{FolderDisk, kernel_boot};
 use crate::run::disk_thread::Writer;
-use crate::run::mailbox::Mailbox;
+use crate::run::mailbox::{CloseOnDrop, Mailbox};
 use crate::run::net::Net;
 use crate::run::node::{NodeLoop, Request, RunError};
 use crate::run::random_rng;
@@ -238,6 +238,8 @@ impl<M: Machine> Booted<M> {
     /// Founds or joins where the folder is blank, then runs the node until it is told to stop.
     pub fn run(self, on_event: Box<dyn FnMut(&NodeEvent) + Send>) -> Result<(), RunError> {
         let Self { mut site, machine, store, recovered } = self;
+        // Also when founding fails or the machine panics.
+        let _closed_at_end = CloseOnDrop(Arc::clone(&site.mailbox));
         site.warn_of_small_buffers();
         let Some((store, recovered)) = site.become_member(store, recovered)? else { return Ok(()) };
         let Site { options, mut net, mailbox, mut rng, log, .. } = site;

@@ -39,11 +39,13 @@ pub(super) enum Done {
     /// This write and all before it are durable.
     Persisted { ticket: Ticket },
     /// The peer's boot is durable, or was refused.
-    PeerRecorded { store: StoreId, incarnation: Incarnation, seen: PeerRecord },
+    PeerRecorded { store: StoreId, incarnation: Incarnation, nonce: BootNonce, seen: PeerRecord },
     /// The disk has no room; the write is tried again until it has.
     Full,
     /// The disk has failed; nothing more will be done.
     Failed(StoreError),
+    /// The thread broke an invariant; nothing more will be done.
+    Panicked,
 }
 
 /// Where writes are made durable: on a thread of their own, or in place.
@@ -60,9 +62,10 @@ impl<D: Disk + Send + 'static> Writer<D> {
         let report =
             Arc::new(Report { done: Mutex::new(Vec::new()), waker, is_over: AtomicBool::new(false) });
         let of_thread = Arc::clone(&report);
-        let thread = thread::Builder::new()
-            .name("raftgram-disk".to_owned())
-            .spawn(move || serve(store, &receiver, &of_thread))?;
+        let thread = thread::Builder::new().name("raftgram-disk".to_owned()).spawn(move || {
+            let _told = TellPanic(Arc::clone(&of_thread));
+            serve(store, &receiver, &of_thread)
+        })?;
         Ok(Self::Thread { jobs, report, thread })
     }
 
@@ -73,7 +76,7 @@ impl<D: Disk + Send + 'static> Writer<D> {
 
     pub(super) fn ask(&mut self, job: Job) {
         match self {
-            // The thread ends only after a failure, which it has reported.
+            // The thread ends only after a failure or a panic, which it has reported.
             Self::Thread { jobs, .. } => drop(jobs.send(job)),
             Self::InPlace { store, done } => done.push(carry_out(store, &job)),
         }
@@ -116,6 +119,17 @@ impl Report {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).push(done);
         // It fails only when the loop is gone, and then nobody waits.
         drop(self.waker.wake());
+    }
+}
+
+/// Tells the loop when the thread panics: a node without a disk must end, not go on as if its disk were slow.
+struct TellPanic(Arc<Report>);
+
+impl Drop for TellPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.send(Done::Panicked);
+        }
     }
 }
 
@@ -165,8 +179,11 @@ fn wait<D: Disk>(store: &mut Store<D>, jobs: &Receiver<Job>) -> Result<Option<Jo
                 // A full disk is found out when a segment is needed; nothing is lost by having none ahead.
                 Ok(Upkeep::Done) | Err(StoreError::Full) => {
                     if patience == QUIET {
-                        store.quiet()?;
-                        return Ok(jobs.recv().ok());
+                        match store.quiet() {
+                            // The mark is carried on by the next write, which waits for room.
+                            Ok(()) | Err(StoreError::Full) => return Ok(jobs.recv().ok()),
+                            Err(error) => return Err(error),
+                        }
                     }
                     patience = QUIET;
                 }
@@ -201,15 +218,51 @@ fn carry_out<D: Disk>(store: &mut Store<D>, job: &Job) -> Done {
             Err(error) => Done::Failed(error),
         },
         Job::RecordPeer { store: peer, incarnation, nonce } => {
-            match store.record_peer(peer, incarnation, nonce) {
-                Ok(PeerSeen::Adopted) => {
-                    Done::PeerRecorded { store: peer, incarnation, seen: PeerRecord::Adopted }
-                }
-                Ok(PeerSeen::Copy { .. }) => {
-                    Done::PeerRecorded { store: peer, incarnation, seen: PeerRecord::Copy }
-                }
-                Err(error) => Done::Failed(error),
-            }
+            let seen = match store.record_peer(peer, incarnation, nonce) {
+                Ok(PeerSeen::Adopted) => PeerRecord::Adopted,
+                Ok(PeerSeen::Copy { .. }) => PeerRecord::Copy,
+                // What peers show must not end the node.
+                Err(StoreError::PeersFull) => PeerRecord::NoRoom,
+                Err(error) => return Done::Failed(error),
+            };
+            Done::PeerRecorded { store: peer, incarnation, nonce, seen }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{FormatOptions, MemoryDisk, OpenOptions};
+    use crate::types::{Index, Term};
+    use mio::{Events, Poll, Token};
+
+    /// A node whose disk thread is gone must end, not go on as one whose disk is slow.
+    #[test]
+    fn a_disk_thread_that_panics_says_so() {
+        let mut disk = MemoryDisk::new();
+        let options = FormatOptions {
+            store: StoreId([1; 16]),
+            first_incarnation: Incarnation(1),
+            segment_bytes: 1 << 18,
+        };
+        Store::format(&mut disk, options).unwrap();
+        let opened = Store::open(disk, OpenOptions { segment_bytes: 1 << 18, ..OpenOptions::default() });
+        let (store, recovered) = opened.unwrap();
+        let mut poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let mut writer = Writer::thread(store, waker).unwrap();
+        // An entry that leaves a gap breaks the store's contract.
+        let entry =
+            crate::entry::Entry::new(recovered.cluster, Index(7), Term(1), crate::entry::Payload::Noop, 0);
+        let batch = Batch { entries: vec![entry], ..Batch::default() };
+        let ticket = crate::raft::Ticket::default();
+        writer.ask(Job::Persist { ticket, batch });
+        let mut events = Events::with_capacity(1);
+        poll.poll(&mut events, Some(Duration::from_secs(20))).unwrap();
+        let mut done = Vec::new();
+        writer.take_done(&mut done);
+        assert!(matches!(done[..], [Done::Panicked]), "{done:?}");
+        assert!(writer.stop().is_none());
     }
 }

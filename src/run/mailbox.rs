@@ -62,6 +62,16 @@ impl<T> Mailbox<T> {
     }
 }
 
+/// Closes a mailbox when its loop ends, by whatever way: whoever waits for what is left in it is told.
+#[derive(Debug)]
+pub struct CloseOnDrop<T>(pub Arc<Mailbox<T>>);
+
+impl<T> Drop for CloseOnDrop<T> {
+    fn drop(&mut self) {
+        drop(self.0.close());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +95,23 @@ mod tests {
             }
             assert_eq!(all, (0..100).collect::<Vec<_>>());
         });
+    }
+
+    /// What is left in the mailbox of a loop that panicked must be dropped, or its senders wait for ever.
+    #[test]
+    fn a_loop_that_panics_closes_its_mailbox() {
+        let poll = Poll::new().unwrap();
+        let mailbox = Arc::new(Mailbox::new(Arc::new(Waker::new(poll.registry(), Token(0)).unwrap())));
+        let waits = Arc::new(());
+        mailbox.send(Arc::clone(&waits)).unwrap();
+        let of_loop = Arc::clone(&mailbox);
+        let ended = std::thread::spawn(move || {
+            let _closed_at_end = CloseOnDrop(of_loop);
+            std::panic::resume_unwind(Box::new(()));
+        });
+        assert!(ended.join().is_err());
+        assert_eq!(Arc::strong_count(&waits), 1, "it is still in the mailbox");
+        assert!(mailbox.send(Arc::clone(&waits)).is_err());
     }
 
     #[test]

@@ -108,7 +108,6 @@ impl<M: Machine, D: Disk + Send + 'static> NodeLoop<M, D> {
     /// Runs until told to stop, or until the disk or the poll fails.
     pub(super) fn run(mut self) -> Result<(), RunError> {
         let ended = self.turns();
-        drop(self.mailbox.close());
         self.net.log_faults(&self.log);
         let store = self.writer.stop();
         ended?;
@@ -206,11 +205,12 @@ impl<M: Machine, D: Disk + Send + 'static> NodeLoop<M, D> {
             let now = self.net.now();
             match done {
                 Done::Persisted { ticket } => self.node.handle_persisted(now, ticket),
-                Done::PeerRecorded { store, incarnation, seen } => {
-                    self.node.handle_peer_recorded(now, store, incarnation, seen);
+                Done::PeerRecorded { store, incarnation, nonce, seen } => {
+                    self.node.handle_peer_recorded(now, store, incarnation, nonce, seen);
                 }
                 Done::Full => warn!(self.log, "disk full: nothing is acknowledged until there is room"),
                 Done::Failed(error) => return Err(RunError::Disk(error)),
+                Done::Panicked => return Err(RunError::DiskThread),
             }
         }
         Ok(has_done)

@@ -109,6 +109,58 @@ fn two_of_three_wiped_do_not_form_a_cluster() {
     assert!(world.node(1).is_none() && world.node(2).is_none(), "a wiped node runs as a member");
 }
 
+/// The lowest founder crashes as soon as its record is durable; nobody else knows it yet.
+#[test]
+fn a_founder_that_crashes_with_the_only_record_founds_the_same_cluster_again() {
+    for seed in 0..4 {
+        let mut world = World::new(seed, rough());
+        (1..=3).for_each(|number| world.start(number));
+        world.run_until("the lowest is founded", |world| world.node(1).is_some());
+        let cluster = world.node(1).unwrap().cluster();
+        world.crash(1);
+        world.run_for(Duration::from_secs(5));
+        assert!(world.node(2).is_none() && world.node(3).is_none(), "seed {seed}: founded without a record");
+        world.start(1);
+        world.run_until("all are members", |world| (1..=3).all(|number| world.node(number).is_some()));
+        world.run_until("a leader serves", |world| world.leader().is_some());
+        assert!((1..=3).all(|number| world.node(number).unwrap().cluster() == cluster), "seed {seed}");
+        assert!(world.ended.is_empty(), "seed {seed}: {:?}", world.ended);
+    }
+}
+
+/// The founder of the record lost its disk before anybody asked for it: the blank ones found with what it is now.
+#[test]
+fn a_founder_wiped_before_anybody_learned_of_its_record_founds_anew() {
+    for seed in 0..4 {
+        let mut world = World::new(seed, lan());
+        (1..=3).for_each(|number| world.start(number));
+        world.run_until("the lowest is founded", |world| world.node(1).is_some());
+        // Time enough to learn that there is a record, not to get it.
+        world.run_for(Duration::from_millis(seed * 20));
+        world.wipe(1);
+        world.run_for(Duration::from_secs(1));
+        let has_learned = world.node(2).is_some() || world.node(3).is_some();
+        world.start(1);
+        if has_learned {
+            world.run_until("the wiped one is told", |world| world.ended.contains_key(&1));
+        } else {
+            world.run_until("all are members", |world| (1..=3).all(|number| world.node(number).is_some()));
+            world.run_until("a leader serves", |world| world.leader().is_some());
+        }
+    }
+}
+
+#[test]
+fn a_founder_that_comes_late_is_waited_for() {
+    let mut world = World::new(7, lan());
+    (1..=2).for_each(|number| world.start(number));
+    world.run_for(Duration::from_secs(10));
+    assert!(world.node(1).is_none() && world.node(2).is_none(), "founded without all voters");
+    world.start(3);
+    world.run_until("a leader serves", |world| world.leader().is_some());
+    world.run_until("all are members", |world| (1..=3).all(|number| world.node(number).is_some()));
+}
+
 /// Each client increments a counter of its own by compare-and-set: a write applied twice would make the second one
 /// fail, a lost one the next.
 #[test]

@@ -301,7 +301,7 @@ impl World {
                             PeerSeen::Adopted => PeerRecord::Adopted,
                             PeerSeen::Copy { .. } => PeerRecord::Copy,
                         };
-                        node.handle_peer_recorded(self.now, store, incarnation, seen);
+                        node.handle_peer_recorded(self.now, store, incarnation, nonce, seen);
                     }
                 }
             }
