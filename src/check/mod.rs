@@ -155,7 +155,7 @@ impl Budget {
 }
 
 impl Default for Budget {
-    /// Ten million: seconds at most, and a hundred times what a plain history of 100,000 operations takes.
+    /// Ten million: seconds, and sixty times what a plain history of 100,000 operations takes.
     fn default() -> Self {
         Self::steps(10_000_000)
     }

@@ -18,18 +18,20 @@ use crate::output::{self, Format, file_error};
 
 /// Judge whether a recorded history is linearizable: exit 7 if it is not, 8 if the steps did not suffice.
 #[derive(Debug, Args)]
-#[command(after_help = "A jsonl history, as --history writes it, has an event a line: \
-{\"index\":0,\"time_ns\":0,\"process\":3,\"type\":\"invoke|ok|fail|info\",\"f\":\"read|write|cas|delete\",\"key\":\"k\",\
-\"value\":...}. The value of a cas is [old,new], null is an absent key; `fail` did nothing, `info` may have, and its \
-process does nothing more.")]
+#[command(
+    after_help = "A jsonl history, as --history writes it, has an event a line: {\"index\":0,\"time_ns\":0,\
+\"process\":3,\"type\":\"invoke|ok|fail|info\",\"f\":\"read|write|cas|delete\",\"key\":\"k\",\"value\":...}. \
+The value of a cas is [old,new], null is an absent key; `fail` did nothing, `info` may have, and its process does \
+nothing more."
+)]
 pub(crate) struct Check {
     /// The history; `-` is stdin.
     file: PathBuf,
     /// How it is written.
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "jsonl")]
     format: Notation,
-    /// Give up after this many steps of the search, about ten million a few seconds.
-    #[arg(long, value_name = "COUNT", default_value_t = 50_000_000)]
+    /// Give up after this many steps of the search; ten million take seconds and some hundred MiB.
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000_000)]
     steps: u64,
 }
 
