@@ -96,6 +96,15 @@ impl Rpc {
             self.close_link(id, reason);
             return;
         }
+        // A client's number is worth something only at the boot that gave it: under another one it may be somebody
+        // else's, whose link would judge the confirm. So the new boot is greeted again, without a number. `[W-19]`
+        let is_of_another_boot = link.peer.is_some_and(|peer| peer.info.incarnation != answerer.incarnation);
+        if self.core.is_client() && is_of_another_boot && link.local_incarnation != Incarnation::UNKNOWN {
+            link.local_incarnation = Incarnation::UNKNOWN;
+            link.handshake = None;
+            self.greetings.remove(&handshake.nonce_a);
+            return self.greet(now, id);
+        }
         if matches!(handshake.step, Step::Hello) && handshake.tries == 1 {
             let round_trip = now.saturating_since(handshake.sent_at);
             link.rtt.sample(now, round_trip, Duration::ZERO);

@@ -189,9 +189,10 @@ impl Cluster {
         let watcher = self.watcher.get_or_init(|| connect(&self.addresses));
         let asked: Vec<_> =
             self.ids().map(|id| (id, watcher.status(usize::from(id) - 1, STATUS_TIMEOUT))).collect();
-        let answers = asked.into_iter().filter_map(|(id, pending)| match pending.wait(PATIENCE) {
+        let answers = asked.into_iter().filter_map(|(id, pending)| match pending.wait(STATUS_TIMEOUT * 10) {
             Ok(Ok(Answer::Status(status))) => Some((id, *status)),
-            _ => None,
+            Ok(_) => None,
+            Err(error) => panic!("asking node {id} for its status did not end by its deadline: {error}"),
         });
         answers.collect()
     }
@@ -219,7 +220,7 @@ impl Cluster {
     #[track_caller]
     pub(crate) fn wait_until_caught_up(&self, id: u16) {
         let commit = self.statuses().values().map(|status| status.commit).max().unwrap();
-        eventually("the node catches up", || {
+        eventually(&format!("node {id} catches up with entry {commit}"), || {
             self.status(id).filter(|status| status.role != NodeRole::Blank && status.applied >= commit)
         });
     }

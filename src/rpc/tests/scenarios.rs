@@ -354,3 +354,50 @@ fn a_client_whose_node_restarts_is_told_and_goes_on() {
         );
     }
 }
+
+// [W-19] [W-35]: the boot that gave a number is the only one that knows whose it is.
+#[test]
+fn a_client_s_number_from_an_earlier_boot_is_not_taken_for_another_client_s() {
+    let mut world = World::new(1, Faults::none());
+    world.add(node_local(1, CLUSTER), RpcConfig::default());
+    let clients = [8, 9].map(|nonce| world.add(client_local(nonce), RpcConfig::default()));
+    let links = clients.map(|client| {
+        let link = world.connect(client, 0);
+        world.run_for(5 * MS);
+        link
+    });
+    let call = |world: &mut World, place: usize| {
+        let now = world.now;
+        let call =
+            world.ends[clients[place]].rpc.call(now, links[place], Class::Again, b"x".to_vec()).unwrap();
+        world.turn(clients[place]);
+        call
+    };
+    // The second client is far ahead in packet numbers, and the first to notice the restart: it gets the number
+    // that the first client had.
+    for _ in 0..3000 {
+        call(&mut world, 1);
+        world.run_echo(MS);
+    }
+    world.restart(0);
+    world.events.clear();
+    for _ in 0..2 {
+        call(&mut world, 1);
+        world.run_echo(500 * MS);
+    }
+    let asked = call(&mut world, 0);
+    let events = world.run_echo(500 * MS);
+    let answered = Event::Reply { link: links[0], call: asked, body: b"x".to_vec() };
+    let failed =
+        |event: &(usize, Event)| matches!(event.1, Event::CallFailed { link, .. } if link == links[0]);
+    assert!(events.contains(&(clients[0], answered)) || events.iter().any(failed), "{events:?}");
+    let asked = call(&mut world, 0);
+    let events = world.run_echo(100 * MS);
+    let answered = Event::Reply { link: links[0], call: asked, body: b"x".to_vec() };
+    assert!(events.contains(&(clients[0], answered)), "{events:?}");
+    assert_eq!(
+        world.ends[0].rpc.stats().dropped(DropReason::Replay),
+        0,
+        "nobody was judged by another's link"
+    );
+}
