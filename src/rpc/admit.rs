@@ -8,7 +8,7 @@ use crate::rpc::event::LinkId;
 use crate::rpc::hello::{Envelope, Greetings};
 use crate::time::Instant;
 use crate::types::{Incarnation, PacketNumber};
-use crate::wire::{self, DropReason, Flags, Frame, Header, Party};
+use crate::wire::{self, DropReason, Flags, Frame, HELLO_DATAGRAM_BYTES, Header, Party};
 
 impl Rpc {
     /// The checks of wire-spec.md section 3, in their order. `[W-2]`
@@ -37,7 +37,7 @@ impl Rpc {
             return Err(DropReason::Destination);
         }
         wire::verify_crc(bytes, own)?;
-        let known = self.link_of(&header);
+        let known = self.link_of(&header).filter(|_| !is_client_greeting(&header, bytes));
         let is_current = self.check_destination_incarnation(&header, known);
         if !is_current && header.destination_incarnation != Incarnation::UNKNOWN {
             self.hint(now, &envelope, bytes);
@@ -154,6 +154,16 @@ impl Rpc {
             self.send_stale(now, envelope);
         }
     }
+}
+
+/// A client that greets names the number it had from this node's earlier boot, and another client may have it from
+/// this boot: a greeting is of no link, whatever it names. `[W-15]`
+fn is_client_greeting(header: &Header, bytes: &[u8]) -> bool {
+    header.source == Party::Any
+        && !header.flags.contains(Flags::ACK_ELICITING)
+        && bytes.len() >= HELLO_DATAGRAM_BYTES
+        && wire::frames(header, bytes)
+            .is_ok_and(|mut frames| frames.any(|frame| matches!(frame, Frame::Hello(_))))
 }
 
 fn is_of_a_link(frame: &Frame<'_>) -> bool {

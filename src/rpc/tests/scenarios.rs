@@ -401,3 +401,32 @@ fn a_client_s_number_from_an_earlier_boot_is_not_taken_for_another_client_s() {
         "nobody was judged by another's link"
     );
 }
+
+/// The node's new boot numbers its clients anew. The second client's greeting names a number that the first one has
+/// by then, with packets beyond it.
+#[test]
+fn a_client_whose_former_number_is_anothers_now_is_welcomed_by_the_restarted_node() {
+    let mut world = World::new(21, Faults::none());
+    let node = world.add(node_local(1, CLUSTER), RpcConfig::default());
+    let [first, second] = [20, 21].map(|nonce| world.add(client_local(nonce), RpcConfig::default()));
+    // The second has number 1 of the first boot, and the first has number 1 of the second one.
+    let of_second = world.connect(second, node);
+    world.run_echo(50 * MS);
+    world.restart(node);
+    let of_first = world.connect(first, node);
+    world.run_echo(50 * MS);
+    for _ in 0..200 {
+        let now = world.now;
+        world.ends[first].rpc.call(now, of_first, Class::Once, vec![1]).unwrap();
+        world.run_echo(MS);
+    }
+    let now = world.now;
+    world.ends[second].rpc.call(now, of_second, Class::Once, vec![2]).unwrap();
+    world.run_echo(5000 * MS);
+    let adopted = world.ends[second].rpc.peer(of_second).map(|peer| peer.incarnation);
+    assert_eq!(adopted, world.ends[first].rpc.peer(of_first).map(|peer| peer.incarnation));
+    let now = world.now;
+    let call = world.ends[second].rpc.call(now, of_second, Class::Once, vec![3]).unwrap();
+    let events = world.run_echo(100 * MS);
+    assert!(events.contains(&(second, Event::Reply { link: of_second, call, body: vec![3] })), "{events:?}");
+}
