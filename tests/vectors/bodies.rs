@@ -77,7 +77,7 @@ fn malformed() -> Vec<Case> {
         ("session-0", vec![0x41, 0, 0], "malformed"),
         ("sequence-0", vec![0x42, 0, 9, 0, 0], "malformed"),
         ("33-ranges", vec![0x42, 0, 9, 1, 33], "malformed"),
-        ("membership-without-voters", [vec![0x45, 0], vec![7; 16], vec![0, 0, 0]].concat(), "malformed"),
+        ("membership-without-voters", [vec![0x8b, 0], vec![7; 16], vec![0, 0, 0]].concat(), "malformed"),
     ];
     rows.into_iter().map(|(name, bytes, expect)| case(name, bytes, expect)).collect()
 }
