@@ -216,7 +216,8 @@ impl Cluster {
         })
     }
 
-    /// Waits until this node has applied all that any node had committed when this was called.
+    /// Waits until this node has applied all that any node knew to be committed when this was called. After a
+    /// restart of all, that is nothing until a leader has committed.
     #[track_caller]
     pub(crate) fn wait_until_caught_up(&self, id: u16) {
         let commit = self.statuses().values().map(|status| status.commit).max().unwrap();
