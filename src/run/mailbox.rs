@@ -105,11 +105,11 @@ mod tests {
         let waits = Arc::new(());
         mailbox.send(Arc::clone(&waits)).unwrap();
         let of_loop = Arc::clone(&mailbox);
-        let ended = std::thread::spawn(move || {
+        let ended = std::thread::Builder::new().spawn(move || {
             let _closed_at_end = CloseOnDrop(of_loop);
             std::panic::resume_unwind(Box::new(()));
         });
-        assert!(ended.join().is_err());
+        assert!(ended.unwrap().join().is_err());
         assert_eq!(Arc::strong_count(&waits), 1, "it is still in the mailbox");
         assert!(mailbox.send(Arc::clone(&waits)).is_err());
     }
