@@ -15,6 +15,7 @@ use slog::{Logger, info, o, warn};
 
 use crate::fault::LinkConfig;
 use crate::machine::Machine;
+use crate::membership::Member;
 use crate::node::founding::{Blank, Founding, FoundingNotice, Output as FoundingOutput, Plan};
 use crate::node::{Node, NodeConfig, NodeEvent, NodeStart};
 use crate::rng::Rng;
@@ -241,6 +242,7 @@ impl<M: Machine> Booted<M> {
         // Also when founding fails or the machine panics.
         let _closed_at_end = CloseOnDrop(Arc::clone(&site.mailbox));
         site.warn_of_small_buffers();
+        site.warn_of_other_voters(&recovered);
         let Some((store, recovered)) = site.become_member(store, recovered)? else { return Ok(()) };
         let Site { options, mut net, mailbox, mut rng, log, .. } = site;
         let start = NodeStart {
@@ -274,6 +276,17 @@ impl Site {
             warn!(self.log, "the kernel granted smaller socket buffers than asked for; \
                 sysctl -w net.core.rmem_max=16777216 net.core.wmem_max=16777216 raises them";
                 "receive_bytes" => buffers.receive_bytes, "send_bytes" => buffers.send_bytes);
+        }
+    }
+
+    /// The list of voters is read at the founding only; later it finds members by name and changes nothing.
+    fn warn_of_other_voters(&self, recovered: &Recovered) {
+        let Some(record) = &recovered.founding else { return };
+        let address = |(id, member): (NodeId, &Member)| (id, member.address.clone());
+        let founded: BTreeMap<NodeId, String> = record.membership.iter().map(address).collect();
+        if !self.options.voters.is_empty() && self.options.voters != founded {
+            warn!(self.log, "the list of voters differs from the one the cluster was founded with, which stands";
+                "given" => format!("{:?}", self.options.voters), "founded" => format!("{founded:?}"));
         }
     }
 
