@@ -53,7 +53,7 @@ use crate::mutant::{self, Mutant};
 use crate::raft::{Alarm, Raft, ReadId, ReplyToken, Restored, RoleKind, Ticket};
 use crate::rng::Rng;
 use crate::rpc::{LinkId, Output as RpcOutput, Rpc, SendErrorKind, Token};
-use crate::session::{Limits, Sessions};
+use crate::session::{self, Sessions};
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, CallId, HardState, Identity, Incarnation, Index, NodeId, StoreId, Term};
 use founding::Blank;
@@ -190,8 +190,9 @@ impl<M: Machine> Node<M> {
             start.founding.as_ref().map_or_else(Membership::default, |record| record.membership.clone());
         let restored = Restored::new(start.hard_state, membership, start.entries);
         let raft = Raft::new(raft_config, restored, rng.fork(), now);
-        let own_bounds = Limits { sessions_max: 2 + u64::from(config.id.as_u16()), ..Limits::FOUNDING };
-        let limits = if mutant::is(Mutant::I10) { own_bounds } else { Limits::FOUNDING };
+        let founding = session::Limits::FOUNDING;
+        let own = session::Limits { sessions_max: 2 + u64::from(config.id.as_u16()), ..founding };
+        let limits = if mutant::is(Mutant::I10) { own } else { founding };
         let mut node = Self {
             log: logger.new(o!("node" => config.id.as_u16())),
             config,
