@@ -42,7 +42,7 @@ use std::net::SocketAddr;
 
 use slog::{Logger, info, o, warn};
 
-pub use config::{NodeConfig, NodeStart, Timing};
+pub use config::{Limits, NodeConfig, NodeStart, Timing};
 pub use links::PeerRecord;
 
 use crate::entry::Entry;
