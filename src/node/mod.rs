@@ -295,6 +295,12 @@ impl<M: Machine> Node<M> {
         &self.machine
     }
 
+    /// The last entry that the machine was given.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        self.applied
+    }
+
     /// The consensus core, for looking at.
     #[must_use]
     pub fn raft(&self) -> &Raft {

@@ -42,6 +42,17 @@ impl<M: Machine> Simulation<M> {
         self.hash.finish()
     }
 
+    /// What it is made of.
+    #[must_use]
+    pub const fn settings(&self) -> &super::settings::Settings {
+        &self.settings
+    }
+
+    /// The next node that ended by itself, or by what had been set to befall it.
+    pub fn poll_fallen(&mut self) -> Option<u16> {
+        self.fallen.pop_front()
+    }
+
     /// How many nodes there are.
     #[must_use]
     pub fn nodes(&self) -> u16 {
@@ -228,6 +239,53 @@ impl<M: Machine> Simulation<M> {
         if let Some(Running { life: Life::Member(node), .. }) = server.running.as_deref_mut() {
             node.transfer_leadership(local, None);
             self.settle(place);
+        }
+    }
+
+    /// How many clients there are.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// Where the clients are.
+    #[must_use]
+    pub fn client_ends(&self) -> Vec<End> {
+        (0..self.seats.len()).map(End::Client).collect()
+    }
+
+    /// Whether a node's data folder belongs to a cluster, as far as it was ever opened.
+    #[must_use]
+    pub fn is_founded(&self, node: u16) -> bool {
+        self.servers[place(node)].is_founded
+    }
+
+    /// A node that is down finds this on its disk instead of what was there.
+    ///
+    /// # Panics
+    /// When it runs.
+    pub fn put_back(&mut self, node: u16, disk: MemoryDisk) {
+        assert!(self.down(node).is_some(), "node {node} runs");
+        let server = &mut self.servers[place(node)];
+        server.disk = super::storage::SharedDisk::of(disk);
+        server.shadow = super::invariant::Shadow::default();
+    }
+
+    /// Ends what troubles a node beside its disk: a pause, a hanging disk, a planned crash, a bad clock or socket.
+    pub fn end_trouble(&mut self, node: u16) {
+        self.set_clock_rate(node, 1.0);
+        let now = self.now;
+        let server = &mut self.servers[place(node)];
+        (server.send_errors, server.mtu, server.doom) = (0.0, None, None);
+        let was_hanging = server.writer.stop_hanging();
+        let boot = server.boot;
+        let was_paused = server.paused_until.is_some();
+        if was_paused {
+            server.paused_until = Some(now);
+            self.agenda.push(now, Event::Resume { server: place(node), boot });
+        }
+        if was_hanging || was_paused {
+            self.agenda.push(now, Event::Disk { server: place(node), boot });
         }
     }
 

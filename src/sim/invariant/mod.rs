@@ -8,11 +8,16 @@ use crate::store::{Batch, Recovered};
 use crate::time::Instant;
 use crate::types::{Index, NodeId};
 
+/// A property.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "to be replaced")]
+pub enum Invariant { OwnAssertion, AtMostOnce, Linearizability, Durability, LivenessAfterHeal, LivenessOfCore }
+
 /// A property that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// Its number among the invariants.
-    pub invariant: u8,
+    pub invariant: Invariant,
     /// The node it was seen at, if at one.
     pub node: Option<NodeId>,
     /// When.
@@ -23,7 +28,7 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "invariant {} at {}: {}", self.invariant, self.at, self.text)
+        write!(f, "invariant {:?} at {}: {}", self.invariant, self.at, self.text)
     }
 }
 
