@@ -72,6 +72,7 @@ pub mod client;
 pub mod node;
 
 pub mod run;
+pub mod sim;
 
 pub mod handle;
 

@@ -1,0 +1,3 @@
+//! Many nodes and one virtual clock.
+
+pub mod invariant;
