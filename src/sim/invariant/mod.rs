@@ -18,20 +18,20 @@
 //! | | invariant | where | looked at |
 //! |---|---|---|---|
 //! | 1 | one leader per term | `oracle`, `shown` | when a node leads; in every leader's message |
-//! | 2 | leaders only append | `core` | each event |
-//! | 3 | log matching | `core`, `recheck` | each new entry, with its chain computed anew |
-//! | 4 | leader completeness | `core` | when a node begins to lead, and at commits of lower terms |
-//! | 5 | state-machine safety | `core`, [`Observed`] | each effect; session table at each applied index seen |
-//! | 6 | committed on a durable quorum | `core`, `recheck` | each commit, on shadows, joint rules too |
+//! | 2 | leaders only append | `cores` | each event |
+//! | 3 | log matching | `cores`, `recheck` | each new entry, with its chain computed anew |
+//! | 4 | leader completeness | `cores` | when a node begins to lead, and at commits of lower terms |
+//! | 5 | state-machine safety | `cores`, [`Observed`] | each effect; session table at each applied index seen |
+//! | 6 | committed on a durable quorum | `cores`, `recheck` | each commit, on shadows, joint rules too |
 //! | 7 | committed stays | `oracle`, `recheck` | each commit, each cut |
-//! | 8 | base, applied, commit, last in order | `core` | each event |
-//! | 9 | nothing goes back | `core`, `folders` | each event, each disk write, each boot |
-//! | 10 | term and vote durable before shown | `shown`, `core` | each Raft body sent |
+//! | 8 | base, applied, commit, last in order | `cores` | each event |
+//! | 9 | nothing goes back | `cores`, `folders` | each event, each disk write, each boot |
+//! | 10 | term and vote durable before shown | `shown`, `cores` | each Raft body sent |
 //! | 11 | acknowledged is durable and matches | `shown`, `folders`, `recheck` | each acknowledgement sent; each boot |
-//! | 12 | a leader counts itself by its disk | `core` | each event |
-//! | 13 | membership changes | `core` | each new membership entry |
-//! | 14 | campaigns and incarnations | `core`, `shown` | each event of a candidate; each header sent |
-//! | 15 | snapshot equals replay | `core` | where a log's base has moved |
+//! | 12 | a leader counts itself by its disk | `cores` | each event |
+//! | 13 | membership changes | `cores` | each new membership entry |
+//! | 14 | campaigns and incarnations | `cores`, `shown` | each event of a candidate; each header sent |
+//! | 15 | snapshot equals replay | `cores` | where a log's base has moved |
 //! | 16 | at most once | `operations`, `shown` | each effect, each reply sent, each answer |
 //! | 17 | linearizability | `operations`, `history` | each answer by its index; by the checker in windows and at the end |
 //! | 18 | durability of what was told | `operations` | each answer; all of it once healed |
@@ -64,7 +64,7 @@
 
 mod bounds;
 mod codec;
-mod core;
+mod cores;
 mod folders;
 mod heal;
 mod history;
@@ -93,7 +93,6 @@ pub use shadow::{Found, Shadow};
 pub use subject::Effect;
 pub use violation::{Invariant, Violation};
 
-use self::core::{Context, Cores};
 use crate::kv::{self, Query};
 use crate::machine::Machine;
 use crate::node::{Node, NodeConfig};
@@ -104,6 +103,7 @@ use crate::types::{ClusterId, Identity, Index, NodeId};
 use crate::wire;
 use bounds::Bounds;
 use codec::CodecCheck;
+use cores::{Context, Cores};
 use folders::Folders;
 use operations::Operations;
 use oracle::Oracle;

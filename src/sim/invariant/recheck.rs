@@ -4,7 +4,7 @@
 //! power cut against its shadow. Long logs are looked at in slices, so that a recheck stays as cheap in an hour as in
 //! the first minute.
 
-use super::core::Cores;
+use super::cores::Cores;
 use super::folders::Folders;
 use super::oracle::Oracle;
 use super::quorum;

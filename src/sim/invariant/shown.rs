@@ -4,7 +4,7 @@
 //! that differs from the disk of now: votes are remembered by term, and an acknowledgement of an earlier term speaks of
 //! a log that may have been cut since.
 
-use super::core::Cores;
+use super::cores::Cores;
 use super::folders::Folders;
 use super::operations::Operations;
 use super::oracle::Oracle;
