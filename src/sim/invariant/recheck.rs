@@ -82,6 +82,7 @@ pub(super) fn check_folder(shadow: &Shadow, disk: &MemoryDisk, options: &OpenOpt
     }
     let mut copy = disk.clone();
     copy.crash_keeping(|_, _| false, |_| false);
+    copy.set_capacity(None);
     let (_, recovered) = match Store::open(copy, *options) {
         Ok(opened) => opened,
         Err(error) => {
