@@ -44,6 +44,8 @@ use slog::{Logger, info, o, warn};
 
 pub use config::{Limits, NodeConfig, NodeStart, Timing};
 pub use links::PeerRecord;
+pub use raft_io::PEER_TOKENS_MAX;
+pub use status::NodeLoad;
 
 use crate::entry::Entry;
 use crate::founding::FoundingRecord;
@@ -293,12 +295,6 @@ impl<M: Machine> Node<M> {
     #[must_use]
     pub fn machine(&self) -> &M {
         &self.machine
-    }
-
-    /// The last entry that the machine was given.
-    #[must_use]
-    pub fn applied(&self) -> Index {
-        self.applied
     }
 
     /// The consensus core, for looking at.

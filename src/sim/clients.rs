@@ -1,6 +1,7 @@
 //! Clients in the simulation.
 
 use super::agenda::Event;
+use super::invariant::{self, OperationKey};
 use super::network::{End, node_address};
 use super::simulation::{AT_ONCE, Kind, Simulation};
 use crate::client::{Answer, Client, ClientError, OperationId, Output};
@@ -42,7 +43,19 @@ impl<M: Machine> Simulation<M> {
         let seat = &mut self.seats[client];
         *seat = Seat { client: Some(new), boot: seat.boot + 1, wake: None };
         self.ended.retain(|ended| ended.client != client);
+        self.forget_asked(client);
         self.settle_client(client);
+    }
+
+    /// What a client had under way when it ended may have happened, or may yet.
+    fn forget_asked(&mut self, client: usize) {
+        let is_its = |&(&(whose, _), _): &(&(usize, OperationId), &OperationKey)| whose == client;
+        let open: Vec<OperationKey> = self.asked.iter().filter(is_its).map(|(_, key)| *key).collect();
+        self.asked.retain(|(whose, _), _| *whose != client);
+        for key in open {
+            let judged = self.invariants.answered(self.now, key, invariant::End::Unknown);
+            self.judge(judged);
+        }
     }
 
     pub(super) fn wake_client(&mut self, client: usize, boot: u32, at: Instant) {
@@ -70,6 +83,10 @@ impl<M: Machine> Simulation<M> {
                 Output::Transmit { to, bytes } => self.transmit(End::Client(client), to, bytes),
                 Output::Done { id, result } => {
                     self.note(Kind::Ended, client, u64::from(result.is_ok()));
+                    if let Some(key) = self.asked.remove(&(client, id)) {
+                        let judged = self.invariants.answered(now, key, invariant::End::of(&result));
+                        self.judge(judged);
+                    }
                     self.ended.push_back(Ended { client, id, result });
                 }
             }

@@ -12,11 +12,10 @@ use super::simulation::{AT_ONCE, Kind, QUIET, Simulation};
 use super::storage::{Job, SharedDisk};
 use crate::machine::Machine;
 use crate::node::founding::{Blank, Founding, FoundingNotice, Output as FoundingOutput, Plan};
-use crate::node::{Node, NodeConfig, NodeEvent, NodeStart, Output};
+use crate::node::{Node, NodeEvent, NodeStart, Output};
 use crate::rpc::SendErrorKind;
 use crate::store::{
-    Batch, Disk as _, DiskFault, FormatError, FormatOptions, OpenError, OpenOptions, Recovered, Store,
-    StoreError, Upkeep,
+    Batch, Disk as _, DiskFault, FormatError, FormatOptions, OpenError, Recovered, Store, StoreError, Upkeep,
 };
 use crate::types::{BootNonce, Identity, Incarnation, NodeId};
 
@@ -41,7 +40,7 @@ impl<M: Machine> Simulation<M> {
             let server = &mut self.servers[place];
             server.incarnation = recovered.incarnation;
             server.is_founded = !recovered.cluster.is_zero();
-            let judged = server.shadow.booted(self.now, server.id, &recovered);
+            let judged = self.invariants.opened(self.now, server.id, &recovered);
             self.judge(judged);
             let life = self.enliven(place, recovered);
             let server = &mut self.servers[place];
@@ -54,7 +53,7 @@ impl<M: Machine> Simulation<M> {
             Ok(()) => {
                 let server = &self.servers[place];
                 if let Some(node) = server.node() {
-                    let judged = self.invariants.booted(self.now, server.id, node, &server.shadow);
+                    let judged = self.invariants.booted(self.now, server.id, node);
                     self.judge(judged);
                 }
                 self.settle(place);
@@ -73,7 +72,6 @@ impl<M: Machine> Simulation<M> {
             first_incarnation: Incarnation(server.rng.below(1 << 20) as u32 + 1),
             segment_bytes,
         };
-        let options_open = OpenOptions { segment_bytes, ..OpenOptions::default() };
         let files = disk.list()?;
         // As the daemon does: an empty folder, or one whose formatting was cut short.
         if files.is_empty() || files.iter().any(|file| file == "formatting") {
@@ -82,7 +80,7 @@ impl<M: Machine> Simulation<M> {
                 FormatError::NotEmpty { .. } => OpenError::FormatUnfinished,
             })?;
         }
-        Store::open(disk, options_open)
+        Store::open(disk, self.settings.open_options())
     }
 
     fn enliven(&mut self, place: usize, recovered: Recovered) -> Life<M> {
@@ -122,12 +120,7 @@ impl<M: Machine> Simulation<M> {
             hard_state: recovered.hard_state,
             entries: recovered.entries,
         };
-        let config = NodeConfig {
-            rpc: self.settings.rpc.clone(),
-            timing: self.settings.timing,
-            limits: self.settings.limits,
-            ..NodeConfig::new(id, node_address(place).to_string())
-        };
+        let config = self.settings.node(id, node_address(place).to_string());
         let machine = Observed::new((self.factory)());
         let logger = Logger::root(Discard, o!());
         Life::Member(Box::new(Node::new(config, start, machine, &logger, server.rng.fork(), local)))
@@ -135,6 +128,7 @@ impl<M: Machine> Simulation<M> {
 
     /// The founding record is durable: the node begins anew as a member.
     pub(super) fn refound(&mut self, place: usize) {
+        self.invariants.stopped(self.servers[place].id);
         self.servers[place].stop(Down::Crashed);
         // A disk fault may hit this start like any other; the node is down then.
         if self.boot(place).is_err() {
@@ -154,8 +148,12 @@ impl<M: Machine> Simulation<M> {
             let stop = server.rng.below(CUT_OPERATIONS_MAX);
             let disk = running.store.disk_mut();
             disk.with(|disk| disk.set_fault(disk.operations() + stop, DiskFault::Stop));
+            if let Some(batch) = server.writer.batch() {
+                self.invariants.cut(server.id, batch);
+            }
             server.writer.finish(self.now, &mut running.store);
         }
+        self.invariants.stopped(server.id);
         server.stop(why);
         let rng = &mut server.rng;
         server.disk.with(|disk| match crash {
@@ -243,16 +241,13 @@ impl<M: Machine> Simulation<M> {
             self.agenda.push(at, Event::Disk { server: place, boot });
         }
         self.schedule_wake(place);
-        let server = &self.servers[place];
-        if let Some(node) = server.node() {
-            let judged = self.invariants.turned(now, server.id, node, &server.shadow);
-            self.judge(judged);
-        }
     }
 
     fn settle_member(&mut self, place: usize, node: &mut Node<Observed<M>>) -> Ending {
         let local = self.servers[place].clock.local(self.now);
         node.turn(local);
+        let judged = self.invariants.turned(self.now, self.servers[place].id, node);
+        self.judge(judged);
         let mut refused = Vec::new();
         while let Some(output) = node.poll_output() {
             let server = &mut self.servers[place];
@@ -265,7 +260,7 @@ impl<M: Machine> Simulation<M> {
             match output {
                 Output::Transmit { to, bytes } => match server.refuses(bytes.len()) {
                     None => {
-                        let judged = self.invariants.sent(self.now, server.id, &server.shadow, &bytes);
+                        let judged = self.invariants.sent(self.now, server.id, to, &bytes);
                         self.judge(judged);
                         self.transmit(End::Node(place), to, bytes);
                     }
@@ -295,7 +290,11 @@ impl<M: Machine> Simulation<M> {
         while let Some(output) = founding.poll_output() {
             let server = &mut self.servers[place];
             match output {
-                FoundingOutput::Transmit { to, bytes } => self.transmit(End::Node(place), to, bytes),
+                FoundingOutput::Transmit { to, bytes } => {
+                    let judged = self.invariants.sent(self.now, server.id, to, &bytes);
+                    self.judge(judged);
+                    self.transmit(End::Node(place), to, bytes);
+                }
                 FoundingOutput::Founded(record) if server.writer.is_idle() => {
                     server.writer.ask(Job::Found(record));
                 }

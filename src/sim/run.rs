@@ -103,6 +103,7 @@ impl<W: Workload + 'static> Runner<W> {
     fn new(config: Config, make: impl FnOnce(&mut Rng) -> W) -> Self {
         let mut rng = Rng::from_seed(config.seed ^ 0x5151_5151_5151_5151);
         let mut settings = Settings::new(config.seed, config.nodes);
+        settings.language = W::LANGUAGE;
         let plan = Plan::draw(config.faults, &mut settings, rng.fork());
         let workload = make(&mut rng.fork());
         let patience = Duration::from_millis([400, 2_000, 10_000][rng.below(3) as usize]);
@@ -159,7 +160,17 @@ impl<W: Workload + 'static> Runner<W> {
         self.is_working = false;
         let patience = PATIENCE * 4 + self.patience + timeouts;
         self.until(patience, "all operations end", |runner| runner.open.is_empty())?;
-        self.until(patience, "all members are equal", Self::are_equal)
+        let spoiled = self.plan.spoiled().clone();
+        let is_whole = |node: u16| !spoiled.contains(&node);
+        let is_quiet = |runner: &Self| {
+            let is_up = |node| runner.sim.node(node).is_some();
+            (1..=runner.config.nodes).filter(|node| is_whole(*node)).all(is_up) && runner.sim.at_rest(is_whole).is_ok()
+        };
+        let rested = self.until(patience, "all members are equal", is_quiet);
+        // Its words are better.
+        self.sim.at_rest(is_whole)?;
+        rested?;
+        self.sim.check_all(is_whole)
     }
 
     /// While only a majority is mutually connected, it makes progress.
@@ -170,15 +181,6 @@ impl<W: Workload + 'static> Runner<W> {
         let is_served = |runner: &Self| runner.write_began >= since;
         self.until(timeouts + PATIENCE + self.patience, "a write in a mutually connected majority", is_served)
             .map_err(|violation| Violation { invariant: Invariant::LivenessOfCore, ..violation })
-    }
-
-    fn are_equal(&self) -> bool {
-        let mut first = None;
-        (1..=self.config.nodes).filter(|node| !self.plan.spoiled().contains(node)).all(|node| {
-            let Some(node) = self.sim.node(node) else { return false };
-            let status = (node.raft().commit(), node.applied(), node.raft().last_index());
-            status.0 == status.1 && status.1 == status.2 && *first.get_or_insert(status) == status
-        })
     }
 
     /// Goes on until this holds; that it does not in time is a violation.
@@ -225,8 +227,9 @@ impl<W: Workload + 'static> Runner<W> {
     }
 
     fn begin(&mut self, client: usize) {
-        if self.is_working {
-            let process = self.processes.of(client);
+        let process = self.processes.of(client);
+        // A flood or a crash may have left it with two timers.
+        if self.is_working && self.open.values().all(|open| open.process != process) {
             self.ask(client, process);
         }
     }

@@ -4,9 +4,9 @@ use core::time::Duration;
 
 use super::agenda::Event;
 use super::clients::Ended;
-use super::invariant::Violation;
+use super::invariant::{Ask, Violation};
 use super::network::End;
-use super::server::{Crash, Down, Life, Running};
+use super::server::{Crash, Down, Life, Running, Server};
 use super::simulation::Simulation;
 use super::storage::DiskProfile;
 use crate::client::{Answer, ClientError, OperationId};
@@ -112,7 +112,7 @@ impl<M: Machine> Simulation<M> {
         self.crash(node, Crash::Kill);
         let server = &mut self.servers[place(node)];
         server.disk = super::storage::SharedDisk::default();
-        server.shadow = super::invariant::Shadow::default();
+        self.invariants.wiped(server.id);
     }
 
     /// A node does nothing for a while. Its socket goes on taking in what has room.
@@ -148,7 +148,7 @@ impl<M: Machine> Simulation<M> {
     /// The node that leads: of those that have committed in their term, the one of the highest.
     #[must_use]
     pub fn leader(&self) -> Option<u16> {
-        let leads = |server: &&super::server::Server<M>| {
+        let leads = |server: &&Server<M>| {
             server
                 .node()
                 .is_some_and(|node| node.raft().role() == RoleKind::Leader && node.raft().is_settled_leader())
@@ -207,6 +207,13 @@ impl<M: Machine> Simulation<M> {
     /// Looks at a node's disk, or changes what is on it, or sets faults.
     pub fn with_disk<T>(&mut self, node: u16, work: impl FnOnce(&mut MemoryDisk) -> T) -> T {
         self.servers[place(node)].disk.with(work)
+    }
+
+    /// Changes what is on a node's disk in ways that no store promises to survive: its next boot is believed.
+    pub fn spoil_disk<T>(&mut self, node: u16, work: impl FnOnce(&mut MemoryDisk) -> T) -> T {
+        let server = &self.servers[place(node)];
+        self.invariants.forswear(server.id);
+        server.disk.with(work)
     }
 
     /// A node's clock runs so many times as fast as it should.
@@ -268,7 +275,7 @@ impl<M: Machine> Simulation<M> {
         assert!(self.down(node).is_some(), "node {node} runs");
         let server = &mut self.servers[place(node)];
         server.disk = super::storage::SharedDisk::of(disk);
-        server.shadow = super::invariant::Shadow::default();
+        self.invariants.forswear(server.id);
     }
 
     /// Ends what troubles a node beside its disk: a pause, a hanging disk, a planned crash, a bad clock or socket.
@@ -287,6 +294,30 @@ impl<M: Machine> Simulation<M> {
         if was_hanging || was_paused {
             self.agenda.push(now, Event::Disk { server: place(node), boot });
         }
+    }
+
+    /// Whether these nodes have come to rest: one leads, all hold the same, and nothing is under way.
+    ///
+    /// # Errors
+    /// What they lack.
+    pub fn at_rest(&self, is_in: impl Fn(u16) -> bool + Clone) -> Result<(), Violation> {
+        self.invariants.at_rest(self.now, self.nodes_in(is_in))
+    }
+
+    /// The last look at these nodes, which have come to rest: everything that anyone was told is there.
+    ///
+    /// # Errors
+    /// What is not.
+    pub fn check_all(&mut self, is_in: impl Fn(u16) -> bool + Clone) -> Result<(), Violation> {
+        let nodes = self.servers.iter().filter(|server| is_in(server.id.as_u16())).filter_map(Server::node);
+        self.invariants.ended(self.now, nodes)
+    }
+
+    fn nodes_in(
+        &self,
+        is_in: impl Fn(u16) -> bool + Clone,
+    ) -> impl Iterator<Item = &Node<Observed<M>>> + Clone {
+        self.servers.iter().filter(move |server| is_in(server.id.as_u16())).filter_map(Server::node)
     }
 
     /// Keeps copies of the latest datagrams on the network, at most so many.
@@ -313,8 +344,10 @@ impl<M: Machine> Simulation<M> {
     /// When there is no such client.
     pub fn propose(&mut self, client: usize, command: Vec<u8>, patience: Duration) -> OperationId {
         let deadline = self.now + patience;
+        let key = self.invariants.asked(Ask::Write(&command));
         let machine = self.seats[client].client.as_mut();
         let id = machine.map(|machine| machine.propose(command, deadline));
+        self.asked.extend(id.map(|id| ((client, id), key)));
         self.settle_client(client);
         id.unwrap_or_else(|| panic!("client {client} is being called"))
     }
@@ -331,8 +364,10 @@ impl<M: Machine> Simulation<M> {
         patience: Duration,
     ) -> OperationId {
         let deadline = self.now + patience;
+        let key = self.invariants.asked(Ask::Read { query: &query, level });
         let machine = self.seats[client].client.as_mut();
         let id = machine.map(|machine| machine.read(query, level, deadline));
+        self.asked.extend(id.map(|id| ((client, id), key)));
         self.settle_client(client);
         id.unwrap_or_else(|| panic!("client {client} is being called"))
     }
@@ -399,7 +434,7 @@ impl<M: Machine> Simulation<M> {
     /// A line per node.
     #[must_use]
     pub fn describe(&self) -> String {
-        let line = |server: &super::server::Server<M>| {
+        let line = |server: &Server<M>| {
             let id = server.id;
             let Some(node) = server.node() else {
                 let blank = server.running.is_some();

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::clock::Clock;
-use super::invariant::{Observed, Shadow};
+use super::invariant::Observed;
 use super::storage::{DiskProfile, SharedDisk, Writer};
 use crate::node::Node;
 use crate::node::founding::Founding;
@@ -68,7 +68,6 @@ pub(super) struct Server<M> {
     pub(super) disk: SharedDisk,
     pub(super) profile: DiskProfile,
     pub(super) writer: Writer,
-    pub(super) shadow: Shadow,
     pub(super) clock: Clock,
     pub(super) rng: Rng,
     /// Counts the starts; events of an earlier one are void.
@@ -112,7 +111,6 @@ impl<M> Server<M> {
             disk: SharedDisk::default(),
             profile,
             writer: Writer::default(),
-            shadow: Shadow::default(),
             clock: Clock::new(offset),
             rng,
             boot: 0,

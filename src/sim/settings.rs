@@ -2,9 +2,12 @@
 
 use crate::client::ClientConfig;
 use crate::fault::LinkConfig;
-use crate::node::{Limits, Timing};
+use crate::node::{Limits, NodeConfig, Timing};
 use crate::rpc::RpcConfig;
+use crate::sim::invariant::Language;
 use crate::sim::storage::DiskProfile;
+use crate::store::OpenOptions;
+use crate::types::NodeId;
 use core::time::Duration;
 
 /// The most nodes of one simulation.
@@ -32,6 +35,8 @@ pub struct Settings {
     pub link: LinkConfig,
     /// How long every disk takes until told otherwise.
     pub disk: DiskProfile,
+    /// What commands and queries mean, so that the checks can look into them.
+    pub language: Language,
 }
 
 impl Settings {
@@ -52,6 +57,22 @@ impl Settings {
             segment_bytes: 64 * 1024,
             link: LinkConfig { delay: Duration::from_micros(50), ..LinkConfig::default() },
             disk: DiskProfile::default(),
+            language: Language::Opaque,
         }
+    }
+
+    /// How a node is set up.
+    pub(super) fn node(&self, id: NodeId, address: String) -> NodeConfig {
+        NodeConfig {
+            rpc: self.rpc.clone(),
+            timing: self.timing,
+            limits: self.limits,
+            ..NodeConfig::new(id, address)
+        }
+    }
+
+    /// How a data folder is opened.
+    pub(super) fn open_options(&self) -> OpenOptions {
+        OpenOptions { segment_bytes: self.segment_bytes, ..OpenOptions::default() }
     }
 }

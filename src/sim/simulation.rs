@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 
 use super::agenda::{Agenda, Event};
 use super::clients::{Ended, Seat};
-use super::invariant::{Invariants, Violation};
+use super::invariant::{Invariants, OperationKey, Violation};
 use super::network::{End, Network};
 use super::server::{INBOX_MAX, Life, Server};
 use super::settings::Settings;
 use super::storage::Done;
+use crate::client::OperationId;
 use crate::hash::Fnv1a;
 use crate::machine::Machine;
 use crate::rng::Rng;
@@ -25,6 +26,9 @@ pub(super) const AT_ONCE: Duration = Duration::from_micros(1);
 
 /// How often a write that found the disk full is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many events there are between two looks at everything.
+const RECHECK_EVERY: u64 = 1_000;
 
 /// How long nothing must be written until the log's synced mark is carried on.
 pub(super) const QUIET: Duration = Duration::from_millis(50);
@@ -52,6 +56,10 @@ pub struct Simulation<M> {
     pub(super) tapped_max: usize,
     pub(super) factory: Box<dyn FnMut() -> M>,
     pub(super) invariants: Invariants,
+    /// Operations that have not ended, as the checks know them.
+    pub(super) asked: BTreeMap<(usize, OperationId), OperationKey>,
+    /// The number of events at which everything is looked at anew.
+    recheck_at: u64,
     pub(super) violation: Option<Violation>,
     pub(super) events: u64,
     pub(super) hash: Fnv1a,
@@ -79,6 +87,7 @@ impl<M: Machine> Simulation<M> {
     pub fn new(settings: Settings, factory: impl FnMut() -> M + 'static) -> Self {
         let mut rng = Rng::from_seed(settings.seed);
         let network = Network::new(settings.link.clone(), rng.fork());
+        let invariants = Invariants::new(&settings.node(NodeId::MIN, String::new()), settings.language);
         let server = |number| {
             let id = NodeId::new(number).unwrap_or(NodeId::MIN);
             Server::new(id, settings.disk, rng.fork())
@@ -100,7 +109,9 @@ impl<M: Machine> Simulation<M> {
             tapped: VecDeque::new(),
             tapped_max: 0,
             factory: Box::new(factory),
-            invariants: Invariants::default(),
+            invariants,
+            asked: BTreeMap::new(),
+            recheck_at: RECHECK_EVERY,
             violation: None,
             events: 0,
             hash: Fnv1a::default(),
@@ -129,7 +140,23 @@ impl<M: Machine> Simulation<M> {
                 self.due.push_back(token);
             }
         }
+        if self.events >= self.recheck_at {
+            self.recheck_at = self.events + RECHECK_EVERY;
+            self.recheck();
+        }
         self.violation.is_none()
+    }
+
+    /// Looks at everything anew.
+    fn recheck(&mut self) {
+        let nodes = self.servers.iter().filter_map(Server::node);
+        let judged = self.invariants.recheck(self.now, nodes);
+        self.judge(judged);
+        let Some(id) = self.invariants.reopens() else { return };
+        let Some(server) = self.servers.iter().find(|server| server.id == id) else { return };
+        let options = self.settings.open_options();
+        let judged = server.disk.with(|disk| self.invariants.reopen(self.now, id, disk, &options));
+        self.judge(judged);
     }
 
     /// Takes note of something that happened.
@@ -198,6 +225,7 @@ impl<M: Machine> Simulation<M> {
                     }
                     return;
                 }
+                self.invariants.received(server.id, from.address(), &bytes);
                 match &mut running.life {
                     Life::Blank(founding) => founding.handle_datagram(local, from.address(), &bytes),
                     Life::Member(node) => node.handle_datagram(local, from.address(), &bytes),
@@ -274,10 +302,14 @@ impl<M: Machine> Simulation<M> {
         }
         let local = it.clock.local(now);
         let Some(running) = it.running.as_deref_mut() else { return };
+        if let Some(batch) = it.writer.batch() {
+            self.invariants.cut(it.id, batch);
+        }
         let Some(done) = it.writer.finish(now, &mut running.store) else { return };
+        let mut judged = Ok(());
         let kind = match (&done, &mut running.life) {
             (Done::Persisted { ticket, batch }, Life::Member(node)) => {
-                it.shadow.persisted(batch);
+                judged = self.invariants.persisted(now, it.id, batch);
                 node.handle_persisted(local, *ticket);
                 1
             }
@@ -289,6 +321,7 @@ impl<M: Machine> Simulation<M> {
             (Done::Failed(_), _) => 4,
             _ => 5,
         };
+        self.judge(judged);
         self.note(Kind::Disk, server, kind);
         match done {
             Done::Full(job) => {

@@ -175,6 +175,14 @@ impl Writer {
         (self.hangs_until > now).then_some(self.hangs_until)
     }
 
+    /// What is being written to log and hard state, if that is under way.
+    pub(super) fn batch(&self) -> Option<&Batch> {
+        match &self.current {
+            Some(Job::Persist { batch, .. }) => Some(batch),
+            _ => None,
+        }
+    }
+
     /// Carries out the write under way.
     pub(super) fn finish(&mut self, now: Instant, store: &mut Store<SharedDisk>) -> Option<Done> {
         let job = self.current.take()?;

@@ -56,11 +56,15 @@ impl Plan {
 fn changed(bytes: &[u8], cluster: ClusterId, rng: &mut Rng) -> Vec<u8> {
     let Ok(mut header) = wire::parse_header(bytes) else { return bytes.to_vec() };
     let is_tagged = header.cluster_tag != 0;
+    let mut cluster = cluster;
     match rng.below(5) {
         0 => return bytes.to_vec(),
         1 if is_tagged => header.source_incarnation = Incarnation(rng.next_u64() as u32 | 1 << 31),
         2 if is_tagged => header.destination_incarnation = Incarnation(rng.next_u64() as u32 | 1 << 31),
-        3 => header.cluster_tag ^= 1 << rng.below(32),
+        3 => {
+            cluster = ClusterId(rng.bytes16());
+            header.cluster_tag = cluster.tag();
+        }
         // A member of this number there is not.
         _ => header.source = NodeId::new(60_000).map_or(Party::Any, Party::Node),
     }

@@ -40,9 +40,9 @@ impl Plan {
         sim.crash(node, if self.rng.chance(0.5) { Crash::Kill } else { Crash::PowerCut });
         let rng = &mut self.rng;
         match fault {
-            Fault::Rot => sim.with_disk(node, |disk| rot(disk, rng)),
-            Fault::Misdirect => sim.with_disk(node, |disk| misdirect(disk, rng)),
-            Fault::MissingFile => sim.with_disk(node, |disk| {
+            Fault::Rot => sim.spoil_disk(node, |disk| rot(disk, rng)),
+            Fault::Misdirect => sim.spoil_disk(node, |disk| misdirect(disk, rng)),
+            Fault::MissingFile => sim.spoil_disk(node, |disk| {
                 if let Some(name) = any_file(disk, rng, "") {
                     disk.lose(&name);
                 }

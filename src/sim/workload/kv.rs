@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Outcome, Process, Request, Workload};
+use super::{Language, Outcome, Process, Request, Workload};
 use crate::check::{Answer, Budget, Call, History, Register, Verdict, check};
 use crate::kv::{Answer as KvAnswer, Command, CommandResult, Kv, Previous, Query};
 use crate::rng::Rng;
@@ -117,6 +117,8 @@ impl KvWorkload {
 
 impl Workload for KvWorkload {
     type Machine = Kv;
+
+    const LANGUAGE: Language = Language::Kv;
 
     fn machine() -> Kv {
         Kv::new()

@@ -9,6 +9,7 @@ pub use kv::{HistoryEvent, HistoryKind, Keep, KvWorkload};
 
 use crate::machine::Machine;
 use crate::rng::Rng;
+pub use crate::sim::invariant::Language;
 use crate::time::Instant;
 
 /// What a process asks for.
@@ -25,6 +26,9 @@ pub enum Request {
 pub trait Workload {
     /// The machine that is replicated.
     type Machine: Machine + 'static;
+
+    /// What commands and queries mean, if the checks can look into them.
+    const LANGUAGE: Language = Language::Opaque;
 
     /// The machine as it is before any command. Each start of a node begins with one and replays the log.
     fn machine() -> Self::Machine;
