@@ -1,0 +1,105 @@
+//! Clients in the simulation.
+
+use super::agenda::Event;
+use super::invariant::{self, OperationKey};
+use super::network::{End, node_address};
+use super::simulation::{AT_ONCE, Kind, Simulation};
+use crate::client::{Answer, Client, ClientError, OperationId, Output};
+use crate::machine::Machine;
+use crate::time::Instant;
+
+/// A place for a client, which may be empty.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) client: Option<Client>,
+    boot: u32,
+    wake: Option<Instant>,
+}
+
+/// An operation that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Whose.
+    pub client: usize,
+    /// Which.
+    pub id: OperationId,
+    /// How.
+    pub result: Result<Answer, ClientError>,
+}
+
+impl<M: Machine> Simulation<M> {
+    /// Adds a client that knows all nodes.
+    pub fn add_client(&mut self) -> usize {
+        self.seats.push(Seat { client: None, boot: 0, wake: None });
+        let client = self.seats.len() - 1;
+        self.restart_client(client);
+        client
+    }
+
+    /// Ends a client with all it has under way, and puts a new one in its place, at the same address.
+    pub fn restart_client(&mut self, client: usize) {
+        let addresses: Vec<_> = (0..self.servers.len()).map(node_address).collect();
+        let new = Client::new(self.settings.client.clone(), &addresses, self.rng.fork(), self.now);
+        let seat = &mut self.seats[client];
+        *seat = Seat { client: Some(new), boot: seat.boot + 1, wake: None };
+        self.ended.retain(|ended| ended.client != client);
+        self.forget_asked(client);
+        self.settle_client(client);
+    }
+
+    /// What a client had under way when it ended may have happened, or may yet.
+    fn forget_asked(&mut self, client: usize) {
+        let is_its = |&(&(whose, _), _): &(&(usize, OperationId), &OperationKey)| whose == client;
+        let open: Vec<OperationKey> = self.asked.iter().filter(is_its).map(|(_, key)| *key).collect();
+        self.asked.retain(|(whose, _), _| *whose != client);
+        for key in open {
+            let judged = self.invariants.answered(self.now, key, invariant::End::Unknown);
+            self.judge(judged);
+        }
+    }
+
+    pub(super) fn wake_client(&mut self, client: usize, boot: u32, at: Instant) {
+        let now = self.now;
+        let seat = &mut self.seats[client];
+        if seat.boot != boot || seat.wake != Some(at) {
+            return;
+        }
+        seat.wake = None;
+        let Some(machine) = &mut seat.client else { return };
+        if machine.poll_timeout().is_some_and(|at| at <= now) {
+            machine.handle_timeout(now);
+            self.note(Kind::Client, client, 0);
+        }
+        self.settle_client(client);
+    }
+
+    /// Ends a client's turn.
+    pub(super) fn settle_client(&mut self, client: usize) {
+        let now = self.now;
+        let Some(mut machine) = self.seats[client].client.take() else { return };
+        machine.turn(now);
+        while let Some(output) = machine.poll_output() {
+            match output {
+                Output::Transmit { to, bytes } => self.transmit(End::Client(client), to, bytes),
+                Output::Done { id, result } => {
+                    self.note(Kind::Ended, client, u64::from(result.is_ok()));
+                    if let Some(key) = self.asked.remove(&(client, id)) {
+                        let judged = self.invariants.answered(now, key, invariant::End::of(&result));
+                        self.judge(judged);
+                    }
+                    self.ended.push_back(Ended { client, id, result });
+                }
+            }
+        }
+        let next = machine.poll_timeout().map(|at| at.max(now + AT_ONCE));
+        let seat = &mut self.seats[client];
+        seat.client = Some(machine);
+        if let Some(at) = next
+            && seat.wake.is_none_or(|wake| at < wake)
+        {
+            seat.wake = Some(at);
+            let boot = seat.boot;
+            self.agenda.push(at, Event::Client { client, boot });
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Each invariant can fail: hand-made nodes, disks, datagrams and answers that break it.
