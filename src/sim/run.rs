@@ -164,11 +164,11 @@ impl<W: Workload + 'static> Runner<W> {
         let is_whole = |node: u16| !spoiled.contains(&node);
         let is_quiet = |runner: &Self| {
             let is_up = |node| runner.sim.node(node).is_some();
-            (1..=runner.config.nodes).filter(|node| is_whole(*node)).all(is_up) && runner.sim.at_rest(is_whole).is_ok()
+            (1..=runner.config.nodes).filter(|node| is_whole(*node)).all(is_up) && runner.sim.are_at_rest(is_whole).is_ok()
         };
         let rested = self.until(patience, "all members are equal", is_quiet);
         // Its words are better.
-        self.sim.at_rest(is_whole)?;
+        self.sim.are_at_rest(is_whole)?;
         rested?;
         self.sim.check_all(is_whole)
     }
