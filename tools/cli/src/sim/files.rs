@@ -27,7 +27,8 @@ pub(super) fn write_history(path: &Path, events: &[HistoryEvent]) -> Result<(), 
     let mut text = String::new();
     for (index, event) in events.iter().enumerate() {
         let line = line(index, event);
-        text += &serde_json::to_string(&line).map_err(|error| CliError::io("writing a line", &error.into()))?;
+        text +=
+            &serde_json::to_string(&line).map_err(|error| CliError::io("writing a line", &error.into()))?;
         text.push('\n');
     }
     fs::write(path, text).map_err(|error| file_error(path, "writing the history", &error))

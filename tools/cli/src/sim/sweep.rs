@@ -79,7 +79,8 @@ impl Sweep {
         let began = Instant::now();
         let threads = self.threads.min(usize::try_from(self.end - self.first).unwrap_or(usize::MAX));
         let busy = thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| self.work(&shared, &interrupt))).collect();
+            let workers: Vec<_> =
+                (0..threads).map(|_| scope.spawn(|| self.work(&shared, &interrupt))).collect();
             self.watch(&shared, began, || workers.iter().all(thread::ScopedJoinHandle::is_finished));
             workers.into_iter().map(|worker| worker.join()).collect::<Result<Vec<_>, _>>()
         });
