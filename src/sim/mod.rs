@@ -4,6 +4,7 @@ mod agenda;
 mod clients;
 mod clock;
 pub mod invariant;
+mod judging;
 mod lifecycle;
 mod network;
 mod script;

@@ -12,7 +12,7 @@ use super::shadow::Shadow;
 use super::violation::{Broken, hold};
 use crate::cursor::Reader;
 use crate::message::{AppendOutcome, AppendReply, Message, VoteReply, VoteRequest};
-use crate::types::{Identity, Incarnation, NodeId, Term};
+use crate::types::{Identity, NodeId, Term};
 use crate::wire::body::{BodyFamily, body_kind as k, family};
 use crate::wire::client::{ClientReply, decode_reply};
 use crate::wire::peer::decode_message;
@@ -30,8 +30,9 @@ impl Known<'_> {
     /// The header: 14, a node speaks as the boot that its disk counted.
     pub(super) fn check_header(&self, shadow: &Shadow, header: &Header) -> Result<(), Broken> {
         let (said, held) = (header.source_incarnation, shadow.incarnation());
+        // A blank node asks for the founding record as a client does, under a number that it is given.
         hold!(
-            said == held || said == Incarnation::UNKNOWN,
+            said == held || header.source == Party::Any,
             CampaignMembership,
             "speaks as boot {said}, its disk counted {held}"
         );
