@@ -39,6 +39,7 @@ impl<M: Machine> Simulation<M> {
         let result = self.open(place).and_then(|(store, recovered)| {
             let server = &mut self.servers[place];
             server.incarnation = recovered.incarnation;
+            server.is_founded = !recovered.cluster.is_zero();
             let judged = self.invariants.opened(self.now, server.id, &recovered);
             self.judge(judged);
             let life = self.enliven(place, recovered);
@@ -130,7 +131,9 @@ impl<M: Machine> Simulation<M> {
         self.invariants.stopped(self.servers[place].id);
         self.servers[place].stop(Down::Crashed);
         // A disk fault may hit this start like any other; the node is down then.
-        self.boot(place).ok();
+        if self.boot(place).is_err() {
+            self.fallen.push_back(self.servers[place].id.as_u16());
+        }
     }
 
     /// Ends a node's run.
@@ -160,8 +163,14 @@ impl<M: Machine> Simulation<M> {
         self.note(Kind::Crash, place, crash as u64);
     }
 
+    /// A node goes down without its owner's doing.
+    fn fall(&mut self, place: usize, crash: Crash, why: Down) {
+        self.bring_down(place, crash, why);
+        self.fallen.push_back(self.servers[place].id.as_u16());
+    }
+
     pub(super) fn disk_failed(&mut self, place: usize, error: &StoreError) {
-        self.bring_down(place, Crash::Kill, Down::DiskFailed(error.to_string()));
+        self.fall(place, Crash::Kill, Down::DiskFailed(error.to_string()));
     }
 
     /// What a disk does when nothing waits for it.
@@ -224,8 +233,8 @@ impl<M: Machine> Simulation<M> {
         server.running = Some(running);
         match ending {
             Ending::None => {}
-            Ending::Doomed(crash) => return self.bring_down(place, crash, Down::Crashed),
-            Ending::FoundedWithoutIt => return self.bring_down(place, Crash::Kill, Down::FoundedWithoutIt),
+            Ending::Doomed(crash) => return self.fall(place, crash, Down::Crashed),
+            Ending::FoundedWithoutIt => return self.fall(place, Crash::Kill, Down::FoundedWithoutIt),
         }
         if let Some(at) = server.writer.begin(now, server.profile, &mut server.rng) {
             let boot = server.boot;

@@ -6,7 +6,7 @@ use super::agenda::Event;
 use super::clients::Ended;
 use super::invariant::{Ask, Violation};
 use super::network::End;
-use super::server::{Crash, Down, Life, Running};
+use super::server::{Crash, Down, Life, Running, Server};
 use super::simulation::Simulation;
 use super::storage::DiskProfile;
 use crate::client::{Answer, ClientError, OperationId};
@@ -40,6 +40,17 @@ impl<M: Machine> Simulation<M> {
     #[must_use]
     pub const fn trace_hash(&self) -> u64 {
         self.hash.finish()
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub const fn settings(&self) -> &super::settings::Settings {
+        &self.settings
+    }
+
+    /// The next node that ended by itself, or by what had been set to befall it.
+    pub fn poll_fallen(&mut self) -> Option<u16> {
+        self.fallen.pop_front()
     }
 
     /// How many nodes there are.
@@ -137,7 +148,7 @@ impl<M: Machine> Simulation<M> {
     /// The node that leads: of those that have committed in their term, the one of the highest.
     #[must_use]
     pub fn leader(&self) -> Option<u16> {
-        let leads = |server: &&super::server::Server<M>| {
+        let leads = |server: &&Server<M>| {
             server
                 .node()
                 .is_some_and(|node| node.raft().role() == RoleKind::Leader && node.raft().is_settled_leader())
@@ -236,6 +247,77 @@ impl<M: Machine> Simulation<M> {
             node.transfer_leadership(local, None);
             self.settle(place);
         }
+    }
+
+    /// How many clients there are.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// Where the clients are.
+    #[must_use]
+    pub fn client_ends(&self) -> Vec<End> {
+        (0..self.seats.len()).map(End::Client).collect()
+    }
+
+    /// Whether a node's data folder belongs to a cluster, as far as it was ever opened.
+    #[must_use]
+    pub fn is_founded(&self, node: u16) -> bool {
+        self.servers[place(node)].is_founded
+    }
+
+    /// A node that is down finds this on its disk instead of what was there.
+    ///
+    /// # Panics
+    /// When it runs.
+    pub fn put_back(&mut self, node: u16, disk: MemoryDisk) {
+        assert!(self.down(node).is_some(), "node {node} runs");
+        let server = &mut self.servers[place(node)];
+        server.disk = super::storage::SharedDisk::of(disk);
+        self.invariants.forswear(server.id);
+    }
+
+    /// Ends what troubles a node beside its disk: a pause, a hanging disk, a planned crash, a bad clock or socket.
+    pub fn end_trouble(&mut self, node: u16) {
+        self.set_clock_rate(node, 1.0);
+        let now = self.now;
+        let server = &mut self.servers[place(node)];
+        (server.send_errors, server.mtu, server.doom) = (0.0, None, None);
+        let was_hanging = server.writer.stop_hanging();
+        let boot = server.boot;
+        let was_paused = server.paused_until.is_some();
+        if was_paused {
+            server.paused_until = Some(now);
+            self.agenda.push(now, Event::Resume { server: place(node), boot });
+        }
+        if was_hanging || was_paused {
+            self.agenda.push(now, Event::Disk { server: place(node), boot });
+        }
+    }
+
+    /// Whether these nodes have come to rest: one leads, all hold the same, and nothing is under way.
+    ///
+    /// # Errors
+    /// What they lack.
+    pub fn at_rest(&self, is_in: impl Fn(u16) -> bool + Clone) -> Result<(), Violation> {
+        self.invariants.at_rest(self.now, self.nodes_in(is_in))
+    }
+
+    /// The last look at these nodes, which have come to rest: everything that anyone was told is there.
+    ///
+    /// # Errors
+    /// What is not.
+    pub fn check_all(&mut self, is_in: impl Fn(u16) -> bool + Clone) -> Result<(), Violation> {
+        let nodes = self.servers.iter().filter(|server| is_in(server.id.as_u16())).filter_map(Server::node);
+        self.invariants.ended(self.now, nodes)
+    }
+
+    fn nodes_in(
+        &self,
+        is_in: impl Fn(u16) -> bool + Clone,
+    ) -> impl Iterator<Item = &Node<Observed<M>>> + Clone {
+        self.servers.iter().filter(move |server| is_in(server.id.as_u16())).filter_map(Server::node)
     }
 
     /// Keeps copies of the latest datagrams on the network, at most so many.
@@ -352,7 +434,7 @@ impl<M: Machine> Simulation<M> {
     /// A line per node.
     #[must_use]
     pub fn describe(&self) -> String {
-        let line = |server: &super::server::Server<M>| {
+        let line = |server: &Server<M>| {
             let id = server.id;
             let Some(node) = server.node() else {
                 let blank = server.running.is_some();

@@ -73,6 +73,8 @@ pub(super) struct Server<M> {
     /// Counts the starts; events of an earlier one are void.
     pub(super) boot: u32,
     pub(super) incarnation: Incarnation,
+    /// Whether its folder belonged to a cluster when it was last opened.
+    pub(super) is_founded: bool,
     /// The earliest wake that the agenda holds.
     pub(super) wake: Option<Instant>,
     /// Whether the agenda holds a look at the quiet disk.
@@ -113,6 +115,7 @@ impl<M> Server<M> {
             rng,
             boot: 0,
             incarnation: Incarnation(0),
+            is_founded: false,
             wake: None,
             awaits_quiet: false,
             paused_until: None,

@@ -41,6 +41,8 @@ pub struct Simulation<M> {
     pub(super) seats: Vec<Seat>,
     /// Operations that have ended, in the order in which they did.
     pub(super) ended: VecDeque<Ended>,
+    /// Nodes that ended by themselves.
+    pub(super) fallen: VecDeque<u16>,
     /// Timers of the owner that are due.
     pub(super) due: VecDeque<u64>,
     /// Datagrams that come from nobody's link.
@@ -97,6 +99,7 @@ impl<M: Machine> Simulation<M> {
             servers,
             seats: Vec::new(),
             ended: VecDeque::new(),
+            fallen: VecDeque::new(),
             due: VecDeque::new(),
             forged: BTreeMap::new(),
             forged_count: 0,

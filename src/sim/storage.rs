@@ -36,6 +36,11 @@ impl Default for DiskProfile {
 pub(super) struct SharedDisk(Rc<RefCell<MemoryDisk>>);
 
 impl SharedDisk {
+    /// With this on it.
+    pub(super) fn of(disk: MemoryDisk) -> Self {
+        Self(Rc::new(RefCell::new(disk)))
+    }
+
     /// Works on the disk itself.
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut MemoryDisk) -> T) -> T {
         work(&mut self.0.borrow_mut())
@@ -136,6 +141,11 @@ impl Writer {
     /// Nothing finishes before this instant.
     pub(super) fn hang_until(&mut self, until: Instant) {
         self.hangs_until = self.hangs_until.max(until);
+    }
+
+    /// It answers again. True when it had not.
+    pub(super) fn stop_hanging(&mut self) -> bool {
+        std::mem::take(&mut self.hangs_until) > Instant::ZERO
     }
 
     /// Begins the next write if the disk is free; says when it will be done.
