@@ -30,30 +30,4 @@ impl<M: Machine> Simulation<M> {
         let judged = server.disk.with(|disk| self.invariants.reopen(self.now, id, disk, &options));
         self.judge(judged);
     }
-
-    /// Whether a healed cluster has come to rest: to be asked again until it has, or until
-    /// [`rest_deadline`](super::invariant::rest_deadline) is over.
-    ///
-    /// # Errors
-    /// What it still lacks, as a violation of the invariant that it would be after the deadline.
-    pub fn at_rest(&self) -> Result<(), Violation> {
-        self.invariants.at_rest(self.now, self.servers.iter().filter_map(Server::node))
-    }
-
-    /// Judges what only shows at the end: all that clients were told is at every node, and their whole history has an
-    /// order.
-    ///
-    /// # Errors
-    /// What is missing, or what was found before.
-    pub fn conclude(&mut self) -> Result<(), Violation> {
-        if let Some(violation) = &self.violation {
-            return Err(violation.clone());
-        }
-        self.at_rest()?;
-        self.recheck();
-        let nodes = self.servers.iter().filter_map(Server::node);
-        let judged = self.invariants.ended(self.now, nodes);
-        self.judge(judged);
-        self.violation.clone().map_or(Ok(()), Err)
-    }
 }
