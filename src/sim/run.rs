@@ -126,9 +126,7 @@ impl<W: Workload + 'static> Runner<W> {
     fn run(&mut self) -> Result<(), Violation> {
         for node in 1..=self.config.nodes {
             if let Err(error) = self.sim.start(node) {
-                return Err(
-                    self.violation(Invariant::Durability, format!("node {node} did not start: {error}"))
-                );
+                return Err(self.violation(Invariant::Durability, format!("node {node} did not start: {error}")));
             }
         }
         for _ in 0..self.config.clients {
@@ -166,12 +164,11 @@ impl<W: Workload + 'static> Runner<W> {
         let is_whole = |node: u16| !spoiled.contains(&node);
         let is_quiet = |runner: &Self| {
             let is_up = |node| runner.sim.node(node).is_some();
-            (1..=runner.config.nodes).filter(|node| is_whole(*node)).all(is_up)
-                && runner.sim.at_rest(is_whole).is_ok()
+            (1..=runner.config.nodes).filter(|node| is_whole(*node)).all(is_up) && runner.sim.are_at_rest(is_whole).is_ok()
         };
         let rested = self.until(patience, "all members are equal", is_quiet);
         // Its words are better.
-        self.sim.at_rest(is_whole)?;
+        self.sim.are_at_rest(is_whole)?;
         rested?;
         self.sim.check_all(is_whole)
     }
@@ -187,12 +184,7 @@ impl<W: Workload + 'static> Runner<W> {
     }
 
     /// Goes on until this holds; that it does not in time is a violation.
-    fn until(
-        &mut self,
-        patience: Duration,
-        what: &str,
-        holds: impl Fn(&Self) -> bool,
-    ) -> Result<(), Violation> {
+    fn until(&mut self, patience: Duration, what: &str, holds: impl Fn(&Self) -> bool) -> Result<(), Violation> {
         let deadline = self.sim.now() + patience;
         while !holds(self) {
             if self.sim.now() >= deadline {
@@ -229,8 +221,7 @@ impl<W: Workload + 'static> Runner<W> {
     }
 
     fn think(&mut self, client: usize) {
-        let mean =
-            Duration::from_secs(1) * u32::from(self.config.clients) / self.config.operations_per_s.max(1);
+        let mean = Duration::from_secs(1) * u32::from(self.config.clients) / self.config.operations_per_s.max(1);
         let pause = self.rng.duration_between(Duration::ZERO, mean * 2);
         self.sim.set_timer(pause, client as u64);
     }

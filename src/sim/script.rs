@@ -300,7 +300,7 @@ impl<M: Machine> Simulation<M> {
     ///
     /// # Errors
     /// What they lack.
-    pub fn at_rest(&self, is_in: impl Fn(u16) -> bool + Clone) -> Result<(), Violation> {
+    pub fn are_at_rest(&self, is_in: impl Fn(u16) -> bool + Clone) -> Result<(), Violation> {
         self.invariants.at_rest(self.now, self.nodes_in(is_in))
     }
 

@@ -16,6 +16,7 @@ use crate::log::LogLevel;
 use crate::node;
 use crate::output::{Format, Json};
 use crate::reach::Reach;
+use crate::sim;
 use crate::status;
 use crate::units::Span;
 use crate::wire;
@@ -90,6 +91,8 @@ pub(crate) enum Command {
     Bench(bench::Bench),
     /// Judge whether a recorded history is linearizable.
     Check(check::Check),
+    /// Run clusters in virtual time under faults, from seeds.
+    Sim(sim::Sim),
     /// Datagrams and test vectors.
     #[command(subcommand)]
     Wire(wire::Wire),
