@@ -57,6 +57,7 @@ mod clients;
 mod clock;
 mod faults;
 pub mod invariant;
+mod judging;
 mod lifecycle;
 mod network;
 mod plan;

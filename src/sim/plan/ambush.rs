@@ -130,7 +130,8 @@ impl Plan {
             Strike::Deafen => self.block(sim, paths(&all, &one), span),
             Strike::LeaveOne => {
                 let kept = self.rng.below(u64::from(sim.nodes())) as usize;
-                let others: Vec<_> = all.into_iter().filter(|end| *end != crate::sim::End::Node(kept)).collect();
+                let others: Vec<_> =
+                    all.into_iter().filter(|end| *end != crate::sim::End::Node(kept)).collect();
                 let cut = [paths(&one, &others), paths(&others, &one)].concat();
                 self.block(sim, cut, span);
             }

@@ -93,7 +93,12 @@ impl Plan {
         self.later(sim, span, Later::CalmLinks(paths));
     }
 
-    pub(super) fn block<M: Machine>(&mut self, sim: &mut Simulation<M>, paths: Vec<(End, End)>, span: Duration) {
+    pub(super) fn block<M: Machine>(
+        &mut self,
+        sim: &mut Simulation<M>,
+        paths: Vec<(End, End)>,
+        span: Duration,
+    ) {
         for (from, to) in &paths {
             sim.block(*from, *to);
         }
@@ -162,7 +167,13 @@ impl Plan {
     }
 
     /// Crashes a node, at once or after so many effects, and starts it later.
-    pub(super) fn crash<M: Machine>(&mut self, sim: &mut Simulation<M>, node: u16, crash: Crash, effects: u32) {
+    pub(super) fn crash<M: Machine>(
+        &mut self,
+        sim: &mut Simulation<M>,
+        node: u16,
+        crash: Crash,
+        effects: u32,
+    ) {
         if effects == 0 || self.rng.chance(0.5) {
             sim.crash(node, crash);
             let span = self.about(self.mix.span);

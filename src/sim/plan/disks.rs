@@ -15,7 +15,8 @@ const BLOCK_BYTES: usize = 4096;
 impl Plan {
     /// One of the next operations fails; the node ends by itself, and is started again.
     pub(super) fn fail_disk<M: Machine>(&mut self, sim: &mut Simulation<M>, node: u16) {
-        let (after, fault) = (self.rng.below(12), if self.rng.chance(0.8) { DiskFault::Fail } else { DiskFault::Full });
+        let (after, fault) =
+            (self.rng.below(12), if self.rng.chance(0.8) { DiskFault::Fail } else { DiskFault::Full });
         sim.with_disk(node, |disk| disk.set_fault(disk.operations() + after, fault));
     }
 
@@ -111,7 +112,9 @@ fn misdirect(disk: &mut MemoryDisk, rng: &mut Rng) {
         let at = rng.below((end / BLOCK_BYTES) as u64 + 1) as usize * BLOCK_BYTES;
         Some((at, bytes.get(at..at + BLOCK_BYTES)?.to_vec()))
     };
-    let (Some((_, content)), Some((at, _))) = (block(disk, &from, rng), block(disk, &to, rng)) else { return };
+    let (Some((_, content)), Some((at, _))) = (block(disk, &from, rng), block(disk, &to, rng)) else {
+        return;
+    };
     disk.rot(&to, |bytes| bytes[at..at + BLOCK_BYTES].copy_from_slice(&content));
 }
 

@@ -88,10 +88,7 @@ pub(super) fn is_weather(fault: Fault) -> bool {
 
 /// Whether it may cost a node its data.
 pub(super) fn spoils(fault: Fault) -> bool {
-    matches!(
-        fault,
-        Fault::Rot | Fault::Misdirect | Fault::MissingFile | Fault::Wipe | Fault::OldBackup
-    )
+    matches!(fault, Fault::Rot | Fault::Misdirect | Fault::MissingFile | Fault::Wipe | Fault::OldBackup)
 }
 
 fn spoil(link: &mut LinkConfig, fault: Fault, rng: &mut Rng) {
@@ -142,7 +139,11 @@ fn churn(rng: &mut Rng, delay: Duration) -> Timing {
     let least = (delay * 12).max(Duration::from_millis(12));
     let min = magnitude(rng, least, Duration::from_millis(150).max(least));
     let max = min + min.mul_f64(0.2 + rng.unit());
-    Timing { election_timeout_min: min, election_timeout_max: max, heartbeat_interval: min / (3 + rng.below(7) as u32) }
+    Timing {
+        election_timeout_min: min,
+        election_timeout_max: max,
+        heartbeat_interval: min / (3 + rng.below(7) as u32),
+    }
 }
 
 fn small_limits(rng: &mut Rng, timing: &Timing) -> Limits {

@@ -301,7 +301,8 @@ impl Plan {
 
 /// Every path between different ends of these.
 fn paths(from: &[End], to: &[End]) -> Vec<(End, End)> {
-    let pair = |from: &End| to.iter().map(|to| (*from, *to)).filter(|(from, to)| from != to).collect::<Vec<_>>();
+    let pair =
+        |from: &End| to.iter().map(|to| (*from, *to)).filter(|(from, to)| from != to).collect::<Vec<_>>();
     from.iter().flat_map(pair).collect()
 }
 

@@ -142,7 +142,8 @@ impl Workload for KvWorkload {
             Call::Read => Request::Read(Query::Get { key: key.as_bytes() }.to_bytes()),
             Call::Delete => Request::Write(Command::Delete { key: key.as_bytes() }.to_bytes()),
             Call::Cas { old, new } => {
-                let (old, new) = (old.as_deref().map(str::as_bytes), new.as_deref().unwrap_or_default().as_bytes());
+                let (old, new) =
+                    (old.as_deref().map(str::as_bytes), new.as_deref().unwrap_or_default().as_bytes());
                 Request::Write(Command::Cas { key: key.as_bytes(), old, new }.to_bytes())
             }
             Call::Write(value) | Call::Append(value) => {
@@ -168,7 +169,9 @@ impl Workload for KvWorkload {
     fn end(&mut self, now: Instant, process: Process, outcome: Outcome<&[u8]>) -> Result<(), String> {
         let Some((key, call)) = self.open.remove(&process) else { return Ok(()) };
         let outcome = match outcome {
-            Outcome::Ok(result) => judge_result(&call, result).map_err(|text| format!("{call} of {key}: {text}"))?,
+            Outcome::Ok(result) => {
+                judge_result(&call, result).map_err(|text| format!("{call} of {key}: {text}"))?
+            }
             Outcome::Failed => Outcome::Failed,
             Outcome::Unknown => Outcome::Unknown,
         };
@@ -206,7 +209,8 @@ fn judge_result(call: &Call, result: &[u8]) -> Result<Outcome<Answer>, String> {
     if matches!(call, Call::Read) {
         return match KvAnswer::decode(result) {
             Ok(KvAnswer::Found { value, .. }) => {
-                let text = String::from_utf8(value.to_vec()).map_err(|_| "a value nobody wrote".to_owned())?;
+                let text =
+                    String::from_utf8(value.to_vec()).map_err(|_| "a value nobody wrote".to_owned())?;
                 Ok(Outcome::Ok(Answer::Value(Some(text))))
             }
             Ok(KvAnswer::Missing) => Ok(Outcome::Ok(Answer::Value(None))),
