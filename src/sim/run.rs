@@ -47,7 +47,7 @@ impl Config {
             time: Duration::from_secs(30),
             faults: FaultSet::all(),
             clients: 4,
-            operations_per_s: 80,
+            operations_per_s: 64,
         }
     }
 }
@@ -170,8 +170,9 @@ impl<W: Workload + 'static> Runner<W> {
                 && runner.sim.are_at_rest(is_whole).is_ok()
         };
         let rested = self.until(patience, "all members are equal", is_quiet);
-        // Its words are better.
-        self.sim.are_at_rest(is_whole)?;
+        // Its own words are better.
+        let at_rest = self.sim.are_at_rest(is_whole);
+        at_rest.map_err(|it| Violation { text: format!("{}\n{}", it.text, self.sim.describe()), ..it })?;
         rested?;
         self.sim.check_all(is_whole)
     }

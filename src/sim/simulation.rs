@@ -27,9 +27,6 @@ pub(super) const AT_ONCE: Duration = Duration::from_micros(1);
 /// How often a write that found the disk full is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many events there are between two looks at everything.
-const RECHECK_EVERY: u64 = 1_000;
-
 /// How long nothing must be written until the log's synced mark is carried on.
 pub(super) const QUIET: Duration = Duration::from_millis(50);
 
@@ -59,7 +56,7 @@ pub struct Simulation<M> {
     /// Operations that have not ended, as the checks know them.
     pub(super) asked: BTreeMap<(usize, OperationId), OperationKey>,
     /// The number of events at which everything is looked at anew.
-    recheck_at: u64,
+    pub(super) recheck_at: u64,
     pub(super) violation: Option<Violation>,
     pub(super) events: u64,
     pub(super) hash: Fnv1a,
@@ -111,7 +108,7 @@ impl<M: Machine> Simulation<M> {
             factory: Box::new(factory),
             invariants,
             asked: BTreeMap::new(),
-            recheck_at: RECHECK_EVERY,
+            recheck_at: super::judging::RECHECK_EVERY,
             violation: None,
             events: 0,
             hash: Fnv1a::default(),
@@ -141,22 +138,9 @@ impl<M: Machine> Simulation<M> {
             }
         }
         if self.events >= self.recheck_at {
-            self.recheck_at = self.events + RECHECK_EVERY;
             self.recheck();
         }
         self.violation.is_none()
-    }
-
-    /// Looks at everything anew.
-    fn recheck(&mut self) {
-        let nodes = self.servers.iter().filter_map(Server::node);
-        let judged = self.invariants.recheck(self.now, nodes);
-        self.judge(judged);
-        let Some(id) = self.invariants.reopens() else { return };
-        let Some(server) = self.servers.iter().find(|server| server.id == id) else { return };
-        let options = self.settings.open_options();
-        let judged = server.disk.with(|disk| self.invariants.reopen(self.now, id, disk, &options));
-        self.judge(judged);
     }
 
     /// Takes note of something that happened.
@@ -165,15 +149,6 @@ impl<M: Machine> Simulation<M> {
         // Four words at once, as FNV-1a does it with bytes.
         let word = (kind as u64) << 56 | (place as u64) << 40 ^ self.now.as_nanos();
         self.hash = self.hash.u64(word).u64(what);
-    }
-
-    /// The first violation ends the run.
-    pub(super) fn judge(&mut self, result: Result<(), Violation>) {
-        if let Err(violation) = result
-            && self.violation.is_none()
-        {
-            self.violation = Some(violation);
-        }
     }
 
     pub(super) fn transmit(&mut self, from: End, to: SocketAddr, bytes: Vec<u8>) {

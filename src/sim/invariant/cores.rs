@@ -75,6 +75,16 @@ impl Cores {
             leads: None,
             effects_seen: 0,
         };
+        check_base(node, context.oracle)?;
+        if let Some(known) = self.sessions.get(&core.applied) {
+            let hash = node.sessions_hash();
+            hold!(
+                *known == hash,
+                SnapshotState,
+                "its snapshot's sessions show {hash:016x} after {}, replay led to {known:016x}",
+                core.applied
+            );
+        }
         self.running.insert(identity.node, core);
         self.turned(node, context)
     }
@@ -170,6 +180,19 @@ impl Cores {
     }
 }
 
+/// 15: a log begins after a committed entry.
+fn check_base(node: &impl Subject, oracle: &Oracle) -> Result<(), Broken> {
+    let base = node.base();
+    let (held, committed) = (node.mark(base.index), oracle.mark(base.index));
+    hold!(
+        held == committed,
+        SnapshotState,
+        "begins after {held:?} at {}, where {committed:?} is committed",
+        base.index
+    );
+    Ok(())
+}
+
 impl Core {
     /// 8 and 9, in memory.
     fn check_order(&self, node: &impl Subject) -> Result<(), Broken> {
@@ -201,6 +224,7 @@ impl Core {
         let (base, last) = (node.base(), node.last());
         let mut is_cut = false;
         if base != self.log.base() {
+            check_base(node, oracle)?;
             self.log.rebase(base);
             is_cut = true;
         }

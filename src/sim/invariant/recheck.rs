@@ -18,7 +18,7 @@ use crate::types::Index;
 const SLICE: u64 = 1024;
 
 /// One recheck in so many opens a copy of a data folder; the folders take turns.
-pub(super) const REOPEN_EVERY: u64 = 8;
+pub(super) const REOPEN_EVERY: u64 = 24;
 
 /// A slice of one node's log: every entry continues the chain, is where it was seen before, and is the committed one
 /// as far as anything is committed there (3, 7).
