@@ -17,7 +17,7 @@ use crate::rng::Rng;
 use crate::time::Instant;
 use crate::wire::client::ReadLevel;
 
-/// How long the founding, and each step of the healing, may take beside what the timers say.
+/// See [`Runner::slack`]; for disks that take no time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What to run.
@@ -92,6 +92,8 @@ struct Runner<W: Workload> {
     open: BTreeMap<(usize, OperationId), Open>,
     /// How long an operation may take.
     patience: Duration,
+    /// How long the founding, and each step of the healing, may take beside what the timers say.
+    slack: Duration,
     is_working: bool,
     counts: Counts,
     /// The latest beginnings of a write and a read that were answered.
@@ -107,6 +109,9 @@ impl<W: Workload + 'static> Runner<W> {
         let plan = Plan::draw(config.faults, &mut settings, rng.fork());
         let workload = make(&mut rng.fork());
         let patience = Duration::from_millis([400, 2_000, 10_000][rng.below(3) as usize]);
+        // A write waits for a handful of syncs, an election and what follows it for a few dozen.
+        let sync = settings.disk.latency_max;
+        let (patience, slack) = (patience.max(sync * 20), PATIENCE + sync * 40);
         Self {
             config,
             sim: Simulation::new(settings, || W::machine()),
@@ -116,6 +121,7 @@ impl<W: Workload + 'static> Runner<W> {
             processes: Processes::default(),
             open: BTreeMap::new(),
             patience,
+            slack,
             is_working: true,
             counts: Counts::default(),
             write_began: Instant::ZERO,
@@ -137,7 +143,9 @@ impl<W: Workload + 'static> Runner<W> {
         }
         // Now and then the founding has to stand it, too.
         if !self.rng.chance(0.2) {
-            self.until(PATIENCE * 2, "founded, and a leader serves", |runner| runner.sim.leader().is_some())?;
+            self.until(self.slack * 2, "founded, and a leader serves", |runner| {
+                runner.sim.leader().is_some()
+            })?;
         }
         let end = self.sim.now() + self.config.time;
         self.plan.begin(&mut self.sim);
@@ -156,11 +164,11 @@ impl<W: Workload + 'static> Runner<W> {
     fn live(&mut self) -> Result<(), Violation> {
         let since = self.sim.now();
         let timeouts = self.sim.settings().timing.election_timeout_max * 10;
-        self.until(timeouts + PATIENCE, "a leader", |runner| runner.sim.leader().is_some())?;
-        let is_served = |runner: &Self| runner.write_began >= since && runner.read_began >= since;
-        self.until(timeouts + PATIENCE + self.patience, "a write and a read", is_served)?;
+        self.until(timeouts + self.slack, "a leader", |runner| runner.sim.leader().is_some())?;
+        let is_served = |runner: &Self| runner.is_write_served(since) && runner.read_began >= since;
+        self.until(timeouts + self.slack + self.patience, "a write and a read", is_served)?;
         self.is_working = false;
-        let patience = PATIENCE * 4 + self.patience + timeouts;
+        let patience = self.slack * 4 + self.patience + timeouts;
         self.until(patience, "all operations end", |runner| runner.open.is_empty())?;
         let spoiled = self.plan.spoiled().clone();
         let is_whole = |node: u16| !spoiled.contains(&node);
@@ -182,9 +190,19 @@ impl<W: Workload + 'static> Runner<W> {
         self.plan.heal_to_partial_graph(&mut self.sim);
         let since = self.sim.now();
         let timeouts = self.sim.settings().timing.election_timeout_max * 20;
-        let is_served = |runner: &Self| runner.write_began >= since;
-        self.until(timeouts + PATIENCE + self.patience, "a write in a mutually connected majority", is_served)
-            .map_err(|violation| Violation { invariant: Invariant::LivenessOfCore, ..violation })
+        let is_served = |runner: &Self| runner.is_write_served(since);
+        self.until(
+            timeouts + self.slack + self.patience,
+            "a write in a mutually connected majority",
+            is_served,
+        )
+        .map_err(|violation| Violation { invariant: Invariant::LivenessOfCore, ..violation })
+    }
+
+    /// True when a write that began since then was answered, or none can be: nothing makes room in a full log.
+    fn is_write_served(&self, since: Instant) -> bool {
+        let leader = self.sim.leader().and_then(|leader| self.sim.node(leader));
+        self.write_began >= since || leader.is_some_and(|leader| leader.raft().is_log_full())
     }
 
     /// Goes on until this holds; that it does not in time is a violation.

@@ -200,7 +200,7 @@ impl<M: Machine> Simulation<M> {
                     }
                     return;
                 }
-                self.invariants.received(server.id, from.address(), &bytes);
+                self.invariants.received(now, server.id, from.address(), &bytes);
                 match &mut running.life {
                     Life::Blank(founding) => founding.handle_datagram(local, from.address(), &bytes),
                     Life::Member(node) => node.handle_datagram(local, from.address(), &bytes),

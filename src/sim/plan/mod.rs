@@ -151,6 +151,9 @@ impl Plan {
             Later::CalmClock(node) => sim.set_clock_rate(node, 1.0),
             Later::Deed | Later::Ambush if self.is_over => {}
             Later::Deed => {
+                if let Some(limits) = sim.settings().session_limits {
+                    sim.limit_sessions(limits);
+                }
                 let fault = self.deeds[self.rng.below(self.deeds.len() as u64) as usize];
                 *self.counts.entry(fault).or_default() += 1;
                 self.strike(sim, fault);
