@@ -8,7 +8,7 @@
 //! - a *note* on the world: a crash, a fault, what a checker found.
 //!
 //! ```text
-//! let mut observer = Observer::new(id, boot);        // one for each boot of a node
+//! let mut observer = Observer::new(id);              // one for each boot of a node, after its boot event
 //! observer.observe(now, node.raft(), &mut |event| …); // after each turn, before what it sent
 //! let event = datagrams.read(&Sight { at, seen_by, from, to, bytes, outcome });
 //! event.write_line(&mut out);                        // the line, or with Display the same for people

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::membership::Membership;
 use crate::raft::{Raft, RoleKind};
 use crate::time::Instant;
-use crate::trace::event::{Boot, Change, Event, What};
+use crate::trace::event::{Change, Event, What};
 use crate::types::{HardState, Index, NodeId, Term};
 
 /// What a node holds at one moment.
@@ -98,26 +98,22 @@ impl State {
 #[derive(Clone, Debug)]
 pub struct Observer {
     node: NodeId,
-    /// Until it was told.
-    boot: Option<Boot>,
     /// What was told last, and the membership it names.
     last: Option<(State, Arc<Membership>)>,
 }
 
 impl Observer {
-    /// An observer of a node that has just booted. Its first look tells the boot and what was restored.
+    /// An observer of a node that has just booted. Its first look tells what was restored; the boot itself is told
+    /// before.
     #[must_use]
-    pub fn new(node: NodeId, boot: Boot) -> Self {
-        Self { node, boot: Some(boot), last: None }
+    pub fn new(node: NodeId) -> Self {
+        Self { node, last: None }
     }
 
     /// Looks at the node and tells `tell` what changed since the last look, an event for each thing. All of them
     /// show the state at this look.
     pub fn observe(&mut self, at: Instant, raft: &Raft, tell: &mut dyn FnMut(Event)) {
         let node = Some(self.node);
-        if let Some(boot) = self.boot.take() {
-            tell(Event { at, node, what: What::Boot(boot) });
-        }
         let Some((last, membership)) = &self.last else {
             let state = State::of(raft);
             tell(Event { at, node, what: What::Change(Change::Restored, state.clone()) });

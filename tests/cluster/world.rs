@@ -279,7 +279,7 @@ impl World {
                 match &mut running.life {
                     Life::Blank(founding) => founding.handle_datagram(now, from, &bytes),
                     Life::Member(node) => node.handle_datagram(now, from, &bytes),
-                }
+                };
             }
         }
     }
