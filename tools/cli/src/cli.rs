@@ -17,6 +17,7 @@ use crate::node;
 use crate::output::{Format, Json};
 use crate::reach::Reach;
 use crate::status;
+use crate::trace;
 use crate::units::Span;
 use crate::wire;
 
@@ -90,6 +91,9 @@ pub(crate) enum Command {
     Bench(bench::Bench),
     /// Judge whether a recorded history is linearizable.
     Check(check::Check),
+    /// What nodes and simulations recorded.
+    #[command(subcommand)]
+    Trace(trace::Trace),
     /// Datagrams and test vectors.
     #[command(subcommand)]
     Wire(wire::Wire),

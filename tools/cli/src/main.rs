@@ -17,6 +17,7 @@ mod node;
 mod output;
 mod reach;
 mod status;
+mod trace;
 mod units;
 mod wire;
 
@@ -73,6 +74,7 @@ fn dispatch(
         Command::Status(status) => status.run(&reach, format),
         Command::Bench(bench) => bench.run(&reach, format, &logger),
         Command::Check(check) => check.run(format),
+        Command::Trace(trace) => trace.run(format),
         Command::Wire(wire) => wire.run(format),
         Command::Inspect(inspect) => inspect.run(format),
         Command::Config(ConfigCommand::Show { prefix }) => {
