@@ -172,7 +172,7 @@ fn summary(frame: &WireFrame<'_>) -> Frame {
     match *frame {
         WireFrame::Request { call, class, body } => {
             summary.call = Some(call);
-            put_class(class, &mut summary);
+            summary.class = Some(class);
             put_body(body, &mut summary);
         }
         WireFrame::Reply { call, body } => {
@@ -181,7 +181,7 @@ fn summary(frame: &WireFrame<'_>) -> Frame {
         }
         WireFrame::RequestFragment { call, class, ref part } => {
             summary.call = Some(call);
-            put_class(class, &mut summary);
+            summary.class = Some(class);
             put_fragment(part, &mut summary);
         }
         WireFrame::ReplyFragment { call, ref part } => {
@@ -211,10 +211,6 @@ fn summary(frame: &WireFrame<'_>) -> Frame {
 
 fn put(summary: &mut Frame, numbers: &[(&'static str, u64)]) {
     summary.numbers.extend(numbers.iter().map(|&(name, number)| (Cow::Borrowed(name), number)));
-}
-
-fn put_class(class: wire::Class, summary: &mut Frame) {
-    put(summary, &[("once", u64::from(class == wire::Class::Once))]);
 }
 
 fn put_fragment(part: &wire::Fragment<'_>, summary: &mut Frame) {
@@ -309,7 +305,7 @@ fn put_reply(reply: &ClientReply<'_>, summary: &mut Frame) -> &'static str {
 }
 
 /// The names of every number that a frame may show.
-pub(super) const NUMBERS: [&str; 27] = [
+pub(super) const NUMBERS: [&str; 26] = [
     "attempt",
     "body_bytes",
     "bytes",
@@ -329,7 +325,6 @@ pub(super) const NUMBERS: [&str; 27] = [
     "last_term",
     "leader",
     "offset",
-    "once",
     "prev_index",
     "prev_term",
     "round",

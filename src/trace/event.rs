@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use crate::time::Instant;
 use crate::trace::state::State;
 use crate::types::{CallId, ClusterId, Incarnation, NodeId, PacketNumber, StoreId};
-use crate::wire::{DropReason, Party};
+use crate::wire::{Class, DropReason, Party};
 
 /// The version of the schema, in every header. It rises with each event or field that is added.
 pub const SCHEMA: u64 = 1;
@@ -267,6 +267,8 @@ pub struct Frame {
     pub name: Cow<'static, str>,
     /// The call that it belongs to.
     pub call: Option<CallId>,
+    /// Whether that may be carried out twice; shown by its requests.
+    pub class: Option<Class>,
     /// The kind of its body.
     pub kind: Option<Cow<'static, str>>,
     /// How the body answers: granted, refused, accepted, evicted, taken.

@@ -12,8 +12,9 @@ use crate::trace::event::{
 };
 use crate::trace::json::{Json, Malformed, parse};
 use crate::trace::state::{Durable, Members, State};
+use crate::trace::write::class_name;
 use crate::types::{CallId, ClusterId, Incarnation, Index, NodeId, PacketNumber, StoreId, Term};
-use crate::wire::Party;
+use crate::wire::{Class, Party};
 
 /// Reads one line, with or without its end.
 ///
@@ -157,6 +158,7 @@ fn read_frame(frame: Json) -> Result<Frame, Malformed> {
     let mut read = Frame {
         name: fields.word("frame")?,
         call: fields.if_there("call", Fields::number)?.map(CallId),
+        class: fields.if_there("class", Fields::class)?,
         kind: fields.if_there("type", Fields::word)?,
         answer: fields.if_there("answer", Fields::word)?,
         numbers: Vec::new(),
@@ -270,6 +272,12 @@ impl Fields {
             return Err(self.wrong(name, "a word"));
         }
         Ok(Cow::Owned(text))
+    }
+
+    fn class(&mut self, name: &str) -> Result<Class, Malformed> {
+        let text = self.text(name)?;
+        let class = [Class::Again, Class::Once].into_iter().find(|class| class_name(*class) == text);
+        class.ok_or_else(|| self.wrong(name, "`again` or `once`"))
     }
 
     fn bytes(&mut self, name: &str) -> Result<Vec<u8>, Malformed> {

@@ -6,7 +6,7 @@ use crate::trace::event::{Boot, DatagramEvent, Event, Frame, Header, SCHEMA, Sou
 use crate::trace::json::Object;
 use crate::trace::state::{Members, State};
 use crate::types::NodeId;
-use crate::wire::Party;
+use crate::wire::{Class, Party};
 
 impl Event {
     /// Writes the event as one line of JSON, its end included.
@@ -148,6 +148,9 @@ fn write_frame(frame: &Frame, object: &mut Object<'_>) -> fmt::Result {
     if let Some(call) = frame.call {
         object.number("call", call.0)?;
     }
+    if let Some(class) = frame.class {
+        object.plain("class", class_name(class))?;
+    }
     if let Some(kind) = &frame.kind {
         object.plain("type", kind)?;
     }
@@ -155,6 +158,13 @@ fn write_frame(frame: &Frame, object: &mut Object<'_>) -> fmt::Result {
         object.plain("answer", answer)?;
     }
     frame.numbers.iter().try_for_each(|(name, number)| object.number(name, *number))
+}
+
+pub(super) const fn class_name(class: Class) -> &'static str {
+    match class {
+        Class::Again => "again",
+        Class::Once => "once",
+    }
 }
 
 fn number(node: NodeId) -> u64 {
