@@ -124,7 +124,9 @@ fn read_datagram(message: &mut Fields) -> Result<DatagramEvent, Malformed> {
             from_incarnation: message.incarnation("from_incarnation")?,
             to_incarnation: message.incarnation("to_incarnation")?,
         }),
-        None if from.is_some() || to.is_some() => return Err(Malformed::Missing { field: "packet".into() }),
+        None if from.is_some() || to.is_some() => {
+            return Err(Malformed::Missing { field: message.path("packet") });
+        }
         None => None,
     };
     let mut event = DatagramEvent {
