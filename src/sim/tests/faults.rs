@@ -95,7 +95,9 @@ fn whoever_finds_its_folder_damaged_stays_down() {
     (0..50).for_each(|_| put(&mut sim, b"v"));
     let follower = (1..=3).find(|node| Some(*node) != sim.leader()).unwrap();
     sim.crash(follower, Crash::Kill);
-    let log = sim.with_disk(follower, |disk| disk.file_names().find(|name| name.starts_with("log-")).map(str::to_owned));
+    let log = sim.with_disk(follower, |disk| {
+        disk.file_names().find(|name| name.starts_with("log-")).map(str::to_owned)
+    });
     sim.spoil_disk(follower, |disk| disk.rot(&log.unwrap(), |bytes| bytes[4096] ^= 1));
     assert!(sim.start(follower).is_err());
     assert!(matches!(sim.down(follower), Some(Down::Refused(_))));
