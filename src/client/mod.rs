@@ -43,6 +43,7 @@ use crate::rpc::{Event, LinkId, Local, Output as RpcOutput, Rpc, RpcConfig, Send
 use crate::session::Window;
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, CallId, NodeId, SessionId};
+use crate::wire::DropReason;
 use crate::wire::client::ReadLevel;
 use operation::{Kind, Operation};
 
@@ -192,9 +193,9 @@ impl Client {
         self.begin(Kind::Status { server }, deadline)
     }
 
-    /// Hands in a datagram.
-    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
-        self.rpc.handle_datagram(now, from, bytes);
+    /// Hands in a datagram; tells why, if it is dropped.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> Option<DropReason> {
+        self.rpc.handle_datagram(now, from, bytes)
     }
 
     /// Tells that a datagram could not be sent. It counts as lost.

@@ -15,6 +15,7 @@ use super::workload::{Outcome, Process, Processes, Request, Workload};
 use crate::client::{Answer, ClientError, OperationId, Outcome as Known};
 use crate::rng::Rng;
 use crate::time::Instant;
+use crate::trace::NoteKind;
 use crate::wire::client::ReadLevel;
 
 /// See [`Runner::slack`]; for disks that take no time.
@@ -57,9 +58,22 @@ impl Config {
 /// # Panics
 /// When there are no clients, or too many nodes.
 pub fn run<W: Workload + 'static>(config: Config, make: impl FnOnce(&mut Rng) -> W) -> (Report, W) {
+    run_with(config, make, |_| {})
+}
+
+/// As [`run`], of a simulation that `prepare` was given first: to [`record`](Simulation::record) it.
+///
+/// # Panics
+/// When there are no clients, or too many nodes.
+pub fn run_with<W: Workload + 'static>(
+    config: Config,
+    make: impl FnOnce(&mut Rng) -> W,
+    prepare: impl FnOnce(&mut Simulation<W::Machine>),
+) -> (Report, W) {
     assert!((1..=NODES_MAX).contains(&config.nodes), "{} nodes, not 1 to {NODES_MAX}", config.nodes);
     assert!((1..=32).contains(&config.clients), "{} clients, not 1 to 32", config.clients);
     let mut runner = Runner::new(config, make);
+    prepare(&mut runner.sim);
     // A node that breaks an assertion of its own is a finding like any other. Nothing of it is used afterwards.
     let result = catch_unwind(AssertUnwindSafe(|| runner.run()));
     let violation = match result {
@@ -71,6 +85,10 @@ pub fn run<W: Workload + 'static>(config: Config, make: impl FnOnce(&mut Rng) ->
             Some(runner.violation(Invariant::OwnAssertion, text.to_owned()))
         }
     };
+    if let Some(violation) = &violation {
+        let place = violation.node.map(|node| usize::from(node.as_u16()) - 1);
+        runner.sim.record_note(NoteKind::Violation, place, || violation.to_string());
+    }
     (runner.report(violation), runner.workload)
 }
 

@@ -61,6 +61,9 @@ pub(crate) struct Sim {
     /// Use this many threads; without it, as many as there are processors. The result does not depend on it.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Write all that happens to this file, an event a line (docs/trace.md); with one seed only.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Write what clients saw to this file, for `check`; with one seed only.
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
@@ -138,6 +141,7 @@ impl Sim {
             threads: self.threads.map_or_else(sweep::processors, usize::from),
             until_first: self.first,
             keeps_history: self.history.is_some(),
+            trace: self.trace.clone(),
         };
         #[cfg(feature = "mutants")]
         if self.mutants {
@@ -160,8 +164,8 @@ impl Sim {
                 Seeds { first: seed, end: seed + 1 }
             }
         };
-        if self.history.is_some() && seeds.end - seeds.first > 1 {
-            return Err(CliError::usage("--history is for one run: give one --seed"));
+        if (self.history.is_some() || self.trace.is_some()) && seeds.end - seeds.first > 1 {
+            return Err(CliError::usage("--history and --trace are for one run: give one --seed"));
         }
         if self.time.0 > Duration::from_secs(24 * 3600) {
             return Err(CliError::usage("--time is longer than a day"));
