@@ -286,6 +286,9 @@ impl<M: Machine> Simulation<M> {
         let Some(leader) = self.leader() else { return };
         let place = place(leader);
         let local = self.servers[place].clock.local(self.now);
+        if self.servers[place].paused_until.is_some() {
+            return;
+        }
         if let Some(Running { life: Life::Member(node), .. }) = self.servers[place].running.as_deref_mut()
             && node.sessions().limits() != limits
         {

@@ -311,6 +311,7 @@ impl<M: Machine> Simulation<M> {
                 1
             }
             (Done::PeerRecorded { store, incarnation, nonce, seen }, Life::Member(node)) => {
+                self.invariants.recorded(now, it.id);
                 node.handle_peer_recorded(local, *store, *incarnation, *nonce, *seen);
                 2
             }

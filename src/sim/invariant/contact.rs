@@ -71,6 +71,13 @@ impl Contact {
         }
     }
 
+    /// A node has recorded a peer's boot. What that peer said meanwhile is heard only now, so the account begins anew.
+    pub(super) fn recorded(&mut self, now: Instant, node: NodeId) {
+        if let Some(Seen { leads_since: Some(since), .. }) = self.seen.get_mut(&node) {
+            *since = now;
+        }
+    }
+
     /// An event has touched a node.
     pub(super) fn turned(&mut self, now: Instant, node: &impl Subject) -> Result<(), Broken> {
         let (own, after, role) = (node.identity(), node.hard_state(), node.role());

@@ -184,6 +184,11 @@ impl Invariants {
         self.folders.persisted(&mut self.oracle, id, batch).map_err(|broken| broken.at(now, Some(id)))
     }
 
+    /// A node's disk has recorded the boot of a peer.
+    pub fn recorded(&mut self, now: Instant, id: NodeId) {
+        self.contact.recorded(now, id);
+    }
+
     /// A fault befalls the folder that a store finds out: rot, a block in the wrong place, a lost file. It may refuse to
     /// open; if it opens, it holds what it promised.
     pub fn damaged(&mut self, id: NodeId) {

@@ -45,12 +45,14 @@ impl Mix {
         if chosen.has(Fault::SmallLimits) {
             settings.limits = small_limits(rng, &settings.timing);
             settings.apply_count_max = [1, 3, settings.apply_count_max][rng.below(3) as usize];
-            let sessions_max = 2 + rng.below(6);
+            // Not fewer than there are clients, or they would turn each other out before they write anything.
+            let sessions_max = 5 + rng.below(6);
             settings.session_limits = rng.chance(0.5).then_some(Bounds { sessions_max, ..Bounds::FOUNDING });
         }
-        if chosen.has(Fault::SlowDisk) && rng.chance(0.3) {
-            // Not a fault that ends: the cluster has to live with such disks.
-            let latency_max = magnitude(rng, Duration::from_millis(5), Duration::from_secs(1));
+        if chosen.has(Fault::SlowDisk) && !chosen.has(Fault::SmallLimits) && rng.chance(0.4) {
+            // Not a fault that ends: the cluster has to live with such disks. With small windows it could not.
+            // A commit takes less than a client waits before it asks again, or no answer would ever find it waiting.
+            let latency_max = magnitude(rng, Duration::from_millis(4), Duration::from_millis(128));
             settings.disk = DiskProfile { latency_min: latency_max / 8, latency_max };
             let hang = &mut settings.limits.disk_hang_timeout;
             *hang = (*hang).max(latency_max * 6);

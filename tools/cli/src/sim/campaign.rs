@@ -96,7 +96,7 @@ pub(super) fn run(
     let began = std::time::Instant::now();
     let mut rows = Vec::new();
     for &mutant in Mutant::ALL {
-        let judged = Sweep { mutant: Some(mutant), until_first: true, ..*sweep }.run()?;
+        let judged = Sweep { mutant: Some(mutant), until_first: true, trace: None, ..*sweep }.run()?;
         let row = Row::new(mutant, judged.seeds, judged.first.as_ref());
         if !format.is_json() {
             output::write(&row.line())?;
@@ -120,10 +120,11 @@ pub(super) fn run(
         rows,
     };
     let (mutants, caught) = (shown.mutants, shown.caught);
-    format.answer(&shown, |shown| {
-        let Shown { mutants, caught, seeds_median, seeds_max, elapsed_s, .. } = shown;
-        format!("{caught} of {mutants} mutants caught, median {seeds_median} seeds, most {seeds_max}, {elapsed_s:.0} s\n")
-    })?;
+    let Shown { seeds_median, seeds_max, elapsed_s, .. } = &shown;
+    let text = format!(
+        "{caught} of {mutants} mutants caught, median {seeds_median} seeds, most {seeds_max}, {elapsed_s:.0} s\n"
+    );
+    format.answer(&shown, |_| text)?;
     if caught < mutants {
         let message = format!("{} of {mutants} mutants were not caught", mutants - caught);
         return Err(CliError::new(Code::Violation, message).hint("give more seeds"));
