@@ -37,7 +37,7 @@ use crate::rpc::{
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, ClusterId, GroupId, Identity, Incarnation, NodeId, PacketNumber, StoreId};
 use crate::wire::client::{ClientReply, ClientRequest, decode_reply, encode_request};
-use crate::wire::{Class, Greeting};
+use crate::wire::{Class, DropReason, Greeting};
 
 /// What a blank node is to become.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,13 +177,12 @@ impl Founding {
         founding
     }
 
-    /// Hands in a datagram.
-    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+    /// Hands in a datagram; tells why, if it is dropped.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> Option<DropReason> {
         // Where a founded node was asked, a blank one may speak meanwhile. Each machine drops what is the other's.
-        if let Some(asker) = self.askers.get_mut(&from) {
-            asker.handle_datagram(now, from, bytes);
-        }
-        self.rpc.handle_datagram(now, from, bytes);
+        let asker = self.askers.get_mut(&from);
+        let was_taken = asker.is_some_and(|asker| asker.handle_datagram(now, from, bytes).is_none());
+        self.rpc.handle_datagram(now, from, bytes).filter(|_| !was_taken)
     }
 
     /// Tells that a datagram could not be sent.

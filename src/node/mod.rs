@@ -57,6 +57,7 @@ use crate::rpc::{LinkId, Output as RpcOutput, Rpc, SendErrorKind, Token};
 use crate::session::Sessions;
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, CallId, HardState, Identity, Incarnation, Index, NodeId, StoreId, Term};
+use crate::wire::DropReason;
 use founding::Blank;
 use links::Peer;
 use serve::PendingRead;
@@ -212,9 +213,9 @@ impl<M: Machine> Node<M> {
         node
     }
 
-    /// Hands in a datagram.
-    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
-        self.rpc.handle_datagram(now, from, bytes);
+    /// Hands in a datagram; tells why, if it is dropped.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> Option<DropReason> {
+        self.rpc.handle_datagram(now, from, bytes)
     }
 
     /// Tells that a datagram to `to` could not be sent. It counts as lost.

@@ -12,7 +12,7 @@ use crate::rpc::link::Link;
 use crate::rpc::stats::{LinkStats, RpcLoad, RpcStats};
 use crate::time::Instant;
 use crate::types::{BootNonce, CallId, ClusterId, Incarnation, NodeId, PacketNumber};
-use crate::wire::{CallRefusal, Class};
+use crate::wire::{CallRefusal, Class, DropReason};
 
 /// The whole room: every link of one node or client.
 ///
@@ -202,15 +202,17 @@ impl Rpc {
 
     // --- Input.
 
-    /// Takes in a datagram, whatever it holds. `received` grows by one, and so does either `accepted` or one of
-    /// `drops`.
-    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+    /// Takes in a datagram, whatever it holds; tells why, if it drops it. `received` grows by one, and so does
+    /// either `accepted` or one of `drops`.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> Option<DropReason> {
         self.last_now = now;
         self.core.stats.received += 1;
-        match self.receive(now, from, bytes) {
-            Ok(()) => self.core.stats.accepted += 1,
-            Err(reason) => self.core.stats.count_drop(reason),
+        let dropped = self.receive(now, from, bytes).err();
+        match dropped {
+            None => self.core.stats.accepted += 1,
+            Some(reason) => self.core.stats.count_drop(reason),
         }
+        dropped
     }
 
     /// Whatever is due by now. Harmless when nothing is.

@@ -11,7 +11,8 @@ use crate::time::Instant;
 /// A place for a client, which may be empty.
 #[derive(Debug)]
 pub(super) struct Seat {
-    pub(super) client: Option<Client>,
+    /// Boxed, for it is taken out for each of its turns.
+    pub(super) client: Option<Box<Client>>,
     boot: u32,
     wake: Option<Instant>,
 }
@@ -41,7 +42,7 @@ impl<M: Machine> Simulation<M> {
         let addresses: Vec<_> = (0..self.servers.len()).map(node_address).collect();
         let new = Client::new(self.settings.client.clone(), &addresses, self.rng.fork(), self.now);
         let seat = &mut self.seats[client];
-        *seat = Seat { client: Some(new), boot: seat.boot + 1, wake: None };
+        *seat = Seat { client: Some(Box::new(new)), boot: seat.boot + 1, wake: None };
         self.ended.retain(|ended| ended.client != client);
         self.forget_asked(client);
         self.settle_client(client);
@@ -69,8 +70,10 @@ impl<M: Machine> Simulation<M> {
         if machine.poll_timeout().is_some_and(|at| at <= now) {
             machine.handle_timeout(now);
             self.note(Kind::Client, client, 0);
+            self.settle_client(client);
+        } else {
+            self.schedule_client(client);
         }
-        self.settle_client(client);
     }
 
     /// Ends a client's turn.
@@ -91,9 +94,14 @@ impl<M: Machine> Simulation<M> {
                 }
             }
         }
-        let next = machine.poll_timeout().map(|at| at.max(now + AT_ONCE));
+        self.seats[client].client = Some(machine);
+        self.schedule_client(client);
+    }
+
+    fn schedule_client(&mut self, client: usize) {
+        let soonest = self.now + AT_ONCE;
         let seat = &mut self.seats[client];
-        seat.client = Some(machine);
+        let next = seat.client.as_ref().and_then(|machine| machine.poll_timeout()).map(|at| at.max(soonest));
         if let Some(at) = next
             && seat.wake.is_none_or(|wake| at < wake)
         {

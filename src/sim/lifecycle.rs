@@ -17,6 +17,7 @@ use crate::rpc::SendErrorKind;
 use crate::store::{
     Batch, Disk as _, DiskFault, FormatError, FormatOptions, OpenError, Recovered, Store, StoreError, Upkeep,
 };
+use crate::trace::{NoteKind, Outcome};
 use crate::types::{BootNonce, Identity, Incarnation, NodeId};
 
 /// The disk operations of one write among which a crash may fall.
@@ -51,6 +52,7 @@ impl<M: Machine> Simulation<M> {
         self.note(Kind::Boot, place, u64::from(incarnation.0) << 1 | u64::from(result.is_ok()));
         match &result {
             Ok(()) => {
+                self.record_boot(place);
                 let server = &self.servers[place];
                 if let Some(node) = server.node() {
                     let judged = self.invariants.booted(self.now, server.id, node);
@@ -161,6 +163,7 @@ impl<M: Machine> Simulation<M> {
             Crash::PowerCut => disk.crash(rng),
         });
         self.note(Kind::Crash, place, crash as u64);
+        self.record_note(NoteKind::Crash, Some(place), || format!("{crash:?}"));
     }
 
     /// A node goes down without its owner's doing.
@@ -246,6 +249,9 @@ impl<M: Machine> Simulation<M> {
     fn settle_member(&mut self, place: usize, node: &mut Node<Observed<M>>) -> Ending {
         let local = self.servers[place].clock.local(self.now);
         node.turn(local);
+        if self.recorder.is_some() {
+            self.record_state(self.servers[place].id, node.raft());
+        }
         let judged = self.invariants.turned(self.now, self.servers[place].id, node);
         self.judge(judged);
         let mut refused = Vec::new();
@@ -264,7 +270,18 @@ impl<M: Machine> Simulation<M> {
                         self.judge(judged);
                         self.transmit(End::Node(place), to, bytes);
                     }
-                    Some(kind) => refused.push((to, kind)),
+                    Some(kind) => {
+                        if let Some(to) = End::of(to) {
+                            self.record_datagram(
+                                End::Node(place),
+                                End::Node(place),
+                                to,
+                                &bytes,
+                                Outcome::Refused,
+                            );
+                        }
+                        refused.push((to, kind));
+                    }
                 },
                 Output::Persist { ticket, hard_state, truncate_from, entries } => {
                     let batch = Batch { hard_state, truncate_from, entries };

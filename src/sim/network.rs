@@ -41,6 +41,16 @@ impl End {
         }
     }
 
+    /// The node of this number, from 1 on.
+    ///
+    /// # Panics
+    /// For number 0.
+    #[must_use]
+    pub fn node(number: u16) -> Self {
+        assert!(number > 0, "nodes are counted from 1");
+        Self::Node(usize::from(number) - 1)
+    }
+
     /// Its address.
     #[must_use]
     pub fn address(self) -> SocketAddr {

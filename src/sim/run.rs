@@ -15,6 +15,7 @@ use super::workload::{Outcome, Process, Processes, Request, Workload};
 use crate::client::{Answer, ClientError, OperationId, Outcome as Known};
 use crate::rng::Rng;
 use crate::time::Instant;
+use crate::trace::NoteKind;
 use crate::wire::client::ReadLevel;
 
 /// How long the founding, and each step of the healing, may take beside what the timers say.
@@ -47,7 +48,7 @@ impl Config {
             time: Duration::from_secs(30),
             faults: FaultSet::all(),
             clients: 4,
-            operations_per_s: 80,
+            operations_per_s: 64,
         }
     }
 }
@@ -57,9 +58,22 @@ impl Config {
 /// # Panics
 /// When there are no clients, or too many nodes.
 pub fn run<W: Workload + 'static>(config: Config, make: impl FnOnce(&mut Rng) -> W) -> (Report, W) {
+    run_with(config, make, |_| {})
+}
+
+/// As [`run`], of a simulation that `prepare` was given first: to [`record`](Simulation::record) it.
+///
+/// # Panics
+/// When there are no clients, or too many nodes.
+pub fn run_with<W: Workload + 'static>(
+    config: Config,
+    make: impl FnOnce(&mut Rng) -> W,
+    prepare: impl FnOnce(&mut Simulation<W::Machine>),
+) -> (Report, W) {
     assert!((1..=NODES_MAX).contains(&config.nodes), "{} nodes, not 1 to {NODES_MAX}", config.nodes);
     assert!((1..=32).contains(&config.clients), "{} clients, not 1 to 32", config.clients);
     let mut runner = Runner::new(config, make);
+    prepare(&mut runner.sim);
     // A node that breaks an assertion of its own is a finding like any other. Nothing of it is used afterwards.
     let result = catch_unwind(AssertUnwindSafe(|| runner.run()));
     let violation = match result {
@@ -71,6 +85,10 @@ pub fn run<W: Workload + 'static>(config: Config, make: impl FnOnce(&mut Rng) ->
             Some(runner.violation(Invariant::OwnAssertion, text.to_owned()))
         }
     };
+    if let Some(violation) = &violation {
+        let place = violation.node.map(|node| usize::from(node.as_u16()) - 1);
+        runner.sim.record_note(NoteKind::Violation, place, || violation.to_string());
+    }
     (runner.report(violation), runner.workload)
 }
 
@@ -126,7 +144,9 @@ impl<W: Workload + 'static> Runner<W> {
     fn run(&mut self) -> Result<(), Violation> {
         for node in 1..=self.config.nodes {
             if let Err(error) = self.sim.start(node) {
-                return Err(self.violation(Invariant::Durability, format!("node {node} did not start: {error}")));
+                return Err(
+                    self.violation(Invariant::Durability, format!("node {node} did not start: {error}"))
+                );
             }
         }
         for _ in 0..self.config.clients {
@@ -164,11 +184,13 @@ impl<W: Workload + 'static> Runner<W> {
         let is_whole = |node: u16| !spoiled.contains(&node);
         let is_quiet = |runner: &Self| {
             let is_up = |node| runner.sim.node(node).is_some();
-            (1..=runner.config.nodes).filter(|node| is_whole(*node)).all(is_up) && runner.sim.are_at_rest(is_whole).is_ok()
+            (1..=runner.config.nodes).filter(|node| is_whole(*node)).all(is_up)
+                && runner.sim.are_at_rest(is_whole).is_ok()
         };
         let rested = self.until(patience, "all members are equal", is_quiet);
-        // Its words are better.
-        self.sim.are_at_rest(is_whole)?;
+        // Its own words are better.
+        let at_rest = self.sim.are_at_rest(is_whole);
+        at_rest.map_err(|it| Violation { text: format!("{}\n{}", it.text, self.sim.describe()), ..it })?;
         rested?;
         self.sim.check_all(is_whole)
     }
@@ -184,7 +206,12 @@ impl<W: Workload + 'static> Runner<W> {
     }
 
     /// Goes on until this holds; that it does not in time is a violation.
-    fn until(&mut self, patience: Duration, what: &str, holds: impl Fn(&Self) -> bool) -> Result<(), Violation> {
+    fn until(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        holds: impl Fn(&Self) -> bool,
+    ) -> Result<(), Violation> {
         let deadline = self.sim.now() + patience;
         while !holds(self) {
             if self.sim.now() >= deadline {
@@ -221,7 +248,8 @@ impl<W: Workload + 'static> Runner<W> {
     }
 
     fn think(&mut self, client: usize) {
-        let mean = Duration::from_secs(1) * u32::from(self.config.clients) / self.config.operations_per_s.max(1);
+        let mean =
+            Duration::from_secs(1) * u32::from(self.config.clients) / self.config.operations_per_s.max(1);
         let pause = self.rng.duration_between(Duration::ZERO, mean * 2);
         self.sim.set_timer(pause, client as u64);
     }

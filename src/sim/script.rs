@@ -17,6 +17,7 @@ use crate::raft::RoleKind;
 use crate::sim::invariant::Observed;
 use crate::store::{MemoryDisk, OpenError};
 use crate::time::Instant;
+use crate::trace::NoteKind;
 use crate::types::Incarnation;
 use crate::wire::client::ReadLevel;
 
@@ -123,6 +124,7 @@ impl<M: Machine> Simulation<M> {
             server.paused_until = Some(until);
             let boot = server.boot;
             self.agenda.push(until, Event::Resume { server: place(node), boot });
+            self.record_note(NoteKind::Pause, Some(place(node)), || format!("{span:?}"));
         }
     }
 

@@ -16,6 +16,7 @@ use crate::hash::Fnv1a;
 use crate::machine::Machine;
 use crate::rng::Rng;
 use crate::time::Instant;
+use crate::trace::{Loss, Outcome};
 use crate::types::NodeId;
 
 /// When every simulation begins. Zero would hide what forgets to add its offset.
@@ -58,6 +59,7 @@ pub struct Simulation<M> {
     /// The number of events at which everything is looked at anew.
     pub(super) recheck_at: u64,
     pub(super) violation: Option<Violation>,
+    pub(super) recorder: Option<Box<super::recorder::Recorder>>,
     pub(super) events: u64,
     pub(super) hash: Fnv1a,
     /// The node that the last event touched.
@@ -110,6 +112,7 @@ impl<M: Machine> Simulation<M> {
             asked: BTreeMap::new(),
             recheck_at: super::judging::RECHECK_EVERY,
             violation: None,
+            recorder: None,
             events: 0,
             hash: Fnv1a::default(),
             touched: None,
@@ -159,8 +162,17 @@ impl<M: Machine> Simulation<M> {
             }
             self.tapped.push_back((from, to, bytes.clone()));
         }
+        let before = if self.recorder.is_some() {
+            self.record_datagram(from, from, to, &bytes, Outcome::Sent);
+            Some((*self.network.link(from, to).stats(), bytes.clone()))
+        } else {
+            None
+        };
         if let Some((at, path)) = self.network.send(self.now, from, to, bytes) {
             self.agenda.push(at, Event::Arrival(path));
+        }
+        if let Some((before, bytes)) = before {
+            self.record_fate(from, to, &bytes, &before);
         }
     }
 
@@ -193,7 +205,9 @@ impl<M: Machine> Simulation<M> {
             End::Node(server) => {
                 let Some(server) = self.servers.get_mut(server) else { return };
                 let local = server.clock.local(now);
-                let Some(running) = &mut server.running else { return };
+                let Some(running) = &mut server.running else {
+                    return self.record_datagram(to, from, to, &bytes, Outcome::Lost(Loss::NobodyThere));
+                };
                 if server.paused_until.is_some() {
                     if server.inbox.len() < INBOX_MAX {
                         server.inbox.push_back((from.address(), bytes));
@@ -201,14 +215,22 @@ impl<M: Machine> Simulation<M> {
                     return;
                 }
                 self.invariants.received(server.id, from.address(), &bytes);
-                match &mut running.life {
+                let dropped = match &mut running.life {
                     Life::Blank(founding) => founding.handle_datagram(local, from.address(), &bytes),
                     Life::Member(node) => node.handle_datagram(local, from.address(), &bytes),
+                };
+                if self.recorder.is_some() {
+                    let outcome = dropped.map_or(Outcome::Delivered, Outcome::Dropped);
+                    self.record_datagram(to, from, to, &bytes, outcome);
                 }
             }
             End::Client(client) => {
                 if let Some(client) = self.seats.get_mut(client).and_then(|seat| seat.client.as_mut()) {
-                    client.handle_datagram(now, from.address(), &bytes);
+                    let dropped = client.handle_datagram(now, from.address(), &bytes);
+                    if self.recorder.is_some() {
+                        let outcome = dropped.map_or(Outcome::Delivered, Outcome::Dropped);
+                        self.record_datagram(to, from, to, &bytes, outcome);
+                    }
                 }
             }
         }

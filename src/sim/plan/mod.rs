@@ -28,6 +28,7 @@ use super::storage::DiskProfile;
 use crate::machine::Machine;
 use crate::rng::Rng;
 use crate::store::{MemoryDisk, OpenError};
+use crate::trace::NoteKind;
 use crate::types::Incarnation;
 
 /// The plan's timers are numbered from here on.
@@ -153,6 +154,7 @@ impl Plan {
             Later::Deed => {
                 let fault = self.deeds[self.rng.below(self.deeds.len() as u64) as usize];
                 *self.counts.entry(fault).or_default() += 1;
+                sim.record_note(NoteKind::Fault, None, || fault.name().to_owned());
                 self.strike(sim, fault);
                 self.next_deed(sim);
             }
@@ -168,6 +170,7 @@ impl Plan {
     /// Ends all faults, and starts whoever can be started.
     pub(super) fn heal<M: Machine>(&mut self, sim: &mut Simulation<M>) {
         self.is_over = true;
+        sim.record_note(NoteKind::Heal, None, || "all faults end".to_owned());
         self.ambush = None;
         self.pending.clear();
         sim.tap(0);

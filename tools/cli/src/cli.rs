@@ -18,6 +18,7 @@ use crate::output::{Format, Json};
 use crate::reach::Reach;
 use crate::sim;
 use crate::status;
+use crate::trace;
 use crate::units::Span;
 use crate::wire;
 
@@ -93,6 +94,9 @@ pub(crate) enum Command {
     Check(check::Check),
     /// Run clusters in virtual time under faults, from seeds.
     Sim(sim::Sim),
+    /// What nodes and simulations recorded.
+    #[command(subcommand)]
+    Trace(trace::Trace),
     /// Datagrams and test vectors.
     #[command(subcommand)]
     Wire(wire::Wire),

@@ -18,6 +18,7 @@ mod output;
 mod reach;
 mod sim;
 mod status;
+mod trace;
 mod units;
 mod wire;
 
@@ -75,6 +76,7 @@ fn dispatch(
         Command::Bench(bench) => bench.run(&reach, format, &logger),
         Command::Check(check) => check.run(format),
         Command::Sim(sim) => sim.run(format),
+        Command::Trace(trace) => trace.run(format),
         Command::Wire(wire) => wire.run(format),
         Command::Inspect(inspect) => inspect.run(format),
         Command::Config(ConfigCommand::Show { prefix }) => {

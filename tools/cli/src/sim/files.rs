@@ -1,14 +1,48 @@
 //! What a run leaves behind in files.
 
-use std::fs;
-use std::path::Path;
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use raftgram::check::Call;
 use raftgram::sim::workload::{HistoryEvent, HistoryKind};
+use raftgram::trace::Event;
 use serde::Serialize;
 
 use crate::error::CliError;
 use crate::output::file_error;
+
+/// A trace that is being written.
+#[derive(Clone)]
+pub(super) struct Trace {
+    path: PathBuf,
+    out: Rc<RefCell<(BufWriter<File>, Option<io::Error>)>>,
+}
+
+impl Trace {
+    /// A new file; one that is there is overwritten.
+    pub(super) fn create(path: &Path) -> Result<Self, CliError> {
+        let file = File::create(path).map_err(|error| file_error(path, "making the trace", &error))?;
+        Ok(Self { path: path.to_owned(), out: Rc::new(RefCell::new((BufWriter::new(file), None))) })
+    }
+
+    /// Writes a line; the first failure is kept for the end.
+    pub(super) fn tell(&self, event: &Event) {
+        let (out, failed) = &mut *self.out.borrow_mut();
+        if failed.is_none() {
+            *failed = writeln!(out, "{}", event.to_line().trim_end()).err();
+        }
+    }
+
+    /// Everything was told.
+    pub(super) fn finish(self) -> Result<(), CliError> {
+        let (out, failed) = &mut *self.out.borrow_mut();
+        let result = failed.take().map_or_else(|| out.flush(), Err);
+        result.map_err(|error| file_error(&self.path, "writing the trace", &error))
+    }
+}
 
 /// A line, as `check` reads it.
 #[derive(Debug, Serialize)]
@@ -27,7 +61,8 @@ pub(super) fn write_history(path: &Path, events: &[HistoryEvent]) -> Result<(), 
     let mut text = String::new();
     for (index, event) in events.iter().enumerate() {
         let line = line(index, event);
-        text += &serde_json::to_string(&line).map_err(|error| CliError::io("writing a line", &error.into()))?;
+        text +=
+            &serde_json::to_string(&line).map_err(|error| CliError::io("writing a line", &error.into()))?;
         text.push('\n');
     }
     fs::write(path, text).map_err(|error| file_error(path, "writing the history", &error))

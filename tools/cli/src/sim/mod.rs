@@ -18,8 +18,10 @@ use sweep::{Judged, Sweep};
 
 /// Run whole clusters in virtual time, each from a seed, under faults and with every check on.
 #[derive(Debug, Args)]
-#[command(after_help = "The same seed, nodes, time and faults give the same run on every machine; trace_hash shows it. \
-Exit 7 when a property does not hold, with the line that replays it.")]
+#[command(
+    after_help = "The same seed, nodes, time and faults give the same run on every machine; trace_hash shows it. \
+Exit 7 when a property does not hold, with the line that replays it."
+)]
 pub(crate) struct Sim {
     /// How many nodes.
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=i64::from(NODES_MAX)))]
@@ -45,6 +47,9 @@ pub(crate) struct Sim {
     /// Use this many threads; without it, as many as there are processors. The result does not depend on it.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Write all that happens to this file, an event a line (docs/trace.md); with one seed only.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Write what clients saw to this file, for `check`; with one seed only.
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
@@ -62,7 +67,8 @@ impl FromStr for Seeds {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (first, end) = text.split_once("..").ok_or_else(|| format!("`{text}` is not written A..B"))?;
-        let number = |text: &str| text.parse::<u64>().map_err(|_| format!("`{text}` is no seed: a number below 2^64"));
+        let number =
+            |text: &str| text.parse::<u64>().map_err(|_| format!("`{text}` is no seed: a number below 2^64"));
         let seeds = Self { first: number(first)?, end: number(end)? };
         if seeds.first >= seeds.end {
             return Err(format!("`{text}` holds no seed: write the lower one first; {end} is not run"));
@@ -111,11 +117,17 @@ impl Sim {
         let sweep = Sweep {
             first: seeds.first,
             end: seeds.end,
-            config: Config { nodes: self.nodes, time: self.time.0, faults: self.faults, ..Config::new(seeds.first) },
+            config: Config {
+                nodes: self.nodes,
+                time: self.time.0,
+                faults: self.faults,
+                ..Config::new(seeds.first)
+            },
             mutant: self.mutant()?,
             threads: self.threads.map_or_else(sweep::processors, usize::from),
             until_first: self.first,
             keeps_history: self.history.is_some(),
+            trace: self.trace.clone(),
         };
         let judged = sweep.run()?;
         if let (Some(path), Some(events)) = (&self.history, &judged.history) {
@@ -134,8 +146,8 @@ impl Sim {
                 Seeds { first: seed, end: seed + 1 }
             }
         };
-        if self.history.is_some() && seeds.end - seeds.first > 1 {
-            return Err(CliError::usage("--history is for one run: give one --seed"));
+        if (self.history.is_some() || self.trace.is_some()) && seeds.end - seeds.first > 1 {
+            return Err(CliError::usage("--history and --trace are for one run: give one --seed"));
         }
         if self.time.0 > Duration::from_secs(24 * 3600) {
             return Err(CliError::usage("--time is longer than a day"));
@@ -148,7 +160,8 @@ impl Sim {
         use raftgram::mutant::Mutant;
         let Some(name) = &self.mutant else { return Ok(None) };
         let names = || Mutant::ALL.iter().map(|mutant| mutant.name()).collect::<Vec<_>>().join(", ");
-        let unknown = || CliError::usage(format!("no mutant is called `{name}`")).hint(format!("one of {}", names()));
+        let unknown =
+            || CliError::usage(format!("no mutant is called `{name}`")).hint(format!("one of {}", names()));
         Mutant::from_name(name).map(Some).ok_or_else(unknown)
     }
 
@@ -201,7 +214,8 @@ impl Sim {
 
     fn first(&self, report: &Report) -> First {
         let violation = report.violation.as_ref();
-        let invariant = violation.map_or(raftgram::sim::invariant::Invariant::OwnAssertion, |it| it.invariant);
+        let invariant =
+            violation.map_or(raftgram::sim::invariant::Invariant::OwnAssertion, |it| it.invariant);
         First {
             seed: report.config.seed,
             invariant: invariant.number(),
@@ -238,7 +252,9 @@ mod tests {
     #[test]
     fn ranges_of_seeds_are_read_and_bad_ones_say_why() {
         assert_eq!("3..7".parse(), Ok(Seeds { first: 3, end: 7 }));
-        for (text, why) in [("7", "A..B"), ("7..7", "no seed"), ("9..7", "no seed"), ("a..7", "`a`"), ("1..x", "`x`")] {
+        for (text, why) in
+            [("7", "A..B"), ("7..7", "no seed"), ("9..7", "no seed"), ("a..7", "`a`"), ("1..x", "`x`")]
+        {
             assert!(text.parse::<Seeds>().is_err_and(|error| error.contains(why)), "{text}");
         }
     }

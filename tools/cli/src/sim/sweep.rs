@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{IsTerminal as _, Write as _};
 use std::panic;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -13,10 +14,12 @@ use std::time::{Duration, Instant};
 use raftgram::hash::Fnv1a;
 use raftgram::mutant::Mutant;
 use raftgram::sim::workload::{HistoryEvent, Keep, KvWorkload};
-use raftgram::sim::{Config, Counts, Report, run};
+use raftgram::sim::{Config, Counts, Report, run_with};
+use raftgram::trace::Payloads;
 
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
+use crate::sim::files;
 
 /// How often the bar is drawn.
 const TICK: Duration = Duration::from_millis(200);
@@ -33,6 +36,7 @@ pub(super) struct Sweep {
     /// Whether seeds above the first violation are of no interest.
     pub(super) until_first: bool,
     pub(super) keeps_history: bool,
+    pub(super) trace: Option<PathBuf>,
 }
 
 /// What came of all.
@@ -79,12 +83,13 @@ impl Sweep {
         let began = Instant::now();
         let threads = self.threads.min(usize::try_from(self.end - self.first).unwrap_or(usize::MAX));
         let busy = thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| self.work(&shared, &interrupt))).collect();
+            let workers: Vec<_> =
+                (0..threads).map(|_| scope.spawn(|| self.work(&shared, &interrupt))).collect();
             self.watch(&shared, began, || workers.iter().all(thread::ScopedJoinHandle::is_finished));
             workers.into_iter().map(|worker| worker.join()).collect::<Result<Vec<_>, _>>()
         });
         panic::set_hook(hook);
-        let busy = busy.map_err(|panic| internal(&*panic))?;
+        let busy = busy.map_err(|panic| internal(&*panic))?.into_iter().collect::<Result<Vec<_>, _>>()?;
         if interrupt.is_raised() {
             return Err(CliError::new(crate::error::Code::Interrupted, "stopped by a signal"));
         }
@@ -92,7 +97,7 @@ impl Sweep {
     }
 
     /// Runs seeds until there are none.
-    fn work(&self, shared: &Shared, interrupt: &Interrupt) -> Duration {
+    fn work(&self, shared: &Shared, interrupt: &Interrupt) -> Result<Duration, CliError> {
         activate(self.mutant);
         let began = Instant::now();
         let keep = if self.keeps_history { Keep::History } else { Keep::Nothing };
@@ -100,9 +105,20 @@ impl Sweep {
             let seed = shared.next.fetch_add(1, Ordering::Relaxed);
             let is_needless = self.until_first && seed > shared.lowest.load(Ordering::Relaxed);
             if seed >= self.end || is_needless || interrupt.is_raised() {
-                return began.elapsed();
+                return Ok(began.elapsed());
             }
-            let (report, workload) = run(Config { seed, ..self.config }, |rng| KvWorkload::new(rng, keep));
+            let trace = self.trace.as_deref().map(files::Trace::create).transpose()?;
+            let (report, workload) = run_with(
+                Config { seed, ..self.config },
+                |rng| KvWorkload::new(rng, keep),
+                |sim| {
+                    if let Some(trace) = &trace {
+                        let trace = trace.clone();
+                        sim.record(Payloads::LeftOut, move |event| trace.tell(event));
+                    }
+                },
+            );
+            trace.map_or(Ok(()), files::Trace::finish)?;
             if report.violation.is_some() {
                 shared.lowest.fetch_min(seed, Ordering::Relaxed);
             }
