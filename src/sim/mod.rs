@@ -14,9 +14,9 @@
 //!
 //! # Disks
 //! A [`MemoryDisk`](crate::store::MemoryDisk) stays with its machine while stores come and go. A write takes time,
-//! and what queued up meanwhile goes with the next one, as the disk thread of a real node does it. A crash ends the process
-//! between any two events, or between any two effects of one turn, and cuts a write under way at any of its disk
-//! operations; a power cut loses any part of what was not synced, a kill loses nothing of it.
+//! and what queued up meanwhile goes with the next one, as the disk thread of a real node does it. A crash ends the
+//! process between any two events, or between any two effects of one turn, and cuts a write under way at any of its
+//! disk operations; a power cut loses any part of what was not synced, a kill loses nothing of it.
 //!
 //! # Two ways to use it
 //! - *Scripted*: make a [`Simulation`] from [`Settings`], start nodes, [`propose`](Simulation::propose) and
