@@ -1,12 +1,14 @@
 //! Clients in the simulation.
 
 use super::agenda::Event;
-use super::invariant::{self, OperationKey};
+use super::invariant::{self, Ask, OperationKey};
 use super::network::{End, node_address};
 use super::simulation::{AT_ONCE, Kind, Simulation};
 use crate::client::{Answer, Client, ClientError, OperationId, Output};
 use crate::machine::Machine;
 use crate::time::Instant;
+use crate::wire::client::ReadLevel;
+use core::time::Duration;
 
 /// A place for a client, which may be empty.
 #[derive(Debug)]
@@ -46,6 +48,61 @@ impl<M: Machine> Simulation<M> {
         self.ended.retain(|ended| ended.client != client);
         self.forget_asked(client);
         self.settle_client(client);
+    }
+
+    /// A client offers a command.
+    ///
+    /// # Panics
+    /// When there is no such client.
+    pub fn propose(&mut self, client: usize, command: Vec<u8>, patience: Duration) -> OperationId {
+        let deadline = self.now + patience;
+        let key = self.invariants.asked(Ask::Write(&command));
+        let machine = self.seats[client].client.as_mut();
+        let id = machine.map(|machine| machine.propose(command, deadline));
+        self.asked.extend(id.map(|id| ((client, id), key)));
+        self.settle_client(client);
+        id.unwrap_or_else(|| panic!("client {client} is being called"))
+    }
+
+    /// A client asks.
+    ///
+    /// # Panics
+    /// When there is no such client.
+    pub fn read(
+        &mut self,
+        client: usize,
+        query: Vec<u8>,
+        level: ReadLevel,
+        patience: Duration,
+    ) -> OperationId {
+        let deadline = self.now + patience;
+        let key = self.invariants.asked(Ask::Read { query: &query, level });
+        let machine = self.seats[client].client.as_mut();
+        let id = machine.map(|machine| machine.read(query, level, deadline));
+        self.asked.extend(id.map(|id| ((client, id), key)));
+        self.settle_client(client);
+        id.unwrap_or_else(|| panic!("client {client} is being called"))
+    }
+
+    /// The next operation that has ended.
+    pub fn poll_ended(&mut self) -> Option<Ended> {
+        self.ended.pop_front()
+    }
+
+    /// How one operation has ended, if it has.
+    pub fn take_ended(&mut self, client: usize, id: OperationId) -> Option<Result<Answer, ClientError>> {
+        let at = self.ended.iter().position(|ended| ended.client == client && ended.id == id)?;
+        self.ended.remove(at).map(|ended| ended.result)
+    }
+
+    /// Waits for the end of one operation.
+    ///
+    /// # Panics
+    /// See [`Self::run_until`].
+    pub fn finish(&mut self, client: usize, id: OperationId) -> Result<Answer, ClientError> {
+        let is_over = |sim: &Self| sim.ended.iter().any(|ended| ended.client == client && ended.id == id);
+        self.run_until("an operation ends", is_over);
+        self.take_ended(client, id).unwrap_or_else(|| unreachable!("{id} has ended"))
     }
 
     /// What a client had under way when it ended may have happened, or may yet.

@@ -13,18 +13,18 @@
 //! own, with its own zero and rate.
 //!
 //! # Disks
-//! A [`MemoryDisk`](crate::store::MemoryDisk) stays with its machine while stores come and go. A write takes time, and
-//! what queued up meanwhile goes with the next one, as the disk thread of a real node does it. A crash ends the process
-//! between any two events, or between any two effects of one turn, and cuts a write under way at any of its disk
-//! operations; a power cut loses any part of what was not synced, a kill loses nothing of it.
+//! A [`MemoryDisk`](crate::store::MemoryDisk) stays with its machine while stores come and go. A write takes time,
+//! and what queued up meanwhile goes with the next one, as the disk thread of a real node does it. A crash ends the
+//! process between any two events, or between any two effects of one turn, and cuts a write under way at any of its
+//! disk operations; a power cut loses any part of what was not synced, a kill loses nothing of it.
 //!
 //! # Two ways to use it
 //! - *Scripted*: make a [`Simulation`] from [`Settings`], start nodes, [`propose`](Simulation::propose) and
 //!   [`read`](Simulation::read), [`crash`](Simulation::crash), [`pause`](Simulation::pause),
 //!   [`block`](Simulation::block), and wait with [`run_until`](Simulation::run_until). `tests/cluster` does.
-//! - *Drawn*: [`run`] founds a cluster, lets a plan drawn from the seed do harm while clients work ([`workload`]), heals
-//!   everything, and demands that the cluster serves again and that all members become equal. Each seed draws its own
-//!   mix of faults and its own strengths. `raftgram sim` does that for many seeds.
+//! - *Drawn*: [`run`] founds a cluster, lets a plan drawn from the seed do harm while clients work ([`workload`]),
+//!   heals everything, and demands that the cluster serves again and that all members become equal. Each seed draws
+//!   its own mix of faults and its own strengths. `raftgram sim` does that for many seeds.
 //!
 //! Either way every check of [`invariant`] is on, after each event.
 //!

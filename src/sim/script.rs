@@ -3,13 +3,11 @@
 use core::time::Duration;
 
 use super::agenda::Event;
-use super::clients::Ended;
-use super::invariant::{Ask, Violation};
+use super::invariant::Violation;
 use super::network::End;
 use super::server::{Crash, Down, Life, Running, Server};
 use super::simulation::Simulation;
 use super::storage::DiskProfile;
-use crate::client::{Answer, ClientError, OperationId};
 use crate::fault::LinkConfig;
 use crate::machine::Machine;
 use crate::node::Node;
@@ -19,7 +17,6 @@ use crate::store::{MemoryDisk, OpenError};
 use crate::time::Instant;
 use crate::trace::NoteKind;
 use crate::types::Incarnation;
-use crate::wire::client::ReadLevel;
 
 /// How long [`Simulation::run_until`] waits.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -356,61 +353,6 @@ impl<M: Machine> Simulation<M> {
         self.forged_count += 1;
         self.forged.insert(self.forged_count, (from, to, bytes));
         self.agenda.push(self.now + delay, Event::Forged(self.forged_count));
-    }
-
-    /// A client offers a command.
-    ///
-    /// # Panics
-    /// When there is no such client.
-    pub fn propose(&mut self, client: usize, command: Vec<u8>, patience: Duration) -> OperationId {
-        let deadline = self.now + patience;
-        let key = self.invariants.asked(Ask::Write(&command));
-        let machine = self.seats[client].client.as_mut();
-        let id = machine.map(|machine| machine.propose(command, deadline));
-        self.asked.extend(id.map(|id| ((client, id), key)));
-        self.settle_client(client);
-        id.unwrap_or_else(|| panic!("client {client} is being called"))
-    }
-
-    /// A client asks.
-    ///
-    /// # Panics
-    /// When there is no such client.
-    pub fn read(
-        &mut self,
-        client: usize,
-        query: Vec<u8>,
-        level: ReadLevel,
-        patience: Duration,
-    ) -> OperationId {
-        let deadline = self.now + patience;
-        let key = self.invariants.asked(Ask::Read { query: &query, level });
-        let machine = self.seats[client].client.as_mut();
-        let id = machine.map(|machine| machine.read(query, level, deadline));
-        self.asked.extend(id.map(|id| ((client, id), key)));
-        self.settle_client(client);
-        id.unwrap_or_else(|| panic!("client {client} is being called"))
-    }
-
-    /// The next operation that has ended.
-    pub fn poll_ended(&mut self) -> Option<Ended> {
-        self.ended.pop_front()
-    }
-
-    /// How one operation has ended, if it has.
-    pub fn take_ended(&mut self, client: usize, id: OperationId) -> Option<Result<Answer, ClientError>> {
-        let at = self.ended.iter().position(|ended| ended.client == client && ended.id == id)?;
-        self.ended.remove(at).map(|ended| ended.result)
-    }
-
-    /// Waits for the end of one operation.
-    ///
-    /// # Panics
-    /// See [`Self::run_until`].
-    pub fn finish(&mut self, client: usize, id: OperationId) -> Result<Answer, ClientError> {
-        let is_over = |sim: &Self| sim.ended.iter().any(|ended| ended.client == client && ended.id == id);
-        self.run_until("an operation ends", is_over);
-        self.take_ended(client, id).unwrap_or_else(|| unreachable!("{id} has ended"))
     }
 
     /// Asks for [`Self::poll_timer`] to say `token` after a while.

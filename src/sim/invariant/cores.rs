@@ -42,6 +42,12 @@ pub(super) struct Cores {
     running: BTreeMap<NodeId, Core>,
     /// What the cluster was founded with.
     founding: Option<Arc<Membership>>,
+    machines: Machines,
+}
+
+/// What the machines came to.
+#[derive(Debug, Default)]
+struct Machines {
     /// The chain of effects by index, as the first node there had it.
     effects: BTreeMap<Index, u64>,
     /// The session table's hash after each index at which a node was seen.
@@ -76,7 +82,7 @@ impl Cores {
             effects_seen: 0,
         };
         check_base(node, context.oracle)?;
-        if let Some(known) = self.sessions.get(&core.applied) {
+        if let Some(known) = self.machines.sessions.get(&core.applied) {
             let hash = node.sessions_hash();
             hold!(
                 *known == hash,
@@ -95,29 +101,27 @@ impl Cores {
 
     /// Everything that an event at this node may have broken.
     pub(super) fn turned(&mut self, node: &impl Subject, context: &mut Context<'_>) -> Result<(), Broken> {
-        let Some(mut core) = self.running.remove(&node.identity().node) else { return Ok(()) };
+        let Some(core) = self.running.get_mut(&node.identity().node) else { return Ok(()) };
         core.check_order(node)?;
         let is_cut = core.follow_log(node, context.oracle)?;
         let is_new_leader = core.check_role(node, context)?;
         core.check_disk(node, context.folders)?;
-        let commit = node.commit();
-        if commit != core.commit || is_cut {
+        let (commit, term) = (node.commit(), node.hard_state().term);
+        let is_new_commit = commit != core.commit || is_cut;
+        if is_new_commit {
             core.check_commit(node, context)?;
-            self.check_leaders(&core, commit, context.oracle)?;
             core.commit = commit;
         }
         if is_new_leader {
             core.check_completeness(context.oracle)?;
         }
-        self.check_effects(&mut core, node, context)?;
         core.hard_state = node.hard_state();
-        self.running.insert(core.identity.node, core);
-        Ok(())
+        self.machines.check(core, node, context)?;
+        if is_new_commit { self.check_leaders(term, commit, context.oracle) } else { Ok(()) }
     }
 
     /// 4: leaders of later terms hold what this node knows as committed.
-    fn check_leaders(&self, core: &Core, commit: Index, oracle: &Oracle) -> Result<(), Broken> {
-        let term = core.hard_state.term;
+    fn check_leaders(&self, term: Term, commit: Index, oracle: &Oracle) -> Result<(), Broken> {
         let mark = oracle.mark(commit);
         for other in self.running.values().filter(|other| other.leads.is_some_and(|led| led > term)) {
             let is_held = commit < other.log.base().index || other.log.at(commit) == mark;
@@ -132,8 +136,19 @@ impl Cores {
         Ok(())
     }
 
+    pub(super) fn log_of(&self, node: NodeId) -> Option<&Marks> {
+        self.running.get(&node).map(|core| &core.log)
+    }
+
+    /// The term this node leads.
+    pub(super) fn leads(&self, node: NodeId) -> Option<Term> {
+        self.running.get(&node)?.leads
+    }
+}
+
+impl Machines {
     /// 5 and 16: what the machine was given and what the session table came to.
-    fn check_effects(
+    fn check(
         &mut self,
         core: &mut Core,
         node: &impl Subject,
@@ -168,15 +183,6 @@ impl Cores {
             "its sessions show {hash:016x} after {applied}, another node's showed {known:016x}"
         );
         Ok(())
-    }
-
-    pub(super) fn log_of(&self, node: NodeId) -> Option<&Marks> {
-        self.running.get(&node).map(|core| &core.log)
-    }
-
-    /// The term this node leads.
-    pub(super) fn leads(&self, node: NodeId) -> Option<Term> {
-        self.running.get(&node)?.leads
     }
 }
 

@@ -14,7 +14,8 @@ use crate::types::{Identity, Index, NodeId};
 pub(super) struct Folders {
     /// The folder each node runs on.
     current: BTreeMap<NodeId, Shadow>,
-    /// Folders that were wiped, or damaged beyond what a store survives, as they were before. What they held counted when it was committed, and nobody can speak for them.
+    /// Folders that were wiped, or damaged beyond what a store survives, as they were before. What they held counted
+    /// when it was committed, and nobody can speak for them.
     gone: Vec<Shadow>,
 }
 

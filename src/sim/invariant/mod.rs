@@ -33,7 +33,7 @@
 //! | 14 | campaigns and incarnations | `cores`, `contact`, `shown` | each event of a candidate, each new term and vote; each header sent; each alarm about a copied folder |
 //! | 15 | snapshot equals replay | `cores` | where a log's base has moved |
 //! | 16 | at most once | `operations`, `shown` | each effect, each reply sent, each answer |
-//! | 17 | linearizability | `operations`, `history` | each answer by its index; by the checker in windows and at the end |
+//! | 17 | linearizability | `operations`, `history` | each answer's index; the checker, by windows and at the end |
 //! | 18 | durability of what was told | `operations` | each answer; all of it once healed |
 //! | 19 | no phantom | `operations` | each value seen |
 //! | 20 | predecessor chain | `operations` | each answer to a write |

@@ -15,7 +15,7 @@ use crate::store::{MemoryDisk, OpenOptions, Store};
 use crate::types::Index;
 
 /// How many entries of one log are looked at in one recheck.
-const SLICE: u64 = 1024;
+const SLICE: u64 = 256;
 
 /// One recheck in so many opens a copy of a data folder; the folders take turns.
 pub(super) const REOPEN_EVERY: u64 = 24;

@@ -12,10 +12,17 @@ pub(super) struct Version {
     pub(super) value: Box<[u8]>,
 }
 
-/// Every version of every key; an absent one is an entry without a version.
+/// An entry that changed a key; a delete leaves nothing.
+#[derive(Debug)]
+struct Change {
+    since: Index,
+    left: Option<Version>,
+}
+
+/// Every change of every key, in log order.
 #[derive(Debug, Default)]
 pub(super) struct Versions {
-    keys: BTreeMap<Box<[u8]>, Vec<(Index, Option<Version>)>>,
+    keys: BTreeMap<Box<[u8]>, Vec<Change>>,
 }
 
 impl Versions {
@@ -32,29 +39,30 @@ impl Versions {
                 Some(*new)
             }
         };
-        let version = after.map(|value| Version { index, value: value.into() });
+        let left = after.map(|value| Version { index, value: value.into() });
+        let change = Change { since: index, left };
         match self.keys.get_mut(command.key()) {
-            Some(versions) => versions.push((index, version)),
+            Some(changes) => changes.push(change),
             None => {
-                self.keys.insert(command.key().into(), vec![(index, version)]);
+                self.keys.insert(command.key().into(), vec![change]);
             }
         }
     }
 
     /// What the key held after this index.
     pub(super) fn at(&self, key: &[u8], index: Index) -> Option<&Version> {
-        let versions = self.keys.get(key)?;
-        let after = versions.partition_point(|(since, _)| *since <= index);
-        versions.get(after.checked_sub(1)?)?.1.as_ref()
+        let changes = self.keys.get(key)?;
+        let after = changes.partition_point(|change| change.since <= index);
+        changes.get(after.checked_sub(1)?)?.left.as_ref()
     }
 
     /// Every key and what it holds.
     pub(super) fn last(&self) -> impl Iterator<Item = (&[u8], Option<&Version>)> {
-        self.keys.iter().map(|(key, versions)| (&**key, versions.last().and_then(|(_, last)| last.as_ref())))
+        self.keys.iter().map(|(key, changes)| (&**key, changes.last().and_then(|last| last.left.as_ref())))
     }
 
     /// What the key holds.
     pub(super) fn held(&self, key: &[u8]) -> Option<&Version> {
-        self.keys.get(key)?.last()?.1.as_ref()
+        self.keys.get(key)?.last()?.left.as_ref()
     }
 }

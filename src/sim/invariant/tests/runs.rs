@@ -112,6 +112,6 @@ fn heal(sim: &mut Simulation<Kv>) {
     assert!(sim.leader().is_some(), "{}", sim.describe());
     sim.run_for(5_000 * MS);
     assert_sound(sim);
-    sim.at_rest(|_| true).unwrap();
+    sim.are_at_rest(|_| true).unwrap();
     sim.check_all(|_| true).unwrap();
 }

@@ -18,6 +18,9 @@ use crate::output::{self, Format};
 use crate::units::Span;
 use sweep::{Judged, Sweep};
 
+/// The most nodes, as the parser counts.
+const MOST: i64 = NODES_MAX as i64;
+
 /// Run whole clusters in virtual time, each from a seed, under faults and with every check on.
 #[derive(Debug, Args)]
 #[command(
@@ -26,7 +29,7 @@ Exit 7 when a property does not hold, with the line that replays it."
 )]
 pub(crate) struct Sim {
     /// How many nodes.
-    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=i64::from(NODES_MAX)))]
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=MOST))]
     nodes: u16,
     /// Run this seed; without it and --seeds one is drawn, and printed.
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
