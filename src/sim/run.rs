@@ -183,13 +183,15 @@ impl<W: Workload + 'static> Runner<W> {
         let since = self.sim.now();
         let timeouts = self.sim.settings().timing.election_timeout_max * 10;
         self.until(timeouts + self.slack, "a leader", |runner| runner.sim.leader().is_some())?;
-        let is_served = |runner: &Self| runner.is_write_served(since) && runner.read_began >= since;
+        let is_served = |runner: &Self| runner.is_served(since, runner.read_began);
         self.until(timeouts + self.slack + self.patience, "a write and a read", is_served)?;
         self.is_working = false;
         let patience = self.slack * 4 + self.patience + timeouts;
         self.until(patience, "all operations end", |runner| runner.open.is_empty())?;
-        let spoiled = self.plan.spoiled().clone();
-        let is_whole = |node: u16| !spoiled.contains(&node);
+        // One whose damage was found out on no file that mattered takes part, and may lead.
+        let lost: Vec<u16> =
+            (1..=self.config.nodes).filter(|node| self.plan.has_lost(&self.sim, *node)).collect();
+        let is_whole = |node: u16| !lost.contains(&node);
         let is_quiet = |runner: &Self| {
             let is_up = |node| runner.sim.node(node).is_some();
             (1..=runner.config.nodes).filter(|node| is_whole(*node)).all(is_up)
@@ -208,7 +210,7 @@ impl<W: Workload + 'static> Runner<W> {
         self.plan.heal_to_partial_graph(&mut self.sim);
         let since = self.sim.now();
         let timeouts = self.sim.settings().timing.election_timeout_max * 20;
-        let is_served = |runner: &Self| runner.is_write_served(since);
+        let is_served = |runner: &Self| runner.is_served(since, since);
         self.until(
             timeouts + self.slack + self.patience,
             "a write in a mutually connected majority",
@@ -217,10 +219,12 @@ impl<W: Workload + 'static> Runner<W> {
         .map_err(|violation| Violation { invariant: Invariant::LivenessOfCore, ..violation })
     }
 
-    /// True when a write that began since then was answered, or none can be: nothing makes room in a full log.
-    fn is_write_served(&self, since: Instant) -> bool {
+    /// True when a write and a read that began since then were answered, or no write can be, because nothing makes
+    /// room in a full log: clients that wait for that hardly ever read.
+    fn is_served(&self, since: Instant, read_began: Instant) -> bool {
         let leader = self.sim.leader().and_then(|leader| self.sim.node(leader));
-        self.write_began >= since || leader.is_some_and(|leader| leader.raft().is_log_full())
+        let is_full = leader.is_some_and(|leader| leader.raft().is_log_full());
+        is_full || (self.write_began >= since && read_began >= since)
     }
 
     /// Goes on until this holds; that it does not in time is a violation.
