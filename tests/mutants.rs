@@ -47,7 +47,7 @@ fn run_with(mutant: Option<Mutant>, it: Recorded) -> Option<Violation> {
 }
 
 /// Does this for each on all processors; gives back what it complains of.
-fn complaints<T: Copy + Send>(all: &[T], judge: impl Fn(T) -> Option<String> + Sync) -> Vec<String> {
+fn complaints<T: Copy + Send + Sync>(all: &[T], judge: impl Fn(T) -> Option<String> + Sync) -> Vec<String> {
     let queue = Mutex::new(all.iter().copied());
     let found = Mutex::new(Vec::new());
     let next = || queue.lock().unwrap().next();

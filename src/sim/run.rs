@@ -216,7 +216,10 @@ impl<W: Workload + 'static> Runner<W> {
             "a write in a mutually connected majority",
             is_served,
         )
-        .map_err(|violation| Violation { invariant: Invariant::LivenessOfCore, ..violation })
+        .map_err(|violation| match violation.invariant {
+            Invariant::LivenessAfterHeal => Violation { invariant: Invariant::LivenessOfCore, ..violation },
+            _ => violation,
+        })
     }
 
     /// True when a write and a read that began since then were answered, or no write can be, because nothing makes
