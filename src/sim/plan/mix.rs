@@ -53,7 +53,7 @@ impl Mix {
             // Not a fault that ends: the cluster has to live with such disks. With small windows it could not.
             // A commit takes less than a client waits before it asks again, or no answer would ever find it waiting.
             let latency_max = magnitude(rng, Duration::from_millis(4), Duration::from_millis(128));
-            settings.disk = DiskProfile { latency_min: latency_max / 8, latency_max };
+            settings.disk = DiskProfile { latency_min: latency_max * 3 / 4, latency_max };
             let hang = &mut settings.limits.disk_hang_timeout;
             *hang = (*hang).max(latency_max * 6);
         }
