@@ -203,7 +203,9 @@ impl<W: Workload + 'static> Runner<W> {
         let is_served = |runner: &Self| runner.write_began >= since;
         self.until(timeouts + PATIENCE + self.patience, "a write in a mutually connected majority", is_served)
             .map_err(|violation| match violation.invariant {
-                Invariant::LivenessAfterHeal => Violation { invariant: Invariant::LivenessOfCore, ..violation },
+                Invariant::LivenessAfterHeal => {
+                    Violation { invariant: Invariant::LivenessOfCore, ..violation }
+                }
                 _ => violation,
             })
     }
