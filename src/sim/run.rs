@@ -180,8 +180,10 @@ impl<W: Workload + 'static> Runner<W> {
         self.is_working = false;
         let patience = PATIENCE * 4 + self.patience + timeouts;
         self.until(patience, "all operations end", |runner| runner.open.is_empty())?;
-        let spoiled = self.plan.spoiled().clone();
-        let is_whole = |node: u16| !spoiled.contains(&node);
+        // One whose damage was found out on no file that mattered takes part, and may lead.
+        let lost: Vec<u16> =
+            (1..=self.config.nodes).filter(|node| self.plan.has_lost(&self.sim, *node)).collect();
+        let is_whole = |node: u16| !lost.contains(&node);
         let is_quiet = |runner: &Self| {
             let is_up = |node| runner.sim.node(node).is_some();
             (1..=runner.config.nodes).filter(|node| is_whole(*node)).all(is_up)

@@ -117,6 +117,11 @@ impl Plan {
         &self.spoiled
     }
 
+    /// Whether a node can never take part again, because of what was done to its data.
+    pub(super) fn has_lost<M: Machine>(&self, sim: &Simulation<M>, node: u16) -> bool {
+        self.spoiled.contains(&node) && (self.retired.contains(&node) || sim.node(node).is_none())
+    }
+
     /// Whether a timer is the plan's.
     pub(super) const fn owns(token: u64) -> bool {
         token >= TOKEN
