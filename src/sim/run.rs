@@ -184,7 +184,7 @@ impl<W: Workload + 'static> Runner<W> {
         let timeouts = self.sim.settings().timing.election_timeout_max * 10;
         self.until(timeouts + self.slack, "a leader", |runner| runner.sim.leader().is_some())?;
         let is_served = |runner: &Self| runner.is_served(since, runner.read_began);
-        self.until(timeouts + self.slack + self.patience, "a write and a read", is_served)?;
+        self.until(timeouts + self.slack + self.patience + self.backlog(), "a write and a read", is_served)?;
         self.is_working = false;
         let patience = self.slack * 4 + self.patience + timeouts;
         self.until(patience, "all operations end", |runner| runner.open.is_empty())?;
@@ -212,7 +212,7 @@ impl<W: Workload + 'static> Runner<W> {
         let timeouts = self.sim.settings().timing.election_timeout_max * 20;
         let is_served = |runner: &Self| runner.is_served(since, since);
         self.until(
-            timeouts + self.slack + self.patience,
+            timeouts + self.slack + self.patience + self.backlog(),
             "a write in a mutually connected majority",
             is_served,
         )
@@ -220,6 +220,16 @@ impl<W: Workload + 'static> Runner<W> {
             Invariant::LivenessAfterHeal => Violation { invariant: Invariant::LivenessOfCore, ..violation },
             _ => violation,
         })
+    }
+
+    /// How long it takes at most to commit what waits in logs, one entry after the other where windows are small.
+    fn backlog(&self) -> Duration {
+        let rafts = || (1..=self.config.nodes).filter_map(|node| self.sim.node(node)).map(|node| node.raft());
+        let last = rafts().map(|raft| raft.last_index().0).max().unwrap_or_default();
+        let commit = rafts().map(|raft| raft.commit().0).max().unwrap_or_default();
+        let settings = self.sim.settings();
+        let round = settings.link.delay * 4 + settings.disk.latency_max * 2;
+        round * u32::try_from(last.saturating_sub(commit)).unwrap_or(u32::MAX)
     }
 
     /// True when a write and a read that began since then were answered, or no write can be, because nothing makes
