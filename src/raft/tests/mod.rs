@@ -5,11 +5,13 @@
 //!   fed by hand (`bench`).
 //! - `golden`: scripts under `tests/raft/`, replayed on a whole cluster.
 //! - `scenarios`: named faults on a whole cluster in virtual time (`cluster`).
+//! - `digraphs`: every network that 3 or 4 nodes can have.
 //! - `random`: seeds, with every invariant checked after every event (`checks`).
 
 mod bench;
 mod checks;
 mod cluster;
+mod digraphs;
 mod election;
 mod following;
 mod forged;
