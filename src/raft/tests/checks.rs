@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cluster::Node;
+use super::node::Node;
 use crate::entry::Entry;
 use crate::message::{AppendOutcome, Message};
 use crate::raft::{Output, Raft, RoleKind, quorum};

@@ -17,6 +17,7 @@ mod following;
 mod forged;
 mod golden;
 mod log;
+mod node;
 mod quorum;
 mod random;
 mod reads;
