@@ -178,7 +178,7 @@ impl Durable {
             self.staged_truncation = Some(self.staged_truncation.map_or(from, |staged| staged.min(from)));
         }
         self.index = self.index.min(from.prev());
-        for write in &mut self.in_flight {
+        for write in self.in_flight.iter_mut().filter(|_| !mutant::is(Mutant::L4)) {
             write.through = write.through.map(|through| through.min(from.prev()));
         }
         assert!(self.index < from, "durable {} after a cut from {from}", self.index);
@@ -337,7 +337,8 @@ impl Durable {
     fn acceptance(&self, accepted: Accepted, verified: Index) -> Output {
         let Accepted { token, attempt, through, .. } = accepted;
         assert!(through <= self.index, "acknowledging {through}, durable is {}", self.index);
-        let match_index = through.max(verified.min(self.index));
+        let bound = if mutant::is(Mutant::L3) { self.index } else { verified.min(self.index) };
+        let match_index = through.max(bound);
         let outcome = AppendOutcome::Accepted { match_index };
         let reply = AppendReply { term: self.hard_state.term, attempt, outcome };
         Output::Reply { token, message: Message::AppendReply(reply) }

@@ -41,6 +41,7 @@ use std::collections::VecDeque;
 use super::config::RaftConfig;
 use super::log::{Log, append_bytes};
 use crate::message::Append;
+use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 use crate::types::{Identity, Index, Round, Term};
 
@@ -84,7 +85,9 @@ impl Window {
                 break;
             }
             self.appends.pop_front();
-            self.bytes -= bytes;
+            if last == match_index || !mutant::is(Mutant::L12) {
+                self.bytes -= bytes;
+            }
         }
         assert!(!self.appends.is_empty() || self.bytes == 0, "{} bytes in no append", self.bytes);
     }

@@ -14,6 +14,7 @@ use super::output::{Output, RoleKind};
 use super::progress::Progress;
 use super::read::Reads;
 use super::reorder::Reorder;
+use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 use crate::types::{HardState, Identity, Index, NodeId, Round, Term};
 
@@ -128,8 +129,12 @@ impl Raft {
     pub(super) fn become_follower(&mut self, now: Instant, leader: Option<Identity>) {
         assert!(leader.is_none_or(|leader| leader != self.config.identity), "nobody follows itself");
         let was_follower = matches!(self.role, Role::Follower(_));
+        let kept = match &mut self.role {
+            Role::Follower(follower) if mutant::is(Mutant::I6) => core::mem::take(&mut follower.reorder),
+            _ => Reorder::default(),
+        };
         self.leave_role();
-        self.role = Role::Follower(Follower::of(leader));
+        self.role = Role::Follower(Follower { reorder: kept, ..Follower::of(leader) });
         if !was_follower {
             self.restart_election_timer(now);
         }
@@ -149,7 +154,9 @@ impl Raft {
             Role::Leader(leader) => {
                 self.cancel_requests();
                 for id in leader.reads.into_ids() {
-                    self.durable.tell(Output::ReadFailed { id });
+                    let ready = Output::ReadReady { id, index: self.commit };
+                    let failed = Output::ReadFailed { id };
+                    self.durable.tell(if mutant::is(Mutant::R3) { ready } else { failed });
                 }
             }
         }
