@@ -6,13 +6,16 @@
 //! - `golden`: scripts under `tests/raft/`, replayed on a whole cluster.
 //! - `scenarios`: named faults on a whole cluster in virtual time (`cluster`).
 //! - `digraphs`: every network that 3 or 4 nodes can have.
+//! - `explore`: every order of events of two elections, in a world without chance (`world`, `digest`).
 //! - `random`: seeds, with every invariant checked after every event (`checks`).
 
 mod bench;
 mod checks;
 mod cluster;
+mod digest;
 mod digraphs;
 mod election;
+mod explore;
 mod following;
 mod forged;
 mod golden;
@@ -24,6 +27,7 @@ mod reads;
 mod replication;
 mod scenarios;
 mod transfer;
+mod world;
 
 use crate::entry::{Entry, Payload};
 use crate::membership::{Member, Members, Membership};

@@ -12,7 +12,7 @@ use crate::time::Instant;
 use crate::types::{HardState, Index, NodeId, Term};
 
 /// One node's disk.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
     pub(super) hard_state: HardState,
     pub(super) entries: Vec<Entry>,
@@ -27,7 +27,7 @@ pub(super) struct Disk {
 }
 
 /// A write that was handed over.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Batch {
     pub(super) ticket: Ticket,
     pub(super) hard_state: Option<HardState>,
@@ -58,7 +58,7 @@ impl Disk {
 }
 
 /// A node and what survives its crashes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Node {
     /// `None` while it is down.
     pub(super) raft: Option<Raft>,
