@@ -7,6 +7,7 @@
 //! - `scenarios`: named faults on a whole cluster in virtual time (`cluster`).
 //! - `digraphs`: every network that 3 or 4 nodes can have.
 //! - `explore`: every order of events of two elections, in a world without chance (`world`, `digest`).
+//! - `figure8`: the paper's example of why old terms are not committed by counting.
 //! - `random`: seeds, with every invariant checked after every event (`checks`).
 
 mod bench;
@@ -16,6 +17,7 @@ mod digest;
 mod digraphs;
 mod election;
 mod explore;
+mod figure8;
 mod following;
 mod forged;
 mod golden;
