@@ -94,6 +94,24 @@ fn all_data_survives_a_restart_of_all_nodes() {
     }
 }
 
+#[test]
+fn a_write_is_answered_as_soon_as_another_leads() {
+    for seed in 20..40 {
+        let mut world = World::founded(seed, lan());
+        put(&mut world, "k", b"before");
+        let leader = world.leader().unwrap();
+        world.crash(leader);
+        let command = Command::Put { key: b"k", value: b"after" }.to_bytes();
+        let deadline = world.now + LONG;
+        let id = world.clients[0].propose(command, deadline);
+        world.run_until("another leads", |world| world.leader().is_some());
+        let led = world.now;
+        assert!(matches!(world.finish(0, id), Ok(Answer::Applied { .. })), "seed {seed}");
+        let waited = world.now.saturating_since(led);
+        assert!(waited <= Duration::from_millis(50), "seed {seed}: {waited:?} after another node led");
+    }
+}
+
 /// Scenario I1: a wiped founder never founds again while one of the cluster lives.
 #[test]
 fn two_of_three_wiped_do_not_form_a_cluster() {
