@@ -29,6 +29,7 @@ use super::config::Timing;
 use crate::founding::FoundingRecord;
 use crate::hash::Fnv1a;
 use crate::membership::{Member, Members, Membership};
+use crate::mutant::{self, Mutant};
 use crate::rng::Rng;
 use crate::rpc::{
     CloseReason, Event, LinkId, Local, LocalRole, Output as RpcOutput, PeerInfo, Rpc, RpcConfig,
@@ -303,7 +304,9 @@ impl Founding {
 
     fn on_reply(&mut self, address: SocketAddr, body: &[u8]) {
         match decode_reply(body) {
-            Ok((_, ClientReply::Founded(record))) if record.binds(self.identity) => {
+            Ok((_, ClientReply::Founded(record)))
+                if record.binds(self.identity) || mutant::is(Mutant::I1) =>
+            {
                 self.outputs.push_back(Output::Founded(record));
             }
             Ok((_, ClientReply::Founded(record))) => {

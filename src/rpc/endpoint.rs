@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
 
+use crate::mutant::{self, Mutant};
 use crate::rng::Rng;
 use crate::rpc::body::OutBody;
 use crate::rpc::config::{ConfigError, Local, RpcConfig};
@@ -232,6 +233,11 @@ impl Rpc {
     pub fn handle_send_error(&mut self, now: Instant, to: SocketAddr, kind: SendErrorKind) {
         self.last_now = now;
         self.core.stats.send_errors += 1;
+        if mutant::is(Mutant::U12)
+            && let Some(&id) = self.by_address.get(&to)
+        {
+            return self.close_link(id, CloseReason::Local);
+        }
         if kind == SendErrorKind::MessageTooLong {
             let links = self.links.values_mut().filter(|link| link.address == to);
             links.for_each(|link| link.on_too_long());
