@@ -31,7 +31,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 5 | [`handle`]: what an application holds |
-//! | 4 | [`run`]: sockets, clocks, timers, disks, threads |
+//! | 4 | [`run`]: sockets, clocks, timers, disks, threads · [`sim`]: many nodes and one virtual clock |
 //! | 3 | [`node`]: the whole server · [`client`]: the whole client |
 //! | 2 | [`rpc`]: links and calls · [`trace`]: what happened, an event a line |
 //! | 1 | [`raft`] · [`wire`] · [`store`] · [`fault`] · [`session`] · [`kv`] · [`check`] |
@@ -73,6 +73,7 @@ pub mod client;
 pub mod node;
 
 pub mod run;
+pub mod sim;
 
 pub mod handle;
 

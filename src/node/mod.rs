@@ -42,8 +42,10 @@ use std::net::SocketAddr;
 
 use slog::{Logger, info, o, warn};
 
-pub use config::{NodeConfig, NodeStart, Timing};
+pub use config::{Limits, NodeConfig, NodeStart, Timing};
 pub use links::PeerRecord;
+pub use raft_io::PEER_TOKENS_MAX;
+pub use status::NodeLoad;
 
 use crate::entry::Entry;
 use crate::founding::FoundingRecord;

@@ -17,7 +17,7 @@ use crate::wire::peer::{decode_message, encode_message};
 
 /// The most requests of peers that may wait for Raft's answer; beyond it the oldest is forgotten, and its caller
 /// asks again.
-const PEER_TOKENS_MAX: usize = 16_384;
+pub const PEER_TOKENS_MAX: usize = 16_384;
 
 impl<M: Machine> Node<M> {
     pub(super) fn on_rpc_event(&mut self, now: Instant, event: Event) {

@@ -10,7 +10,7 @@ use crate::rpc::config::{ConfigError, Local, RpcConfig};
 use crate::rpc::core::Core;
 use crate::rpc::event::{CallError, CloseReason, Event, LinkId, Output, PeerInfo, SendErrorKind, Token};
 use crate::rpc::link::Link;
-use crate::rpc::stats::{LinkStats, RpcStats};
+use crate::rpc::stats::{LinkStats, RpcLoad, RpcStats};
 use crate::time::Instant;
 use crate::types::{BootNonce, CallId, ClusterId, Incarnation, NodeId, PacketNumber};
 use crate::wire::{CallRefusal, Class, DropReason};
@@ -281,6 +281,17 @@ impl Rpc {
     #[must_use]
     pub fn stats(&self) -> &RpcStats {
         &self.core.stats
+    }
+
+    /// What the room holds.
+    #[must_use]
+    pub fn load(&self) -> RpcLoad {
+        RpcLoad {
+            links: self.links.len() - self.by_client.len(),
+            clients: self.by_client.len(),
+            greetings: self.greetings.len(),
+            arriving_bytes: self.core.arriving_bytes,
+        }
     }
 
     /// State and counters of a link.

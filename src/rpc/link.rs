@@ -327,6 +327,7 @@ impl Link {
             window_bytes: self.window.bytes(),
             calls_open: self.caller.open_count(),
             calls_served: self.callee.open_count(),
+            heard: self.last_heard,
         }
     }
 }

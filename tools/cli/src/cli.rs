@@ -16,6 +16,7 @@ use crate::log::LogLevel;
 use crate::node;
 use crate::output::{Format, Json};
 use crate::reach::Reach;
+use crate::sim;
 use crate::status;
 use crate::trace;
 use crate::units::Span;
@@ -91,6 +92,8 @@ pub(crate) enum Command {
     Bench(bench::Bench),
     /// Judge whether a recorded history is linearizable.
     Check(check::Check),
+    /// Run clusters in virtual time under faults, from seeds.
+    Sim(sim::Sim),
     /// What nodes and simulations recorded.
     #[command(subcommand)]
     Trace(trace::Trace),

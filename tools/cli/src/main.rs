@@ -16,6 +16,7 @@ mod log;
 mod node;
 mod output;
 mod reach;
+mod sim;
 mod status;
 mod trace;
 mod units;
@@ -74,6 +75,7 @@ fn dispatch(
         Command::Status(status) => status.run(&reach, format),
         Command::Bench(bench) => bench.run(&reach, format, &logger),
         Command::Check(check) => check.run(format),
+        Command::Sim(sim) => sim.run(format),
         Command::Trace(trace) => trace.run(format),
         Command::Wire(wire) => wire.run(format),
         Command::Inspect(inspect) => inspect.run(format),
