@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
-use std::time::{Duration, Instant as Clock};
+use std::time::Duration;
 
 use raftgram::machine::Machine;
 use raftgram::rng::Rng;
@@ -89,9 +89,7 @@ impl Workload for Work {
     }
 }
 
-#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "an example may look at the clock")]
 fn main() {
-    let began = Clock::now();
     let (mut events, mut time, mut answered) = (0, Duration::ZERO, 0);
     for seed in 0..SEEDS {
         let config = Config { time: Duration::from_secs(4), ..Config::new(seed) };
@@ -101,11 +99,8 @@ fn main() {
         time += report.time;
         answered += report.operations.ok;
     }
-    let elapsed = began.elapsed().as_secs_f64();
     println!(
-        "{SEEDS} seeds, {} virtual seconds, {events} events, {answered} operations answered: nothing came out twice \
-         ({elapsed:.1} s, {:.0} times real time)",
-        time.as_secs(),
-        time.as_secs_f64() / elapsed
+        "{SEEDS} seeds, {} virtual seconds, {events} events, {answered} operations answered: nothing came out twice",
+        time.as_secs()
     );
 }
