@@ -258,10 +258,15 @@ impl<M: Machine> Simulation<M> {
     }
 
     fn wake(&mut self, server: usize, boot: u32, at: Instant) {
-        if self.servers[server].wake != Some(at) || !self.is_for(server, boot, Event::Wake { server, boot }) {
+        let it = &mut self.servers[server];
+        if it.boot != boot || it.running.is_none() || it.wake != Some(at) {
             return;
         }
-        self.servers[server].wake = None;
+        it.wake = None;
+        if it.paused_until.is_some() {
+            // The end of the pause looks at the timers, and asks for the next wake.
+            return;
+        }
         if self.fire_timers(server) {
             self.note(Kind::Wake, server, 0);
             self.settle(server);

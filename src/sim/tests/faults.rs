@@ -16,6 +16,18 @@ fn a_paused_node_takes_part_again_afterwards() {
     assert!(commits.iter().all(|commit| *commit == commits[0]), "{commits:?}");
 }
 
+/// Its timers go on, too, also when they ran out meanwhile.
+#[test]
+fn the_timers_of_a_paused_node_go_on_afterwards() {
+    let mut sim = founded(8);
+    let leader = sim.leader().unwrap();
+    let others: Vec<u16> = (1..=3).filter(|node| *node != leader).collect();
+    others.iter().for_each(|node| sim.pause(*node, 2_000 * MS));
+    sim.run_for(3_000 * MS);
+    sim.crash(leader, Crash::Kill);
+    sim.run_until("one of them leads", |sim| sim.leader().is_some_and(|now| now != leader));
+}
+
 /// Scenarios E4, D3: a node whose disk fails ends, and what it acknowledged is there after its next start.
 #[test]
 fn a_node_ends_when_its_disk_fails_and_comes_back() {
