@@ -333,8 +333,7 @@ impl<M: Machine> Simulation<M> {
             None => None,
         };
         let Some(at) = next.map(|local| server.clock.global(local).max(soonest)) else { return };
-        if server.wake.is_none_or(|wake| at < wake) {
-            server.wake = Some(at);
+        if server.alarms.set(at) {
             let boot = server.boot;
             self.agenda.push(at, Event::Wake { server: place, boot });
         }

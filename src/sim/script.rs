@@ -219,7 +219,7 @@ impl<M: Machine> Simulation<M> {
     pub fn set_clock_rate(&mut self, node: u16, rate: f64) {
         let (now, server) = (self.now, &mut self.servers[place(node)]);
         server.clock.set_rate(now, rate);
-        server.wake = None;
+        server.alarms.clear();
         self.schedule_wake(place(node));
     }
 
@@ -227,7 +227,7 @@ impl<M: Machine> Simulation<M> {
     pub fn jump_clock(&mut self, node: u16, span: Duration) {
         let (now, server) = (self.now, &mut self.servers[place(node)]);
         server.clock.jump(now, span);
-        server.wake = None;
+        server.alarms.clear();
         self.schedule_wake(place(node));
     }
 

@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use super::agenda::Alarms;
 use super::clock::Clock;
 use super::invariant::Observed;
 use super::storage::{DiskProfile, SharedDisk, Writer};
@@ -75,8 +76,8 @@ pub(super) struct Server<M> {
     pub(super) incarnation: Incarnation,
     /// Whether its folder belonged to a cluster when it was last opened.
     pub(super) is_founded: bool,
-    /// The earliest wake that the agenda holds.
-    pub(super) wake: Option<Instant>,
+    /// The wakes that the agenda holds.
+    pub(super) alarms: Alarms,
     /// Whether the agenda holds a look at the quiet disk.
     pub(super) awaits_quiet: bool,
     pub(super) paused_until: Option<Instant>,
@@ -116,7 +117,7 @@ impl<M> Server<M> {
             boot: 0,
             incarnation: Incarnation(0),
             is_founded: false,
-            wake: None,
+            alarms: Alarms::default(),
             awaits_quiet: false,
             paused_until: None,
             inbox: VecDeque::new(),
@@ -141,7 +142,7 @@ impl<M> Server<M> {
         self.down = why;
         self.writer = Writer::default();
         self.boot += 1;
-        self.wake = None;
+        self.alarms.clear();
         self.awaits_quiet = false;
         self.paused_until = None;
         self.inbox.clear();
