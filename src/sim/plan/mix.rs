@@ -37,6 +37,8 @@ impl Mix {
         let is_spoiling = rng.chance(0.3);
         let chosen: FaultSet = chosen.iter().filter(|fault| is_spoiling || !spoils(*fault)).collect();
         settings.link.delay = magnitude(rng, Duration::from_micros(20), Duration::from_millis(4));
+        // At the shortest pause most of what happens without a leader is clients asking for one.
+        settings.client.retry_pause = Duration::from_millis([5, 25, 100][rng.below(3) as usize]);
         if chosen.has(Fault::Churn) {
             settings.timing = churn(rng, settings.link.delay);
         }
