@@ -202,7 +202,12 @@ impl<W: Workload + 'static> Runner<W> {
         let timeouts = self.sim.settings().timing.election_timeout_max * 20;
         let is_served = |runner: &Self| runner.write_began >= since;
         self.until(timeouts + PATIENCE + self.patience, "a write in a mutually connected majority", is_served)
-            .map_err(|violation| Violation { invariant: Invariant::LivenessOfCore, ..violation })
+            .map_err(|violation| match violation.invariant {
+                Invariant::LivenessAfterHeal => {
+                    Violation { invariant: Invariant::LivenessOfCore, ..violation }
+                }
+                _ => violation,
+            })
     }
 
     /// Goes on until this holds; that it does not in time is a violation.
