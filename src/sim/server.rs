@@ -88,8 +88,8 @@ pub(super) struct Server<M> {
     pub(super) send_errors: f64,
     /// Longer datagrams are refused as too long.
     pub(super) mtu: Option<usize>,
-    /// Members that showed it a copied data folder.
-    pub(super) copies_seen: u32,
+    /// Its data folder was put back from an older copy at some time.
+    pub(super) is_old_copy: bool,
 }
 
 /// How a node goes down.
@@ -124,7 +124,7 @@ impl<M> Server<M> {
             doom: None,
             send_errors: 0.0,
             mtu: None,
-            copies_seen: 0,
+            is_old_copy: false,
         }
     }
 

@@ -217,7 +217,7 @@ impl<M: Machine> Simulation<M> {
                     }
                     return;
                 }
-                self.invariants.received(server.id, from.address(), &bytes);
+                self.invariants.received(now, server.id, from.address(), &bytes);
                 let dropped = match &mut running.life {
                     Life::Blank(founding) => founding.handle_datagram(local, from.address(), &bytes),
                     Life::Member(node) => node.handle_datagram(local, from.address(), &bytes),
@@ -318,6 +318,7 @@ impl<M: Machine> Simulation<M> {
                 1
             }
             (Done::PeerRecorded { store, incarnation, nonce, seen }, Life::Member(node)) => {
+                self.invariants.recorded(now, it.id);
                 node.handle_peer_recorded(local, *store, *incarnation, *nonce, *seen);
                 2
             }
