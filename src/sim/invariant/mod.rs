@@ -30,7 +30,7 @@
 //! | 11 | acknowledged is durable and matches | `shown`, `folders`, `recheck` | each acknowledgement sent; each boot |
 //! | 12 | a leader counts itself by its disk | `cores` | each event |
 //! | 13 | membership changes | `cores` | each new membership entry |
-//! | 14 | campaigns and incarnations | `cores`, `contact`, `shown` | each event of a candidate, each new term and vote; each header sent; each alarm about a copied folder |
+//! | 14 | campaigns and incarnations | `cores`, `contact`, `shown` | each event of a candidate, new terms and votes; each header sent |
 //! | 15 | snapshot equals replay | `cores` | where a log's base has moved |
 //! | 16 | at most once | `operations`, `shown` | each effect, each reply sent, each answer |
 //! | 17 | linearizability | `operations`, `history` | each answer's index; the checker, by windows and at the end |
@@ -189,8 +189,8 @@ impl Invariants {
         self.contact.recorded(now, id);
     }
 
-    /// A fault befalls the folder that a store finds out: rot, a block in the wrong place, a lost file. It may refuse to
-    /// open; if it opens, it holds what it promised.
+    /// A fault befalls the folder that a store finds out: rot, a block in the wrong place, a lost file. It may refuse
+    /// to open; if it opens, it holds what it promised.
     pub fn damaged(&mut self, id: NodeId) {
         if let Some(shadow) = self.folders.get_mut(id) {
             shadow.damage();
