@@ -1,7 +1,7 @@
 //! Known bugs that can be switched on, to show that the simulator's checks catch them.
 //!
 //! Each is the bug of a scenario that has broken another system, at the very place where the rule is kept. Without
-//! the feature `mutants` no switch exists: [`is`] is the constant `false` and the compiler removes the bug. No check
+//! the feature `mutants` no switch exists: `is` is the constant `false` and the compiler removes the bug. No check
 //! and no fault plan may ask which mutant runs.
 //!
 //! The switch is a thread's own, because a bug sits deep inside rooms that have no settings in common; a simulation

@@ -133,7 +133,8 @@ impl Client {
         let waiting: Vec<_> = self.calls.range(here).map(|(call, id)| (*call, *id)).collect();
         for (call, id) in waiting {
             // Nobody else can say how this node is.
-            let is_movable = |operation: &Operation| !matches!(operation.kind, Kind::Status { server: about } if about == server);
+            let is_movable =
+                |it: &Operation| !matches!(it.kind, Kind::Status { server: about } if about == server);
             if self.operations.get(&id).is_some_and(is_movable) {
                 self.cancel(now, Some(call));
                 self.retry_after(now, id, Duration::ZERO);

@@ -119,6 +119,7 @@ use role::{Follower, Role, Ruler};
 
 /// One node's part in one Raft group.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Raft {
     config: RaftConfig,
     rng: Rng,

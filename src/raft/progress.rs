@@ -47,6 +47,7 @@ use crate::types::{Identity, Index, Round, Term};
 
 /// Unanswered appends, oldest first.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Window {
     /// The last index and the size of each.
     appends: VecDeque<(Index, usize)>,
@@ -95,6 +96,7 @@ impl Window {
 
 /// How entries go to a peer.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) enum State {
     Probe {
         /// True while the attempt is unanswered.
@@ -106,6 +108,7 @@ pub(super) enum State {
 
 /// One peer.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Progress {
     /// The store that counts; answers of another store of this id do not.
     pub(super) identity: Identity,

@@ -30,6 +30,7 @@ use crate::types::{Identity, Index, Round};
 
 /// The reads of one leader.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Reads {
     /// They join the next round.
     waiting: Vec<ReadId>,
@@ -38,6 +39,7 @@ pub(super) struct Reads {
 
 /// The reads that one round confirms.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct ReadRound {
     round: Round,
     /// The commit index when the round began, after every one of these reads was asked for.

@@ -20,6 +20,7 @@ use crate::types::{HardState, Identity, Index, NodeId, Round, Term};
 
 /// The role, and what dies with it.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) enum Role {
     Follower(Follower),
     PreCandidate(Campaign),
@@ -29,6 +30,7 @@ pub(super) enum Role {
 
 /// A follower of one term; a new one at each change of term or leader, so nothing of the old leader is kept.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Follower {
     /// Whom it hears; none before the first message of the term's leader, and after an election timeout.
     pub(super) leader: Option<Identity>,
@@ -48,6 +50,7 @@ impl Follower {
 /// The leader of the current term, whatever role this node has in it: a follower that campaigned in between has
 /// not forgotten whom it followed, nor what it acknowledged.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Ruler {
     /// Set by the first append, heartbeat, read probe or transfer of the term, or by being elected; then fixed
     /// (Raft paper §5.2: at most one per term).
@@ -58,6 +61,7 @@ pub(super) struct Ruler {
 
 /// A campaign or pre-campaign; a new one each time, so no answer to an earlier one is counted (E10).
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Campaign {
     /// Numbers this node's campaigns, over all its boots.
     pub(super) number: u64,
@@ -67,6 +71,7 @@ pub(super) struct Campaign {
 
 /// A leader of one term.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Leader {
     /// Every other member.
     pub(super) progress: BTreeMap<NodeId, Progress>,

@@ -21,6 +21,9 @@ use crate::wire::client::ReadLevel;
 /// See [`Runner::slack`]; for disks that take no time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long an entry that waits in the log may take.
+const ENTRY_PATIENCE: Duration = Duration::from_millis(20);
+
 /// What to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -184,9 +187,10 @@ impl<W: Workload + 'static> Runner<W> {
         let timeouts = self.sim.settings().timing.election_timeout_max * 10;
         self.until(timeouts + self.slack, "a leader", |runner| runner.sim.leader().is_some())?;
         let is_served = |runner: &Self| runner.is_served(since, runner.read_began);
-        self.until(timeouts + self.slack + self.patience + self.backlog(), "a write and a read", is_served)?;
+        let queue = self.time_of_queue();
+        self.until(timeouts + self.slack + self.patience + queue, "a write and a read", is_served)?;
         self.is_working = false;
-        let patience = self.slack * 4 + self.patience + timeouts;
+        let patience = self.slack * 4 + self.patience + timeouts + queue;
         self.until(patience, "all operations end", |runner| runner.open.is_empty())?;
         // One whose damage was found out on no file that mattered takes part, and may lead.
         let lost: Vec<u16> =
@@ -212,7 +216,7 @@ impl<W: Workload + 'static> Runner<W> {
         let timeouts = self.sim.settings().timing.election_timeout_max * 20;
         let is_served = |runner: &Self| runner.is_served(since, since);
         self.until(
-            timeouts + self.slack + self.patience + self.backlog(),
+            timeouts + self.slack + self.patience + self.time_of_queue(),
             "a write in a mutually connected majority",
             is_served,
         )
@@ -222,14 +226,12 @@ impl<W: Workload + 'static> Runner<W> {
         })
     }
 
-    /// How long it takes at most to commit what waits in logs, one entry after the other where windows are small.
-    fn backlog(&self) -> Duration {
-        let rafts = || (1..=self.config.nodes).filter_map(|node| self.sim.node(node)).map(|node| node.raft());
-        let last = rafts().map(|raft| raft.last_index().0).max().unwrap_or_default();
-        let commit = rafts().map(|raft| raft.commit().0).max().unwrap_or_default();
-        let settings = self.sim.settings();
-        let round = settings.link.delay * 4 + settings.disk.latency_max * 2;
-        round * u32::try_from(last.saturating_sub(commit)).unwrap_or(u32::MAX)
+    /// How long what waits in a log may hold up what comes after it: where a window of one append meets a slow link,
+    /// a flood of clients is worked off at an entry a round trip.
+    fn time_of_queue(&self) -> Duration {
+        let rafts = (1..=self.config.nodes).filter_map(|node| Some(self.sim.node(node)?.raft()));
+        let waiting = rafts.map(|raft| raft.last_index().0 - raft.commit().0).max().unwrap_or(0);
+        ENTRY_PATIENCE * u32::try_from(waiting).unwrap_or(u32::MAX)
     }
 
     /// True when a write and a read that began since then were answered, or no write can be, because nothing makes

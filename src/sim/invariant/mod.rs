@@ -30,7 +30,7 @@
 //! | 11 | acknowledged is durable and matches | `shown`, `folders`, `recheck` | each acknowledgement sent; each boot |
 //! | 12 | a leader counts itself by its disk | `cores` | each event |
 //! | 13 | membership changes | `cores` | each new membership entry |
-//! | 14 | campaigns and incarnations | `cores`, `contact`, `shown` | each event of a candidate, new terms and votes; each header sent |
+//! | 14 | campaigns and incarnations | `cores`, `contact`, `shown` | campaigns, new terms and votes, headers sent |
 //! | 15 | snapshot equals replay | `cores` | where a log's base has moved |
 //! | 16 | at most once | `operations`, `shown` | each effect, each reply sent, each answer |
 //! | 17 | linearizability | `operations`, `history` | each answer's index; the checker, by windows and at the end |

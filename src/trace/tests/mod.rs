@@ -99,7 +99,8 @@ fn a_malformed_line_says_what_is_wrong() {
             "`events` is no field of this event, or stands here twice",
         ),
         (
-            "{\"name\":\"trace\",\"node\":1,\"time_ns\":1,\"schema\":2,\"source\":\"simulation\",\"seed\":1,\"cluster\":null}",
+            "{\"name\":\"trace\",\"node\":1,\"time_ns\":1,\"schema\":2,\"source\":\"simulation\",\
+             \"seed\":1,\"cluster\":null}",
             "schema 2 is not known here",
         ),
         (

@@ -200,7 +200,9 @@ fn start_fault(error: &StartError) -> CliError {
             let code = if is_callers { Code::Failed } else { Code::Corrupt };
             CliError::new(code, text).at(folder.display()).hint("`raftgram inspect` shows what the folder holds")
         }
-        StartError::Folder { folder, .. } | StartError::Record { folder, .. } => CliError::new(Code::Failed, text).at(folder.display()),
+        StartError::Folder { folder, .. } | StartError::Record { folder, .. } => {
+            CliError::new(Code::Failed, text).at(folder.display())
+        }
         StartError::NotAVoter { .. } => CliError::usage(text).hint("--voters must list this node's --id too"),
         StartError::Config(_) => CliError::usage(text),
         StartError::Address { address, .. } => CliError::new(Code::Failed, text).at(address),

@@ -5,11 +5,17 @@ mod support;
 use serde_json::Value;
 use support::{json, raftgram};
 
-const GOOD: &str = r#"{"name":"trace","node":null,"time_ns":0,"schema":1,"source":"simulation","seed":42,"cluster":null}
-{"name":"boot","node":1,"time_ns":0,"incarnation":3,"store":"85e5982e385d747bf85d5f7a28e661dc","address":"127.0.0.1:7101"}
-{"name":"datagram","node":1,"time_ns":5,"message":{"from":2,"to":1,"type":"credit","term":null,"index":null,"outcome":"dropped","reason":"replay","packet":4,"from_incarnation":5,"to_incarnation":6,"from_address":"127.0.0.1:7102","to_address":"127.0.0.1:7101","bytes":35,"frames":[{"frame":"credit","bytes_total":5}]}}
-{"name":"gap","node":null,"time_ns":9,"events":17}
-"#;
+/// A file of lines that docs/trace.md shows.
+fn good() -> String {
+    let docs = include_str!("../../../docs/trace.md");
+    let begin = [
+        "{\"name\":\"trace\",\"node\":null",
+        "{\"name\":\"boot\"",
+        "{\"name\":\"datagram\"",
+        "{\"name\":\"gap\"",
+    ];
+    begin.map(|begin| docs.lines().rfind(|line| line.starts_with(begin)).unwrap().to_owned() + "\n").concat()
+}
 
 fn written(text: &[u8]) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
@@ -21,35 +27,36 @@ fn written(text: &[u8]) -> (tempfile::TempDir, String) {
 
 #[test]
 fn a_good_file_is_counted() {
-    let (_folder, file) = written(GOOD.as_bytes());
+    let (_folder, file) = written(good().as_bytes());
     let (code, document) = json(&raftgram(&["--json", "trace", "check", &file, &file]));
     assert_eq!(code, 0, "{document}");
     assert_eq!(document["files"].as_array().unwrap().len(), 2);
     let counts = &document["files"][0];
     assert_eq!((&counts["file"], &counts["lines"]), (&Value::from(file.as_str()), &Value::from(4)));
     assert_eq!(counts["events"], serde_json::json!({"trace": 1, "boot": 1, "datagram": 1, "gap": 1}));
-    assert_eq!(counts["datagrams"], serde_json::json!({"dropped-replay": 1}));
+    assert_eq!(counts["datagrams"], serde_json::json!({"dropped-short": 1}));
     assert_eq!((&counts["retransmissions"], &counts["left_out"]), (&Value::from(0), &Value::from(17)));
     let plain = raftgram(&["trace", "check", &file]);
     let text = String::from_utf8(plain.stdout).unwrap();
-    assert!(text.lines().any(|line| line == "datagram dropped-replay\t1"), "{text}");
+    assert!(text.lines().any(|line| line == "datagram dropped-short\t1"), "{text}");
 }
 
 #[test]
 fn a_bad_file_exits_6_with_file_line_and_reason() {
-    let last = GOOD.lines().count();
+    let good = good();
+    let last = good.lines().count();
     let cases: [(Vec<u8>, usize, &str); 7] = [
         (b"".to_vec(), 1, "empty"),
-        (GOOD.as_bytes()[..GOOD.len() - 1].to_vec(), last, "cut off"),
-        (GOOD.replace("\"events\"", "\"event\"").into_bytes(), last, "`events` is missing"),
-        (GOOD.replace("\"time_ns\":9", "\"time_ns\":4").into_bytes(), last, "time runs back"),
+        (good.as_bytes()[..good.len() - 1].to_vec(), last, "cut off"),
+        (good.replace("\"events\"", "\"event\"").into_bytes(), last, "`events` is missing"),
+        (good.replace("\"time_ns\":4", "\"time_ns\":1").into_bytes(), last, "time runs back"),
         (
-            GOOD.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>().into_bytes(),
+            good.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>().into_bytes(),
             1,
             "one header",
         ),
-        ([GOOD.as_bytes(), b"\xff\n"].concat(), last + 1, "no UTF-8"),
-        ([GOOD.as_bytes(), &[b' '; 2_000_000][..]].concat(), last + 1, "no line is as long"),
+        ([good.as_bytes(), b"\xff\n"].concat(), last + 1, "no UTF-8"),
+        ([good.as_bytes(), &[b' '; 2_000_000][..]].concat(), last + 1, "no line is as long"),
     ];
     for (text, line, why) in cases {
         let (_folder, file) = written(&text);

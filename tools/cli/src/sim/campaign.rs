@@ -174,8 +174,11 @@ fn record_of(rows: &[Row], sweep: &Sweep) -> String {
     let mut text =
         String::from("# Which seed catches which mutant; written by `raftgram sim --mutants --record`.\n");
     for row in rows {
-        let (Some(seed), Some(invariant)) = (row.seed, row.invariant) else { continue };
         let (mutant, nodes, time_s) = (row.mutant, sweep.config.nodes, sweep.config.time.as_secs());
+        let (Some(seed), Some(invariant)) = (row.seed, row.invariant) else {
+            let _ = writeln!(text, "mutant={mutant} seed=none");
+            continue;
+        };
         let _ =
             writeln!(text, "mutant={mutant} nodes={nodes} time_s={time_s} seed={seed} invariant={invariant}");
     }
