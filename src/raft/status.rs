@@ -15,7 +15,7 @@ use super::{Base, Raft, RaftConfig};
 use crate::entry::Entry;
 use crate::membership::Membership;
 use crate::time::Instant;
-use crate::types::{HardState, Identity, Index, NodeId, Term};
+use crate::types::{HardState, Identity, Index, NodeId, Round, Term};
 
 /// How entries go to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub struct PeerStatus {
     pub inflight_bytes: usize,
     /// Its last answer in this term to an append or heartbeat.
     pub heard: Instant,
+    /// The highest round of heartbeats and read probes that it answered in this term.
+    pub acked_round: Round,
 }
 
 impl Raft {
@@ -191,6 +193,7 @@ impl Raft {
                 inflight_count,
                 inflight_bytes,
                 heard: progress.heard,
+                acked_round: progress.acked_round,
             }
         })
     }

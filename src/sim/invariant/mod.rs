@@ -27,7 +27,7 @@
 //! | 8 | base, applied, commit, last in order | `cores` | each event |
 //! | 9 | nothing goes back | `cores`, `folders` | each event, each disk write, each boot |
 //! | 10 | term and vote durable before shown | `shown`, `cores` | each Raft body sent |
-//! | 11 | acknowledged is durable and matches | `shown`, `folders`, `recheck` | each acknowledgement sent; each boot |
+//! | 11 | acknowledged is durable and matches | `shown`, `beliefs`, `folders`, `recheck` | each acknowledgement; each boot |
 //! | 12 | a leader counts itself by its disk | `cores` | each event |
 //! | 13 | membership changes | `cores` | each new membership entry |
 //! | 14 | campaigns and incarnations | `cores`, `contact`, `shown` | campaigns, new terms and votes, headers sent |
@@ -37,14 +37,14 @@
 //! | 18 | durability of what was told | `operations` | each answer; all of it once healed |
 //! | 19 | no phantom | `operations` | each value seen |
 //! | 20 | predecessor chain | `operations` | each answer to a write |
-//! | 21 | read index | `operations` | each answer to a read |
+//! | 21 | read index | `operations`, `beliefs` | each answer to a read; rounds that leaders count |
 //! | 22 | sizes, and strangers' replies | `stranger` | each datagram sent |
 //! | 23 | bounded memory | `bounds` | one in 32 events of each node |
 //! | 24 | retransmission budget | `bounds` | the same |
 //! | 25 | codec | `codec` | one in 16 datagrams; every bit of one in 4096 |
 //! | 26 | determinism | [`check_determinism`] | by whoever runs a seed twice |
 //! | 27 | liveness after heal | `heal` | once healed |
-//! | 28 | liveness of a connected core | `contact`, `heal` | each event of a leader; by whoever cuts the network |
+//! | 28 | liveness of a connected core | `contact`, `beliefs`, `heal` | each event of a leader; by whoever cuts the network |
 //!
 //! Number 0 is a node's own assertion: a panic is caught by whoever runs the simulation.
 //!
@@ -62,6 +62,7 @@
 //! before the node is told; [`Invariants::turned`] after the node's turn and *before* its outputs are carried out, so
 //! that a crash between two of them finds nothing unlooked at; [`Invariants::sent`] for each datagram.
 
+mod beliefs;
 mod bounds;
 mod codec;
 mod contact;
@@ -97,11 +98,12 @@ pub use violation::{Invariant, Violation};
 use crate::kv::{self, Query};
 use crate::machine::Machine;
 use crate::node::{Node, NodeConfig};
-use crate::raft::Base;
+use crate::raft::{Base, RoleKind};
 use crate::store::{Batch, MemoryDisk, OpenOptions, Recovered};
 use crate::time::Instant;
 use crate::types::{ClusterId, Identity, Index, NodeId};
 use crate::wire;
+use beliefs::Beliefs;
 use bounds::Bounds;
 use codec::CodecCheck;
 use contact::Contact;
@@ -122,6 +124,7 @@ pub struct Invariants {
     operations: Operations,
     strangers: Strangers,
     contact: Contact,
+    beliefs: Beliefs,
     codec: CodecCheck,
     bounds: Bounds,
     cluster: ClusterId,
@@ -140,6 +143,7 @@ impl Invariants {
             operations: Operations::new(language),
             strangers: Strangers::default(),
             contact: Contact::new(config.timing),
+            beliefs: Beliefs::default(),
             codec: CodecCheck::default(),
             bounds: Bounds::new(config.clone()),
             cluster: ClusterId::ZERO,
@@ -242,6 +246,7 @@ impl Invariants {
     pub fn stopped(&mut self, id: NodeId) {
         self.cores.stopped(id);
         self.contact.stopped(id);
+        self.beliefs.stopped(id);
     }
 
     /// An event has touched a node, and nothing it wants has been carried out yet.
@@ -261,8 +266,11 @@ impl Invariants {
             operations: &mut self.operations,
         };
         let judged = self.cores.turned(node, &mut context);
+        let raft = node.raft();
+        let leads = (raft.role() == RoleKind::Leader).then(|| raft.term());
         judged
             .and_then(|()| self.contact.turned(now, node))
+            .and_then(|()| self.beliefs.turned(id, leads, raft.peers()))
             .and_then(|()| self.bounds.turned(now, id, node))
             .map_err(|broken| broken.at(now, Some(id)))
     }
@@ -272,6 +280,7 @@ impl Invariants {
     /// A datagram is about to be handed to a node.
     pub fn received(&mut self, now: Instant, id: NodeId, from: SocketAddr, bytes: &[u8]) {
         self.contact.received(now, id, bytes);
+        self.beliefs.received(id, bytes);
         self.strangers.received(id, from, bytes);
     }
 
@@ -357,7 +366,7 @@ impl Invariants {
         self.folders.iter().nth(usize::try_from(place).ok()?).map(|(id, _)| id)
     }
 
-    /// Opens a copy of a data folder as after a power cut.
+    /// Opens a copy of a data folder as after a power cut, and one with a flipped bit.
     ///
     /// # Errors
     /// When it does not hold what it promised.
@@ -369,7 +378,9 @@ impl Invariants {
         options: &OpenOptions,
     ) -> Result<(), Violation> {
         let Some(shadow) = self.folders.of(id) else { return Ok(()) };
-        recheck::check_folder(shadow, disk, options).map_err(|broken| broken.at(now, Some(id)))
+        recheck::check_folder(shadow, disk, options)
+            .and_then(|()| recheck::check_rotten(self.rechecks, shadow, disk, options))
+            .map_err(|broken| broken.at(now, Some(id)))
     }
 
     /// Whether a healed cluster has come to rest: to be asked again until it has or [`rest_deadline`] is over.

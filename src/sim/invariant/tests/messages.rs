@@ -2,12 +2,17 @@
 
 use std::net::SocketAddr;
 
+use super::super::beliefs::Beliefs;
 use super::super::codec::CodecCheck;
 use super::super::shown::Known;
 use super::super::stranger::Strangers;
 use super::super::violation::{Broken, Invariant};
-use super::puppet::{CLUSTER, Stage, assert_broken, id};
-use crate::message::{AppendOutcome, AppendReply, Heartbeat, Message, VoteReply, VoteRequest};
+use super::puppet::{CLUSTER, Stage, assert_broken, id, identity};
+use crate::message::{
+    AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, VoteReply, VoteRequest,
+};
+use crate::raft::{PeerStatus, ProgressKind};
+use crate::time::Instant;
 use crate::types::{CallId, GroupId, Incarnation, Index, PacketNumber, Round, Term};
 use crate::wire::client::{ClientReply, Outcome, encode_reply};
 use crate::wire::peer::encode_message;
@@ -213,4 +218,52 @@ fn description() -> crate::wire::Description {
         credit_bytes: 1,
         greeting: crate::wire::Greeting::Plain,
     }
+}
+
+/// What node 1, which leads term 3, believes of node 2.
+fn believed() -> PeerStatus {
+    PeerStatus {
+        identity: identity(2),
+        kind: ProgressKind::Probe,
+        match_index: Index(0),
+        next_index: Index(1),
+        inflight_count: 0,
+        inflight_bytes: 0,
+        heard: Instant::ZERO,
+        acked_round: Round(0),
+    }
+}
+
+/// Node 2 says this to node 1, which then believes that.
+fn lead_on(message: &Message, peer: PeerStatus) -> Result<(), Broken> {
+    let mut beliefs = Beliefs::default();
+    beliefs.turned(id(1), Some(Term(3)), [believed()].into_iter())?;
+    let (mut frames, mut datagram) = (Vec::new(), Vec::new());
+    Frame::Notice { body: &body(message) }.encode(&mut frames);
+    wire::begin(&mut datagram, &header(2, 1));
+    datagram.extend_from_slice(&frames);
+    wire::finish(&mut datagram, CLUSTER);
+    beliefs.received(id(1), &datagram);
+    beliefs.turned(id(1), Some(Term(3)), [peer].into_iter())?;
+    // One answer is one sign of life.
+    let again = PeerStatus { heard: Instant::from_nanos(2), ..peer };
+    assert_broken(beliefs.turned(id(1), Some(Term(3)), [again].into_iter()), Invariant::LivenessOfCore);
+    Ok(())
+}
+
+fn heartbeat_reply(term: u64, round: u64) -> Message {
+    Message::HeartbeatReply(HeartbeatReply { term: Term(term), round: Round(round) })
+}
+
+/// Scenarios E14 and R2.
+#[test]
+fn invariants_11_21_and_28_what_a_leader_believes_unsaid_is_found() {
+    let heard = PeerStatus { heard: Instant::from_nanos(1), ..believed() };
+    lead_on(&heartbeat_reply(3, 5), PeerStatus { acked_round: Round(5), ..heard }).unwrap();
+    lead_on(&accepted(3, 4), PeerStatus { match_index: Index(4), ..heard }).unwrap();
+    assert_broken(lead_on(&heartbeat_reply(4, 5), heard), Invariant::LivenessOfCore);
+    let later = PeerStatus { acked_round: Round(6), ..heard };
+    assert_broken(lead_on(&heartbeat_reply(3, 5), later), Invariant::ReadIndex);
+    let longer = PeerStatus { match_index: Index(5), ..heard };
+    assert_broken(lead_on(&accepted(3, 4), longer), Invariant::DurableBeforeAcknowledged);
 }
