@@ -69,6 +69,7 @@ faults! {
     SmallLimits "small-limits" "Windows, logs and buffers are small.",
     Ambush "ambush" "Crashes, pauses and cuts come right after elections, appends and commits.",
     Transfer "transfer" "Leadership is handed over.",
+    Past "past" "A node hears all others ever later; then its own words are lost, and it goes on hearing what is long over.",
 }
 
 /// A set of kinds.

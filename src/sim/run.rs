@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long an entry that waits in the log may take.
 const ENTRY_PATIENCE: Duration = Duration::from_millis(20);
 
+/// A run's faults come in so many spells at most; the cluster is healed after each.
+const SPELLS_MAX: u64 = 4;
+
 /// What to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -168,7 +171,24 @@ impl<W: Workload + 'static> Runner<W> {
                 runner.sim.leader().is_some()
             })?;
         }
-        let end = self.sim.now() + self.config.time;
+        // What stands still for ever is mostly set going again by the next fault, so that a run which demands life at
+        // its end only sees what its very last faults did.
+        let spells = 1 + self.rng.below(SPELLS_MAX) as u32;
+        for spell in 0..spells {
+            if spell > 0 {
+                self.is_working = true;
+                (0..self.sim.clients()).for_each(|client| self.think(client));
+            }
+            self.trouble(self.config.time / spells)?;
+            self.plan.heal(&mut self.sim);
+            self.live()?;
+        }
+        self.workload.judge().map_err(|text| self.violation(Invariant::Linearizability, text))
+    }
+
+    /// Faults for this long.
+    fn trouble(&mut self, span: Duration) -> Result<(), Violation> {
+        let end = self.sim.now() + span;
         self.plan.begin(&mut self.sim);
         while self.sim.now() < end {
             self.step()?;
@@ -176,9 +196,7 @@ impl<W: Workload + 'static> Runner<W> {
         if self.plan.wants_partial_graph() {
             self.live_in_part()?;
         }
-        self.plan.heal(&mut self.sim);
-        self.live()?;
-        self.workload.judge().map_err(|text| self.violation(Invariant::Linearizability, text))
+        Ok(())
     }
 
     /// Healed, the cluster serves within ten election timeouts, and all its members become equal.

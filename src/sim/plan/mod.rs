@@ -13,12 +13,16 @@ mod ambush;
 mod deeds;
 mod disks;
 mod mix;
+mod past;
+mod streams;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use ambush::Ambush;
+use ambush::{Ambush, Strike};
 use mix::{Mix, is_weather};
+use past::Past;
+use streams::Streams;
 
 use super::faults::{Fault, FaultSet};
 use super::network::End;
@@ -41,6 +45,10 @@ enum Later {
     Deed,
     /// Wait in another ambush.
     Ambush,
+    /// An ambush's strike that comes a moment after.
+    Strike(u16, Strike),
+    /// What a node hears becomes older, or its own words are lost.
+    Past(Past),
     Start(u16),
     Unblock(Vec<(End, End)>),
     CalmLinks(Vec<(End, End)>),
@@ -52,7 +60,12 @@ enum Later {
 
 /// The faults of a run; see the module's page.
 pub(super) struct Plan {
+    /// Draws when things happen; what a deed does is drawn from its own stream.
     rng: Rng,
+    streams: Streams,
+    /// How many deeds and ambushes there were.
+    deeds_done: u64,
+    ambushes_laid: u64,
     mix: Mix,
     /// The deeds that the mix has, each as often as it is to be drawn.
     deeds: Vec<Fault>,
@@ -79,7 +92,8 @@ pub(super) struct Plan {
 impl Plan {
     /// Draws the plan of a run, and changes the settings where it has to.
     pub(super) fn draw(enabled: FaultSet, settings: &mut Settings, mut rng: Rng) -> Self {
-        let mix = Mix::draw(enabled, settings, &mut rng);
+        let streams = Streams::new(rng.next_u64());
+        let mix = Mix::draw(enabled, settings, &mut rng, streams);
         let is_deed = |fault: &Fault| {
             !matches!(fault, Fault::Churn | Fault::SmallLimits | Fault::Ambush) && !is_weather(*fault)
         };
@@ -89,6 +103,9 @@ impl Plan {
         let glances = (0..settings.nodes).map(|_| ambush::Glance::default()).collect();
         Self {
             rng,
+            streams,
+            deeds_done: 0,
+            ambushes_laid: 0,
             mix,
             deeds,
             pending: BTreeMap::new(),
@@ -127,8 +144,9 @@ impl Plan {
         token >= TOKEN
     }
 
-    /// Begins with faults.
+    /// Begins with faults, or goes on with them after [`Self::heal`].
     pub(super) fn begin<M: Machine>(&mut self, sim: &mut Simulation<M>) {
+        self.is_over = false;
         if self.mix.chosen.has(Fault::Captured) || self.mix.chosen.has(Fault::Forge) {
             sim.tap(400);
         }
@@ -136,7 +154,7 @@ impl Plan {
             self.next_deed(sim);
         }
         if self.mix.chosen.has(Fault::Ambush) {
-            self.lay_ambush();
+            self.lay_ambush(sim.settings().timing.election_timeout_max);
         }
     }
 
@@ -155,18 +173,24 @@ impl Plan {
             Later::FreeDisk(node) => sim.with_disk(node, |disk| disk.set_capacity(None)),
             Later::CalmSocket(node) => sim.set_socket(node, 0.0, None),
             Later::CalmClock(node) => sim.set_clock_rate(node, 1.0),
-            Later::Deed | Later::Ambush if self.is_over => {}
+            Later::Deed | Later::Ambush | Later::Strike(..) | Later::Past(_) if self.is_over => {}
             Later::Deed => {
                 if let Some(limits) = sim.settings().session_limits {
                     sim.limit_sessions(limits);
                 }
-                let fault = self.deeds[self.rng.below(self.deeds.len() as u64) as usize];
+                self.deeds_done += 1;
+                let fault = self.streams.pick(&self.deeds, self.deeds_done);
                 *self.counts.entry(fault).or_default() += 1;
                 sim.record_note(NoteKind::Fault, None, || fault.name().to_owned());
+                let own = self.streams.of(fault, self.deeds_done);
+                let shared = core::mem::replace(&mut self.rng, own);
                 self.strike(sim, fault);
+                self.rng = shared;
                 self.next_deed(sim);
             }
-            Later::Ambush => self.lay_ambush(),
+            Later::Ambush => self.lay_ambush(sim.settings().timing.election_timeout_max),
+            Later::Strike(node, strike) => self.spring(sim, node, strike),
+            Later::Past(past) => self.go_on_in_the_past(sim, past),
         }
     }
 
