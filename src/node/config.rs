@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::snapshot::StartSnapshot;
 use crate::entry::Entry;
 use crate::founding::FoundingRecord;
 use crate::raft::RaftConfig;
@@ -56,7 +57,7 @@ impl Default for Timing {
 }
 
 /// What a boot found in the data folder; all of it durable.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct NodeStart {
     /// The data folder's identity.
     pub store: StoreId,
@@ -70,7 +71,9 @@ pub struct NodeStart {
     pub founding: Option<FoundingRecord>,
     /// Term and vote.
     pub hard_state: HardState,
-    /// The log from index 1.
+    /// The snapshot that the machine was filled from.
+    pub snapshot: Option<StartSnapshot>,
+    /// The log from the entry after the snapshot's on, or from index 1.
     pub entries: Vec<Entry>,
 }
 

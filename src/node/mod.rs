@@ -25,7 +25,10 @@
 //! entry there has the term it was proposed in; a node that loses leadership sends all waiting clients away at
 //! once, and their retries are recognised by the session table.
 //!
-//! Left out: snapshots, membership changes, lease reads (served as linearizable reads).
+//! # Snapshots
+//! See [`snapshot`]: frozen in a moment, written elsewhere, then the log below is dropped.
+//!
+//! Left out: membership changes, lease reads (served as linearizable reads).
 
 mod applier;
 mod config;
@@ -33,17 +36,20 @@ pub mod founding;
 mod links;
 mod raft_io;
 mod serve;
+pub mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use slog::{Logger, info, o, warn};
 
 pub use config::{NodeConfig, NodeStart, Timing};
 pub use links::PeerRecord;
+pub use snapshot::{LoadError, SnapshotDone, SnapshotJob, StartSnapshot};
 
 use crate::entry::Entry;
 use crate::founding::FoundingRecord;
@@ -53,16 +59,19 @@ use crate::raft::{Alarm, Raft, ReadId, ReplyToken, Restored, RoleKind, Ticket};
 use crate::rng::Rng;
 use crate::rpc::{LinkId, Output as RpcOutput, Rpc, SendErrorKind, Token};
 use crate::session::Sessions;
+use crate::snapshot::{SnapshotId, SnapshotMeta};
+use crate::store::LogAfter;
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, CallId, HardState, Identity, Incarnation, Index, NodeId, StoreId, Term};
 use founding::Blank;
 use links::Peer;
 use serve::PendingRead;
+use snapshot::Snapshots;
 
 /// What the driver is to do.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Output {
+pub enum Output<M> {
     /// Send this datagram.
     Transmit {
         /// Where to.
@@ -90,6 +99,16 @@ pub enum Output {
         incarnation: Incarnation,
         /// The number drawn at that boot.
         nonce: BootNonce,
+    },
+    /// Carry this out where it holds up nobody, then call [`Node::handle_snapshot_done`].
+    Snapshot(SnapshotJob<M>),
+    /// Make this snapshot the one in force, by [`crate::store::Store::adopt_snapshot`] and in order with the writes;
+    /// then call [`Node::handle_snapshot_adopted`].
+    AdoptSnapshot {
+        /// Its file is durable.
+        meta: SnapshotMeta,
+        /// What becomes of the log.
+        log: LogAfter,
     },
     /// Tell whoever listens.
     Event(NodeEvent),
@@ -121,6 +140,16 @@ pub enum NodeEvent {
         /// The boot it showed.
         incarnation: Incarnation,
     },
+    /// A snapshot is durable and in force, and the log below it gone.
+    SnapshotTaken {
+        /// Which.
+        meta: SnapshotMeta,
+    },
+    /// There was no room for a snapshot; the next mark tries again.
+    SnapshotNotWritten {
+        /// Which it would have been.
+        id: SnapshotId,
+    },
     /// Something that cannot happen while the design's assumptions hold.
     Alarm(Alarm),
 }
@@ -137,6 +166,9 @@ pub struct Node<M> {
     raft: Raft,
     sessions: Sessions,
     machine: M,
+    snapshots: Snapshots,
+    /// The membership at the applied index.
+    applied_membership: Arc<Membership>,
     /// The link of each member and what is known of who is behind it.
     peers: BTreeMap<NodeId, Peer>,
     /// Requests of peers that Raft has not answered yet.
@@ -153,7 +185,7 @@ pub struct Node<M> {
     next_read: u64,
     commit: Index,
     applied: Index,
-    outputs: VecDeque<Output>,
+    outputs: VecDeque<Output<M>>,
 }
 
 impl<M: Machine> Node<M> {
@@ -180,9 +212,10 @@ impl<M: Machine> Node<M> {
         let local = founding::local(boot, start.cluster, &config.timing);
         let rpc = Rpc::new(config.rpc.clone(), local, rng.fork(), now)
             .unwrap_or_else(|error| panic!("node settings: {error}"));
-        let membership =
-            start.founding.as_ref().map_or_else(Membership::default, |record| record.membership.clone());
-        let restored = Restored::new(start.hard_state, membership, start.entries);
+        let (membership, restored) =
+            restore(&start.founding, &start.snapshot, start.hard_state, start.entries);
+        let applied = start.snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.meta.id.index);
+        let (snapshots, sessions) = Snapshots::begin(start.snapshot);
         let raft = Raft::new(raft_config, restored, rng.fork(), now);
         let mut node = Self {
             log: logger.new(o!("node" => config.id.as_u16())),
@@ -192,8 +225,10 @@ impl<M: Machine> Node<M> {
             founding: start.founding,
             rpc,
             raft,
-            sessions: Sessions::new(),
+            sessions,
             machine,
+            snapshots,
+            applied_membership: Arc::new(membership),
             peers: BTreeMap::new(),
             peer_tokens: BTreeMap::new(),
             raft_calls: BTreeMap::new(),
@@ -202,8 +237,8 @@ impl<M: Machine> Node<M> {
             confirmed_reads: BTreeMap::new(),
             next_token: 0,
             next_read: 0,
-            commit: Index(0),
-            applied: Index(0),
+            commit: applied,
+            applied,
             outputs: VecDeque::new(),
         };
         node.connect_members(now);
@@ -223,6 +258,7 @@ impl<M: Machine> Node<M> {
     /// Tells that this [`Output::Persist`], and all before it, are durable.
     pub fn handle_persisted(&mut self, now: Instant, ticket: Ticket) {
         self.raft.handle_persisted(now, ticket);
+        self.adopt_when_durable();
     }
 
     /// Tells that time has passed; harmless when none has. Hand in waiting datagrams first: a heartbeat that has
@@ -276,7 +312,7 @@ impl<M: Machine> Node<M> {
     }
 
     /// The next thing for the driver to do.
-    pub fn poll_output(&mut self) -> Option<Output> {
+    pub fn poll_output(&mut self) -> Option<Output<M>> {
         self.outputs.pop_front()
     }
 
@@ -306,4 +342,19 @@ impl<M: Machine> Node<M> {
             "peer" => %peer, "incarnation" => %incarnation);
         self.outputs.push_back(Output::Event(NodeEvent::CopiedFolder { peer, incarnation }));
     }
+}
+
+/// The membership at the start, and the log after it.
+fn restore(
+    founding: &Option<FoundingRecord>,
+    snapshot: &Option<StartSnapshot>,
+    hard_state: HardState,
+    entries: Vec<Entry>,
+) -> (Membership, Restored) {
+    if let Some(StartSnapshot { meta, membership, .. }) = snapshot {
+        let restored = Restored::with_snapshot(hard_state, *meta, membership.clone(), entries);
+        return (membership.clone(), restored);
+    }
+    let membership = founding.as_ref().map_or_else(Membership::default, |record| record.membership.clone());
+    (membership.clone(), Restored::new(hard_state, membership, entries))
 }

@@ -11,6 +11,7 @@ use core::time::Duration;
 
 use crate::entry::Entry;
 use crate::membership::Membership;
+use crate::snapshot::SnapshotMeta;
 use crate::types::{ClusterId, HardState, Identity, Incarnation, Index, Term};
 
 /// The largest term, index, round or attempt that goes over the wire: a varint's 62 bits. Larger ones never come
@@ -171,5 +172,17 @@ impl Restored {
     #[must_use]
     pub fn new(hard_state: HardState, membership: Membership, entries: Vec<Entry>) -> Self {
         Self { hard_state, membership, base: Base::default(), entries }
+    }
+
+    /// A log that begins where a snapshot ends, which holds this membership.
+    #[must_use]
+    pub fn with_snapshot(
+        hard_state: HardState,
+        snapshot: SnapshotMeta,
+        membership: Membership,
+        entries: Vec<Entry>,
+    ) -> Self {
+        let base = Base { index: snapshot.id.index, term: snapshot.id.term, chain: snapshot.id.chain };
+        Self { hard_state, membership, base, entries }
     }
 }

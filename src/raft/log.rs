@@ -191,6 +191,17 @@ impl Log {
         assert!(!self.memberships.is_empty(), "the base's membership stays");
     }
 
+    /// Forgets the entries up to this one; the membership in force there stays (M4).
+    pub(super) fn forget_through(&mut self, base: Base) {
+        while self.base.index < base.index {
+            let entry = self.entries.pop_front().expect("the log holds its new base");
+            self.bytes -= memory_bytes(&entry.payload);
+            self.base = Base { index: entry.index, term: entry.term, chain: entry.chain };
+        }
+        let covered = self.memberships.partition_point(|(at, _)| *at <= base.index);
+        self.memberships.drain(..covered.saturating_sub(1));
+    }
+
     /// Entries for one append from `from` on: as many as fit into `bytes_max`, and at least one if there is any.
     /// Also their size.
     pub(super) fn batch(&self, from: Index, bytes_max: usize) -> (Vec<AppendEntry>, usize) {

@@ -79,6 +79,7 @@
 //! Membership changes (entries with a membership act, and joint quorums are counted, but none can be proposed),
 //! snapshots (the log has a base; a peer that needs what lies below it gets heartbeats only), lease reads.
 
+mod compact;
 mod config;
 mod durable;
 mod election;

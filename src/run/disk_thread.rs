@@ -11,7 +11,8 @@ use mio::Waker;
 
 use crate::node::PeerRecord;
 use crate::raft::Ticket;
-use crate::store::{Batch, Disk, PeerSeen, Store, StoreError, Upkeep};
+use crate::snapshot::SnapshotMeta;
+use crate::store::{Adopted, Batch, Disk, LogAfter, PeerSeen, Store, StoreError, Upkeep};
 use crate::types::{BootNonce, Incarnation, StoreId};
 
 /// How long nothing must be asked for until the log's synced mark is carried on.
@@ -29,6 +30,8 @@ const FULL_PAUSE: Duration = Duration::from_millis(100);
 pub(super) enum Job {
     /// Make this durable.
     Persist { ticket: Ticket, batch: Batch },
+    /// Make this snapshot the one in force.
+    Adopt { meta: SnapshotMeta, log: LogAfter },
     /// Make this peer's boot durable.
     RecordPeer { store: StoreId, incarnation: Incarnation, nonce: BootNonce },
 }
@@ -38,6 +41,8 @@ pub(super) enum Job {
 pub(super) enum Done {
     /// This write and all before it are durable.
     Persisted { ticket: Ticket },
+    /// The snapshot is in force, or not newer.
+    Adopted { meta: SnapshotMeta, adopted: Adopted },
     /// The peer's boot is durable, or was refused.
     PeerRecorded { store: StoreId, incarnation: Incarnation, nonce: BootNonce, seen: PeerRecord },
     /// The disk has no room; the write is tried again until it has.
@@ -215,6 +220,10 @@ fn carry_out<D: Disk>(store: &mut Store<D>, job: &Job) -> Done {
     match *job {
         Job::Persist { ticket, ref batch } => match store.persist(batch) {
             Ok(()) => Done::Persisted { ticket },
+            Err(error) => Done::Failed(error),
+        },
+        Job::Adopt { meta, log } => match store.adopt_snapshot(meta, log) {
+            Ok(adopted) => Done::Adopted { meta, adopted },
             Err(error) => Done::Failed(error),
         },
         Job::RecordPeer { store: peer, incarnation, nonce } => {

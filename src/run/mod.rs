@@ -17,6 +17,7 @@ pub mod mailbox;
 pub mod net;
 pub mod node;
 pub mod shaper;
+mod snapshot_thread;
 pub mod socket;
 pub mod timer;
 

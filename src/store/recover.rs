@@ -231,7 +231,7 @@ pub(super) fn find_snapshot<D: Disk>(
     };
     match SnapshotFile::open(disk, meta) {
         Ok(file) if file.head.cluster == record.cluster => Ok(Some(file)),
-        Ok(_) | Err(SnapshotError::Foreign) => Err(other()),
+        Ok(_) | Err(SnapshotError::Foreign | SnapshotError::Interrupted) => Err(other()),
         Err(SnapshotError::Damaged(damage)) => Err(damage.into()),
         Err(SnapshotError::Full) => Err(OpenError::Full),
         Err(SnapshotError::Failed(error)) => Err(error.into()),

@@ -8,11 +8,12 @@ use raftgram::client::{Answer, Client, ClientConfig, ClientError, OperationId, O
 use raftgram::fault::{Link, LinkConfig};
 use raftgram::kv::Kv;
 use raftgram::node::founding::{Blank, Founding, Output as FoundingOutput, Plan};
-use raftgram::node::{Node, NodeConfig, NodeStart, Output, PeerRecord};
+use raftgram::node::{Node, NodeConfig, NodeStart, Output, PeerRecord, SnapshotJob, snapshot};
 use raftgram::raft::{RoleKind, Ticket};
 use raftgram::rng::Rng;
 use raftgram::rpc::RpcConfig;
-use raftgram::store::{Batch, FormatOptions, MemoryDisk, OpenOptions, PeerSeen, Recovered, Store};
+use raftgram::snapshot::SnapshotMeta;
+use raftgram::store::{Batch, FormatOptions, LogAfter, MemoryDisk, OpenOptions, PeerSeen, Recovered, Store};
 use raftgram::time::{Instant, earliest};
 use raftgram::types::{BootNonce, Identity, Incarnation, NodeId, StoreId};
 use slog::{Discard, Logger, o};
@@ -35,6 +36,8 @@ fn client_address(number: usize) -> SocketAddr {
 enum Job {
     Persist(Ticket, Batch),
     RecordPeer(StoreId, Incarnation, BootNonce),
+    Snapshot(SnapshotJob<Kv>),
+    Adopt(SnapshotMeta, LogAfter),
 }
 
 enum Life {
@@ -114,7 +117,7 @@ impl World {
 
     fn boot(&mut self, number: u16, disk: MemoryDisk) -> Running {
         let options = OpenOptions { segment_bytes: SEGMENT_BYTES, ..OpenOptions::default() };
-        let (store, recovered) = Store::open(disk, options).expect("the folder opens");
+        let (mut store, recovered) = Store::open(disk, options).expect("the folder opens");
         let boot_nonce = BootNonce(self.rng.bytes16());
         let life = if recovered.cluster.is_zero() {
             let identity = Identity { node: node_id(number), store: recovered.store };
@@ -127,6 +130,10 @@ impl World {
             let config = RpcConfig::default();
             Life::Blank(Box::new(Founding::new(plan, blank, &contacts, config, self.rng.fork(), self.now)))
         } else {
+            let mut machine = Kv::new();
+            let snapshot = recovered.snapshot.as_ref().map(|file| {
+                snapshot::load(store.disk_mut(), file, &mut machine).expect("the snapshot loads")
+            });
             let start = NodeStart {
                 store: recovered.store,
                 incarnation: recovered.incarnation,
@@ -134,11 +141,12 @@ impl World {
                 cluster: recovered.cluster,
                 founding: recovered.founding.clone(),
                 hard_state: recovered.hard_state,
+                snapshot,
                 entries: recovered.entries.clone(),
             };
             let config = NodeConfig::new(node_id(number), node_address(number).to_string());
             let logger = Logger::root(Discard, o!());
-            Life::Member(Box::new(Node::new(config, start, Kv::new(), &logger, self.rng.fork(), self.now)))
+            Life::Member(Box::new(Node::new(config, start, machine, &logger, self.rng.fork(), self.now)))
         };
         Running { life, store, recovered, jobs: VecDeque::new() }
     }
@@ -296,6 +304,14 @@ impl World {
                         running.store.persist(&batch).expect("the disk works");
                         node.handle_persisted(self.now, ticket);
                     }
+                    Job::Snapshot(job) => {
+                        let done = job.carry_out(running.store.disk_mut()).expect("the disk works");
+                        node.handle_snapshot_done(self.now, done);
+                    }
+                    Job::Adopt(meta, log) => {
+                        let adopted = running.store.adopt_snapshot(meta, log).unwrap();
+                        node.handle_snapshot_adopted(self.now, meta, adopted);
+                    }
                     Job::RecordPeer(store, incarnation, nonce) => {
                         let seen = match running.store.record_peer(store, incarnation, nonce).unwrap() {
                             PeerSeen::Adopted => PeerRecord::Adopted,
@@ -328,6 +344,10 @@ impl World {
                         }
                         Output::RecordPeer { store, incarnation, nonce } => {
                             running.jobs.push_back((due, Job::RecordPeer(store, incarnation, nonce)));
+                        }
+                        Output::Snapshot(job) => running.jobs.push_back((due, Job::Snapshot(job))),
+                        Output::AdoptSnapshot { meta, log } => {
+                            running.jobs.push_back((due, Job::Adopt(meta, log)));
                         }
                         _ => {}
                     }

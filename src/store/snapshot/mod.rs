@@ -46,6 +46,8 @@ pub enum SnapshotError {
     Damaged(Damage),
     /// The peer: no snapshot file has such a length, or its content is of another snapshot or cluster.
     Foreign,
+    /// The caller broke the writing off; nothing is left behind.
+    Interrupted,
     /// The disk failed; nothing more may be concluded about it.
     Failed(DiskError),
 }
@@ -56,6 +58,7 @@ impl fmt::Display for SnapshotError {
             Self::Full => f.write_str("the disk is full: no room for a snapshot"),
             Self::Damaged(damage) => write!(f, "damaged: {damage}"),
             Self::Foreign => f.write_str("the file is of another snapshot or cluster"),
+            Self::Interrupted => f.write_str("the snapshot was not written to its end"),
             Self::Failed(error) => fmt::Display::fmt(error, f),
         }
     }

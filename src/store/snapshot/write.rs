@@ -20,7 +20,7 @@ pub fn write<D: Disk>(
         disk.remove(&file)?;
     }
     let written = write_file(disk, &file, head, body);
-    if matches!(&written, Err(error) if SnapshotError::from(error.clone()) == SnapshotError::Full) {
+    if matches!(written, Err(SnapshotError::Full | SnapshotError::Interrupted)) {
         disk.remove(&file)?;
     }
     let meta = written?;
@@ -34,7 +34,7 @@ fn write_file<D: Disk>(
     file: &str,
     head: &SnapshotHead,
     body: &dyn Frozen,
-) -> Result<SnapshotMeta, DiskError> {
+) -> Result<SnapshotMeta, SnapshotError> {
     disk.create(file)?;
     let mut blocks = Blocks {
         disk,
@@ -47,9 +47,11 @@ fn write_file<D: Disk>(
     let streamed = blocks.put(&head.encode()).and_then(|()| body.write(&mut blocks));
     let Blocks { block, written, mut table, failed, .. } = blocks;
     if let Some(error) = failed {
-        return Err(error);
+        return Err(error.into());
     }
-    assert_eq!(streamed, Ok(()), "a state stopped writing though its sink was open");
+    if streamed.is_err() {
+        return Err(SnapshotError::Interrupted);
+    }
     if !block.is_empty() {
         table.push(crc32fast::hash(&block));
         disk.write_at(file, written, &block)?;
