@@ -37,6 +37,8 @@ mod links;
 mod raft_io;
 mod serve;
 pub mod snapshot;
+#[cfg(test)]
+mod snapshot_tests;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -7,9 +7,9 @@ use crate::entry::Payload;
 use crate::machine::Machine;
 use crate::raft::{ProposeError, ReadError, ReadId};
 use crate::rpc::Token;
-use crate::session::{Command, Ranges};
+use crate::session::{Command, Limits, Ranges};
 use crate::time::Instant;
-use crate::types::GroupId;
+use crate::types::{GroupId, Index, Term};
 use crate::wire::client::{
     ClientReply, ClientRequest, LeaderHint, Outcome, Propose, ReadLevel, RefusalCode, decode_request,
     encode_reply,
@@ -56,6 +56,12 @@ impl<M: Machine> Node<M> {
                 }
             },
         }
+    }
+
+    /// Proposes other limits for the whole cluster: it applies them when the entry is committed. Only a leader can.
+    pub fn propose_limits(&mut self, now: Instant, limits: Limits) -> Result<(Index, Term), ProposeError> {
+        let command = Command::SetLimits(limits).to_bytes();
+        self.raft.propose(now, Payload::Command(command.into()))
     }
 
     fn propose_write(&mut self, now: Instant, token: Token, propose: &Propose<'_>) {
