@@ -53,6 +53,7 @@ use crate::raft::{Alarm, Raft, ReadId, ReplyToken, Restored, RoleKind, Ticket};
 use crate::rng::Rng;
 use crate::rpc::{LinkId, Output as RpcOutput, Rpc, SendErrorKind, Token};
 use crate::session::Sessions;
+use crate::snapshot::SnapshotMeta;
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, CallId, HardState, Identity, Incarnation, Index, NodeId, StoreId, Term};
 use founding::Blank;
@@ -77,6 +78,9 @@ pub enum Output {
         ticket: Ticket,
         /// Term and vote, when they changed.
         hard_state: Option<HardState>,
+        /// Put this snapshot, which is on disk, whole and verified, in the place of the whole log; before the
+        /// truncation and the entries.
+        install: Option<SnapshotMeta>,
         /// Remove the log's entries from this index on, before adding any.
         truncate_from: Option<Index>,
         /// Entries to add.

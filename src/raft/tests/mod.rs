@@ -10,6 +10,8 @@
 mod bench;
 mod checks;
 mod cluster;
+mod compaction;
+mod disk;
 mod election;
 mod following;
 mod forged;
