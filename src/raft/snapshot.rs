@@ -38,6 +38,11 @@ use crate::snapshot::SnapshotMeta;
 use crate::time::Instant;
 use crate::types::{Identity, Index, NodeId, Term};
 
+/// A peer that neither matched more nor got more of a snapshot for this many maximum election timeouts stands still:
+/// the log is not kept for it any more, and it may be offered another snapshot. A source that is busy writing a snapshot
+/// of its own, or a receiver that fills its machine, takes seconds.
+const STALL_TIMEOUTS: u32 = 10;
+
 /// A snapshot that this node's driver was asked to get.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Receiving {
@@ -115,7 +120,7 @@ impl Raft {
         if self.log.bytes() > self.config.log_bytes_max / 2 {
             return None;
         }
-        let patience = self.config.election_timeout_max * 2;
+        let patience = self.config.election_timeout_max * STALL_TIMEOUTS;
         leader.progress.values().filter_map(|progress| progress.pin(now, patience)).min()
     }
 
@@ -132,7 +137,7 @@ impl Raft {
 
     /// Sends an offer to every peer that waits for one.
     pub(super) fn offer_snapshots(&mut self, now: Instant) {
-        let patience = self.config.election_timeout_max * 2;
+        let patience = self.config.election_timeout_max * STALL_TIMEOUTS;
         let term = self.hard_state.term;
         let Role::Leader(leader) = &mut self.role else { return };
         for (id, progress) in &mut leader.progress {
