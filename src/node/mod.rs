@@ -88,6 +88,9 @@ pub enum Output<M> {
         ticket: Ticket,
         /// Term and vote, when they changed.
         hard_state: Option<HardState>,
+        /// Put this snapshot, which is on disk, whole and verified, in the place of the whole log; before the
+        /// truncation and the entries.
+        install: Option<SnapshotMeta>,
         /// Remove the log's entries from this index on, before adding any.
         truncate_from: Option<Index>,
         /// Entries to add.

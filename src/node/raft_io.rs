@@ -101,9 +101,11 @@ impl<M: Machine> Node<M> {
                 }
             }
             RaftOutput::CancelRequests { to } => self.cancel_requests(now, to),
-            RaftOutput::Persist { ticket, hard_state, truncate_from, entries } => {
-                self.outputs.push_back(Output::Persist { ticket, hard_state, truncate_from, entries });
+            RaftOutput::Persist { ticket, hard_state, install, truncate_from, entries } => {
+                let persist = Output::Persist { ticket, hard_state, install, truncate_from, entries };
+                self.outputs.push_back(persist);
             }
+            RaftOutput::PullSnapshot { .. } | RaftOutput::CancelPull => {}
             RaftOutput::Commit { index } => {
                 assert!(index >= self.commit, "commit index {} fell to {index}", self.commit);
                 self.commit = index;

@@ -47,6 +47,10 @@ pub mod body_kind {
     pub const READ_PROBE_REPLY: u8 = 0x0a;
     pub const TRANSFER: u8 = 0x0b;
     pub const TRANSFER_REPLY: u8 = 0x0c;
+    pub const SNAPSHOT_OFFER: u8 = 0x10;
+    pub const SNAPSHOT_OFFER_REPLY: u8 = 0x11;
+    pub const SNAPSHOT_PULL: u8 = 0x12;
+    pub const SNAPSHOT_DATA: u8 = 0x13;
 
     pub const OPEN_SESSION: u8 = 0x40;
     pub const CLOSE_SESSION: u8 = 0x41;

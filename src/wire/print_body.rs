@@ -3,15 +3,23 @@
 use crate::cursor::CursorError;
 use crate::entry::Payload;
 use crate::membership::{Members, Membership};
-use crate::message::{Append, AppendOutcome, AppendReply, Message, VoteRequest};
+use crate::message::{Append, AppendOutcome, AppendReply, Message, SnapshotOutcome, VoteRequest};
+use crate::snapshot::SnapshotMeta;
+use crate::wire::body::body_kind;
 use crate::wire::client::{
     ClientReply, ClientRequest, Outcome, ReadLevel, RefusalCode, decode_reply, decode_request,
 };
 use crate::wire::peer::decode_message;
 use crate::wire::print::{Fields, Hex};
 use crate::wire::status::NodeStatus;
+use crate::wire::transfer::{PullReply, decode_pull, decode_pull_reply};
 
 pub(super) fn peer(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> {
+    match body.first() {
+        Some(&body_kind::SNAPSHOT_PULL) => return pull(body, fields),
+        Some(&body_kind::SNAPSHOT_DATA) => return pull_reply(body, fields),
+        _ => {}
+    }
     let (group, message) = decode_message(body)?;
     fields.put("kind", kind_name(&message));
     fields.put("group", group);
@@ -36,8 +44,55 @@ pub(super) fn peer(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> 
             fields.put("last_index", m.last_index);
         }
         Message::TransferReply(m) => fields.put("is_taken", m.is_taken),
+        Message::SnapshotOffer(m) => put_meta(&m.meta, fields),
+        Message::SnapshotOfferReply(m) => {
+            fields.put("index", m.index);
+            fields.put("match_index", m.match_index);
+            match m.outcome {
+                SnapshotOutcome::Pulling { bytes } => {
+                    fields.put("outcome", "pulling");
+                    fields.put("bytes", bytes);
+                }
+                SnapshotOutcome::Transferred => fields.put("outcome", "transferred"),
+                SnapshotOutcome::Installed => fields.put("outcome", "installed"),
+            }
+        }
     }
     Ok(())
+}
+
+fn pull(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> {
+    let (group, pull) = decode_pull(body)?;
+    fields.put("kind", "snapshot-pull");
+    fields.put("group", group);
+    put_meta(&pull.meta, fields);
+    fields.put("offset", pull.offset);
+    fields.put("length", pull.length);
+    Ok(())
+}
+
+fn pull_reply(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> {
+    let (group, reply) = decode_pull_reply(body)?;
+    fields.put("kind", "snapshot-data");
+    fields.put("group", group);
+    match reply {
+        PullReply::Data { digest, offset, bytes } => {
+            fields.put("outcome", "data");
+            fields.put("digest", format_args!("{digest:016x}"));
+            fields.put("offset", offset);
+            fields.put("content", Hex(bytes));
+        }
+        PullReply::NotHere => fields.put("outcome", "not-here"),
+    }
+    Ok(())
+}
+
+fn put_meta(meta: &SnapshotMeta, fields: &mut Fields) {
+    fields.put("index", meta.id.index);
+    fields.put("index_term", meta.id.term);
+    fields.put("chain", format_args!("{:08x}", meta.id.chain));
+    fields.put("bytes", meta.bytes);
+    fields.put("digest", format_args!("{:016x}", meta.digest));
 }
 
 pub(super) fn request(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> {
@@ -121,6 +176,8 @@ const fn kind_name(message: &Message) -> &'static str {
         Message::ReadProbeReply(_) => "read-probe-reply",
         Message::Transfer(_) => "transfer",
         Message::TransferReply(_) => "transfer-reply",
+        Message::SnapshotOffer(_) => "snapshot-offer",
+        Message::SnapshotOfferReply(_) => "snapshot-offer-reply",
     }
 }
 

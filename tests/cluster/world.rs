@@ -338,7 +338,8 @@ impl World {
                     let due = now + self.disk_latency;
                     match output {
                         Output::Transmit { to, bytes } => self.transmit(from, to, bytes),
-                        Output::Persist { ticket, hard_state, truncate_from, entries } => {
+                        Output::Persist { ticket, hard_state, install, truncate_from, entries } => {
+                            assert_eq!(install, None, "no snapshot was asked for");
                             let batch = Batch { hard_state, truncate_from, entries };
                             running.jobs.push_back((due, Job::Persist(ticket, batch)));
                         }

@@ -3,6 +3,7 @@
 //! - `quorum`, `log`, `progress`, `reorder`: tables for the parts.
 //! - `election`, `replication`, `following`, `disk`, `reads`, `transfer`: one test per rule, on one node that is
 //!   fed by hand (`bench`).
+//! - `snapshots`, `compaction`: taking, offering and installing them, by hand and in the cluster.
 //! - `golden`: scripts under `tests/raft/`, replayed on a whole cluster.
 //! - `scenarios`: named faults on a whole cluster in virtual time (`cluster`).
 //! - `random`: seeds, with every invariant checked after every event (`checks`).
@@ -10,6 +11,8 @@
 mod bench;
 mod checks;
 mod cluster;
+mod compaction;
+mod disk;
 mod election;
 mod following;
 mod forged;
@@ -20,6 +23,7 @@ mod random;
 mod reads;
 mod replication;
 mod scenarios;
+mod snapshots;
 mod transfer;
 
 use crate::entry::{Entry, Payload};
