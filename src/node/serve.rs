@@ -49,6 +49,12 @@ impl<M: Machine> Node<M> {
                 let status = Box::new(self.status());
                 self.answer(now, token, &ClientReply::Status(status));
             }
+            ClientRequest::TakeSnapshot { through } => {
+                if through == Index(0) {
+                    self.take_snapshot();
+                }
+                self.answer(now, token, &self.snapshot_state());
+            }
             ClientRequest::Founding => match self.founding.clone() {
                 Some(record) => self.answer(now, token, &ClientReply::Founded(record)),
                 None => {

@@ -32,6 +32,7 @@ use crate::store::snapshot::{self as file, SnapshotFile};
 use crate::store::{Adopted, Disk, LogAfter, SnapshotError, SnapshotHead};
 use crate::time::Instant;
 use crate::types::Index;
+use crate::wire::client::ClientReply;
 
 /// What an entry counts for beside its content: term, kind, lengths and chain value.
 const ENTRY_BYTES: u64 = 16;
@@ -275,6 +276,11 @@ impl<M: Machine> Node<M> {
             self.freeze(SnapshotId { index: entry.index, term: entry.term, chain: entry.chain });
         }
         self.snapshots.newest()
+    }
+
+    /// [W-60]
+    pub(super) fn snapshot_state(&self) -> ClientReply<'static> {
+        ClientReply::SnapshotState { taken: self.snapshots.newest(), in_force: self.snapshots.in_force }
     }
 
     /// Counts an entry that was just applied, and freezes the state where the mark is passed.

@@ -58,6 +58,7 @@ pub mod body_kind {
     pub const READ: u8 = 0x43;
     pub const STATUS: u8 = 0x44;
     pub const FOUNDING: u8 = 0x45;
+    pub const TAKE_SNAPSHOT: u8 = 0x46;
 
     pub const SESSION_OPENED: u8 = 0x80;
     pub const SESSION_CLOSED: u8 = 0x81;
@@ -71,6 +72,7 @@ pub mod body_kind {
     pub const TOO_LARGE: u8 = 0x89;
     pub const REFUSED: u8 = 0x8a;
     pub const FOUNDED: u8 = 0x8b;
+    pub const SNAPSHOT_STATE: u8 = 0x8c;
 }
 
 pub(super) fn begin_body(kind: u8, group: GroupId, out: &mut Vec<u8>) {

@@ -104,11 +104,13 @@ pub(super) fn request(body: &[u8], fields: &mut Fields) -> Result<(), CursorErro
         ClientRequest::Read { .. } => "read",
         ClientRequest::Status => "status",
         ClientRequest::Founding => "founding",
+        ClientRequest::TakeSnapshot { .. } => "take-snapshot",
     };
     fields.put("kind", kind);
     fields.put("group", group);
     match &request {
         ClientRequest::OpenSession | ClientRequest::Status | ClientRequest::Founding => {}
+        ClientRequest::TakeSnapshot { through } => fields.put("through", through),
         ClientRequest::CloseSession { session } => fields.put("session", session.0),
         ClientRequest::Propose(propose) => {
             fields.put("session", propose.session.0);
@@ -154,6 +156,12 @@ pub(super) fn reply(body: &[u8], fields: &mut Fields) -> Result<(), CursorError>
             put_refusal(*code, fields);
             fields.put("text", text);
         }
+        ClientReply::SnapshotState { taken, in_force } => {
+            fields.put("taken", taken);
+            if let Some(meta) = in_force {
+                put_meta(meta, fields);
+            }
+        }
         ClientReply::Founded(record) => {
             fields.put("cluster", record.cluster);
             put_membership(&record.membership, fields);
@@ -195,6 +203,7 @@ const fn reply_name(reply: &ClientReply<'_>) -> &'static str {
         ClientReply::TooLarge { .. } => "too-large",
         ClientReply::Refused { .. } => "refused",
         ClientReply::Founded(_) => "founded",
+        ClientReply::SnapshotState { .. } => "snapshot-state",
     }
 }
 

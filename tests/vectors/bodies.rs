@@ -9,6 +9,7 @@ use raftgram::message::{
     Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, ReadProbe, Transfer,
     TransferReply, VoteReply, VoteRequest,
 };
+use raftgram::snapshot::{SnapshotId, SnapshotMeta};
 use raftgram::types::{GroupId, Incarnation, Index, NodeId, Round, Sequence, SessionId, StoreId, Term};
 use raftgram::wire::client::{
     ClientReply, ClientRequest, LeaderHint, Outcome, Propose, ReadLevel, RefusalCode, encode_reply,
@@ -175,6 +176,7 @@ fn requests() -> Vec<(&'static str, ClientRequest<'static>)> {
         ("read-local", ClientRequest::Read { level: ReadLevel::Local, query: b"" }),
         ("status", ClientRequest::Status),
         ("founding", ClientRequest::Founding),
+        ("take-snapshot", ClientRequest::TakeSnapshot { through: Index(0) }),
     ]
 }
 
@@ -196,7 +198,17 @@ fn replies() -> Vec<(&'static str, ClientReply<'static>)> {
         ("refused", ClientReply::Refused { code: RefusalCode::Unavailable, text: "leaving" }),
         ("refused-later-code", ClientReply::Refused { code: RefusalCode::Other(99), text: "" }),
         ("founded", ClientReply::Founded(FoundingRecord { cluster: CLUSTER, membership: founders() })),
+        (
+            "snapshot-state",
+            ClientReply::SnapshotState { taken: Index(1_000_002), in_force: Some(snapshot()) },
+        ),
+        ("snapshot-state-none", ClientReply::SnapshotState { taken: Index(0), in_force: None }),
     ]
+}
+
+fn snapshot() -> SnapshotMeta {
+    let id = SnapshotId { index: Index(1_000_000), term: Term(5), chain: 0x5974_6b01 };
+    SnapshotMeta { id, bytes: 1 << 20, digest: 0xcbf2_9ce4_8422_2325 }
 }
 
 fn status() -> NodeStatus {

@@ -8,6 +8,7 @@ use crate::cursor::{CursorError, VARINT_MAX, Writer};
 use crate::founding::FoundingRecord;
 use crate::membership::Members;
 use crate::message::Message;
+use crate::snapshot::{SnapshotId, SnapshotMeta};
 use crate::types::{ClusterId, GroupId, Incarnation, Index, NodeId, Sequence, SessionId, StoreId, Term};
 use crate::wire::Ranges;
 use crate::wire::body::{BodyFamily, NUMBER_MAX, body_kind, family};
@@ -124,6 +125,21 @@ proptest! {
         membership.outgoing = Members::new();
         membership.learners = Members::new();
         let reply = ClientReply::Founded(FoundingRecord { cluster: ClusterId(cluster), membership });
+        let body = reply_bytes(&reply);
+        prop_assert_eq!(decode_reply(&body), Ok((GroupId(3), reply)));
+    }
+
+    // [W-60]
+    #[test]
+    fn questions_for_a_snapshot_and_their_answers_round_trip(
+        through in number(), bytes in varint(), digest in any::<u64>(), chain in any::<u32>(), is_in_force in any::<bool>(),
+    ) {
+        let request = ClientRequest::TakeSnapshot { through: Index(through) };
+        let body = request_bytes(&request);
+        prop_assert_eq!(decode_request(&body), Ok((GroupId(3), request)));
+        let id = SnapshotId { index: Index(through), term: Term(through), chain };
+        let in_force = is_in_force.then_some(SnapshotMeta { id, bytes, digest });
+        let reply = ClientReply::SnapshotState { taken: Index(through), in_force };
         let body = reply_bytes(&reply);
         prop_assert_eq!(decode_reply(&body), Ok((GroupId(3), reply)));
     }

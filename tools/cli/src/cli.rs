@@ -16,6 +16,7 @@ use crate::log::LogLevel;
 use crate::node;
 use crate::output::{Format, Json};
 use crate::reach::Reach;
+use crate::snapshot;
 use crate::status;
 use crate::units::Span;
 use crate::wire;
@@ -85,6 +86,7 @@ pub(crate) enum Command {
     Kv(kv::Kv),
     /// Show a row per node, unreachable ones included.
     Status(status::Status),
+    Snapshot(snapshot::Snapshot),
     /// Measure, and print the settings beside every figure.
     #[command(subcommand)]
     Bench(bench::Bench),

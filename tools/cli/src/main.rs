@@ -16,6 +16,7 @@ mod log;
 mod node;
 mod output;
 mod reach;
+mod snapshot;
 mod status;
 mod units;
 mod wire;
@@ -70,6 +71,7 @@ fn dispatch(
         Command::Cluster(cluster) => cluster.run(format, level, &logger),
         Command::Node(node) => node.run(format, &logger),
         Command::Kv(kv) => kv.run(&reach, format),
+        Command::Snapshot(snapshot) => snapshot.run(&reach, format),
         Command::Status(status) => status.run(&reach, format),
         Command::Bench(bench) => bench.run(&reach, format, &logger),
         Command::Check(check) => check.run(format),
