@@ -310,4 +310,14 @@ fn put_status(status: &NodeStatus, fields: &mut Fields) {
     fields.within("drops", |fields| {
         status.drops.iter().for_each(|drop| fields.put(&drop.reason, drop.count));
     });
+    fields.put("snapshot", status.snapshot);
+    for (place, transfer) in status.transfers.iter().enumerate() {
+        fields.within(&format!("transfer{place}"), |fields| {
+            fields.put("to", transfer.to);
+            fields.put("index", transfer.index);
+            fields.put("bytes", transfer.bytes);
+            fields.put("bytes_total", transfer.bytes_total);
+            fields.put("is_transferred", transfer.is_transferred);
+        });
+    }
 }

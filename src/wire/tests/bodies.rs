@@ -18,7 +18,7 @@ use crate::wire::client::{
 };
 use crate::wire::peer::{decode_message, encode_message};
 use crate::wire::print::print_body;
-use crate::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus};
+use crate::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus, TransferStatus};
 
 fn request_bytes(request: &ClientRequest<'_>) -> Vec<u8> {
     let mut body = Vec::new();
@@ -205,6 +205,8 @@ proptest! {
             retransmits: counts[2],
             duplicates: counts[3],
             drops: Vec::new(),
+            snapshot: Index(numbers[2]),
+            transfers: Vec::new(),
         };
         status.role = [
             NodeRole::Blank, NodeRole::Follower, NodeRole::PreCandidate, NodeRole::Candidate, NodeRole::Leader,
@@ -213,6 +215,13 @@ proptest! {
         for row in 1..=rows {
             let node = NodeId::new(row).unwrap();
             status.peers.push(PeerStatus { node, rtt_us: counts[0], retransmits: 1, loss_ppm: 2 });
+            status.transfers.push(TransferStatus {
+                to: node,
+                index: Index(numbers[1]),
+                bytes: counts[2],
+                bytes_total: counts[3],
+                is_transferred: row % 2 == 0,
+            });
             status.drops.push(DropCount { reason: format!("reason-{row}"), count: counts[1] });
         }
         let body = reply_bytes(&ClientReply::Status(Box::new(status.clone())));
