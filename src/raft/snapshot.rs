@@ -39,7 +39,7 @@ use crate::time::Instant;
 use crate::types::{Identity, Index, NodeId, Term};
 
 /// A peer that neither matched more nor got more of a snapshot for this many maximum election timeouts stands still:
-/// the log is not kept for it any more, and it may be offered another snapshot. A source that is busy writing a snapshot
+/// the log is not kept for it any more, and it may be offered another snapshot. A source that is busy writing one
 /// of its own, or a receiver that fills its machine, takes seconds.
 const STALL_TIMEOUTS: u32 = 10;
 
