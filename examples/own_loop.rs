@@ -132,8 +132,7 @@ fn turn(site: &mut Site, time: &Time) -> Result<(), Failure> {
     while let Some(output) = node.poll_output() {
         match output {
             Output::Transmit { to, bytes } => drop(socket.send_to(&bytes, to)?),
-            Output::Persist { ticket, hard_state, install, truncate_from, entries } => {
-                assert_eq!(install, None, "no snapshot was asked for");
+            Output::Persist { ticket, hard_state, truncate_from, entries } => {
                 store.persist(&Batch { hard_state, truncate_from, entries })?;
                 node.handle_persisted(time.now(), ticket);
                 node.turn(time.now());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::pull::PullConfig;
 use super::snapshot::StartSnapshot;
 use crate::entry::Entry;
 use crate::founding::FoundingRecord;
@@ -29,6 +30,10 @@ pub struct NodeConfig {
     pub command_bytes_max: usize,
     /// Writes and reads of clients that may wait at once; more are answered "busy".
     pub waiting_max: usize,
+    /// Bytes of log that a snapshot covers and that stay in memory, for followers that are a little behind.
+    pub log_tail_bytes: usize,
+    /// How snapshots are pulled from other nodes.
+    pub pull: PullConfig,
     /// The layer below.
     pub rpc: RpcConfig,
     /// Changes the defaults of consensus.
@@ -89,6 +94,8 @@ impl NodeConfig {
             apply_bytes_max: 4 << 20,
             command_bytes_max: 2 << 20,
             waiting_max: 65_536,
+            log_tail_bytes: 4 << 20,
+            pull: PullConfig::default(),
             rpc: RpcConfig::default(),
             timing: Timing::default(),
         }
@@ -104,6 +111,7 @@ impl NodeConfig {
             election_timeout_min: self.timing.election_timeout_min,
             election_timeout_max: self.timing.election_timeout_max,
             heartbeat_interval: self.timing.heartbeat_interval,
+            log_tail_bytes: self.log_tail_bytes,
             ..RaftConfig::new(identity, incarnation, cluster)
         }
     }

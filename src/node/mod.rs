@@ -26,7 +26,8 @@
 //! once, and their retries are recognised by the session table.
 //!
 //! # Snapshots
-//! See [`snapshot`]: frozen in a moment, written elsewhere, then the log below is dropped.
+//! See [`snapshot`]: frozen in a moment, written elsewhere, then the log below is dropped. `transfer` and `pull` bring
+//! the file to nodes that are too far behind for the log, and put them in its state.
 //!
 //! Left out: membership changes, lease reads (served as linearizable reads).
 
@@ -34,6 +35,7 @@ mod applier;
 mod config;
 pub mod founding;
 mod links;
+mod pull;
 mod raft_io;
 mod serve;
 pub mod snapshot;
@@ -42,6 +44,7 @@ mod snapshot_tests;
 mod status;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -51,6 +54,7 @@ use slog::{Logger, info, o, warn};
 
 pub use config::{NodeConfig, NodeStart, Timing};
 pub use links::PeerRecord;
+pub use pull::PullConfig;
 pub use snapshot::{LoadError, SnapshotDone, SnapshotJob, StartSnapshot};
 
 use crate::entry::Entry;
@@ -69,6 +73,7 @@ use founding::Blank;
 use links::Peer;
 use serve::PendingRead;
 use snapshot::Snapshots;
+use transfer::Transfers;
 
 /// What the driver is to do.
 #[derive(Debug)]
@@ -88,9 +93,6 @@ pub enum Output<M> {
         ticket: Ticket,
         /// Term and vote, when they changed.
         hard_state: Option<HardState>,
-        /// Put this snapshot, which is on disk, whole and verified, in the place of the whole log; before the
-        /// truncation and the entries.
-        install: Option<SnapshotMeta>,
         /// Remove the log's entries from this index on, before adding any.
         truncate_from: Option<Index>,
         /// Entries to add.
@@ -150,6 +152,11 @@ pub enum NodeEvent {
         /// Which.
         meta: SnapshotMeta,
     },
+    /// A snapshot of another node was put in the place of this node's log and state, durably.
+    SnapshotInstalled {
+        /// Which.
+        meta: SnapshotMeta,
+    },
     /// There was no room for a snapshot; the next mark tries again.
     SnapshotNotWritten {
         /// Which it would have been.
@@ -172,6 +179,7 @@ pub struct Node<M> {
     sessions: Sessions,
     machine: M,
     snapshots: Snapshots,
+    transfers: Transfers,
     /// The membership at the applied index.
     applied_membership: Arc<Membership>,
     /// The link of each member and what is known of who is behind it.
@@ -233,6 +241,7 @@ impl<M: Machine> Node<M> {
             sessions,
             machine,
             snapshots,
+            transfers: Transfers::default(),
             applied_membership: Arc::new(membership),
             peers: BTreeMap::new(),
             peer_tokens: BTreeMap::new(),
@@ -287,6 +296,7 @@ impl<M: Machine> Node<M> {
     pub fn step(&mut self, now: Instant) {
         self.pump(now);
         self.apply_committed(now);
+        self.advance_transfers(now);
         // What was applied may have let Raft or the callers go on.
         self.pump(now);
     }
@@ -327,13 +337,20 @@ impl<M: Machine> Node<M> {
         if self.applied < self.commit {
             return Some(Instant::ZERO);
         }
-        earliest(self.rpc.poll_timeout(), self.raft.poll_timeout())
+        let machines = earliest(self.rpc.poll_timeout(), self.raft.poll_timeout());
+        earliest(machines, self.transfers.poll_timeout())
     }
 
     /// The machine, for looking at.
     #[must_use]
     pub fn machine(&self) -> &M {
         &self.machine
+    }
+
+    /// The last entry that the machine has seen.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        self.applied
     }
 
     /// The consensus core, for looking at.

@@ -22,6 +22,7 @@ use core::fmt;
 
 use slog::{info, warn};
 
+use super::transfer::{TransferDone, TransferTask};
 use super::{Node, NodeEvent, Output};
 use crate::entry::Entry;
 use crate::machine::{Fields, Frozen, Machine, RestoreError, Sink, SinkClosed, Source};
@@ -63,6 +64,7 @@ enum Task<M> {
     Load { meta: SnapshotMeta, machine: M },
     Remove { meta: SnapshotMeta },
     Forget { state: Discarded<M> },
+    Transfer(TransferTask<M>),
 }
 
 /// States that are no longer wanted. Freeing a large one takes long, so that is a job too.
@@ -79,6 +81,7 @@ enum Done<M> {
     NoRoom(SnapshotId),
     Loaded(Box<(StartSnapshot, M)>),
     NotLoaded(SnapshotMeta, LoadError),
+    Transfer(TransferDone<M>),
     Nothing,
 }
 
@@ -160,6 +163,7 @@ impl<M: Machine> SnapshotJob<M> {
                 file::remove(disk, &meta)?;
                 Done::Nothing
             }
+            Task::Transfer(task) => Done::Transfer(task.carry_out(disk)?),
             Task::Forget { state } => {
                 match state {
                     Discarded::Frozen(frozen) => drop(frozen),
@@ -317,6 +321,23 @@ impl<M: Machine> Node<M> {
         self.ask_snapshot(Task::Write { head, body });
     }
 
+    pub(super) fn ask_transfer(&mut self, task: TransferTask<M>) {
+        self.ask_snapshot(Task::Transfer(task));
+    }
+
+    /// Has a file removed, unless one of the same index is, or will be, this node's own.
+    pub(super) fn ask_remove(&mut self, meta: SnapshotMeta) {
+        if self.snapshots.newest() != meta.id.index {
+            self.ask_snapshot(Task::Remove { meta });
+        }
+    }
+
+    /// Gives up a loaded state, and its file.
+    pub(super) fn discard_loaded(&mut self, start: StartSnapshot, machine: M) {
+        self.discard(Discarded::Live(Box::new((start.state.sessions, machine))));
+        self.ask_remove(start.meta);
+    }
+
     fn ask_snapshot(&mut self, task: Task<M>) {
         self.outputs.push_back(Output::Snapshot(SnapshotJob(task)));
     }
@@ -326,7 +347,7 @@ impl<M: Machine> Node<M> {
     }
 
     /// Tells what came of an [`Output::Snapshot`].
-    pub fn handle_snapshot_done(&mut self, _now: Instant, done: SnapshotDone<M>) {
+    pub fn handle_snapshot_done(&mut self, now: Instant, done: SnapshotDone<M>) {
         match done.0 {
             Done::Written(meta) => {
                 self.snapshots.under_way = Some(UnderWay::Written(meta));
@@ -344,6 +365,7 @@ impl<M: Machine> Node<M> {
             Done::NotLoaded(meta, error) => {
                 warn!(self.log, "a snapshot cannot be loaded"; "snapshot" => %meta, "reason" => %error);
             }
+            Done::Transfer(done) => self.on_transfer_done(now, done),
             Done::Nothing => {}
         }
     }
@@ -360,14 +382,20 @@ impl<M: Machine> Node<M> {
 
     /// Tells what came of an [`Output::AdoptSnapshot`].
     pub fn handle_snapshot_adopted(&mut self, now: Instant, meta: SnapshotMeta, adopted: Adopted) {
+        let is_own = matches!(self.snapshots.under_way, Some(UnderWay::Adopting(own)) if own == meta);
         match adopted {
             Adopted::Yes { replaced } => {
-                info!(self.log, "snapshot"; "taken" => %meta);
+                info!(self.log, "snapshot"; "is_own" => is_own, "meta" => %meta);
                 self.snapshots.in_force = Some(meta);
-                self.raft.compact(now, meta);
-                self.outputs.push_back(Output::Event(NodeEvent::SnapshotTaken { meta }));
-                if let Some(meta) = replaced {
-                    self.ask_snapshot(Task::Remove { meta });
+                let event = if is_own {
+                    self.raft.compact(now, meta);
+                    NodeEvent::SnapshotTaken { meta }
+                } else {
+                    NodeEvent::SnapshotInstalled { meta }
+                };
+                self.outputs.push_back(Output::Event(event));
+                if let Some(replaced) = replaced {
+                    self.retain(now, replaced);
                 }
             }
             // A newer one was installed meanwhile; the next boot would remove the file as well.
@@ -377,7 +405,9 @@ impl<M: Machine> Node<M> {
                 }
             }
         }
-        self.end_write();
+        if is_own {
+            self.end_write();
+        }
     }
 
     /// Goes on with the snapshot that waits, if one does.
@@ -395,7 +425,7 @@ impl<M: Machine> Node<M> {
     }
 
     /// Puts a loaded state in place of the present one, unless that is as new (S1).
-    fn install(&mut self, start: StartSnapshot, machine: M) {
+    pub(super) fn install(&mut self, start: StartSnapshot, machine: M) {
         let StartSnapshot { meta, membership, state } = start;
         if meta.id.index <= self.applied {
             return self.discard(Discarded::Live(Box::new((state.sessions, machine))));
@@ -417,6 +447,7 @@ impl<M> fmt::Debug for SnapshotJob<M> {
             Task::Load { meta, .. } => write!(f, "load snapshot {meta}"),
             Task::Remove { meta } => write!(f, "remove snapshot {meta}"),
             Task::Forget { .. } => f.write_str("free a state"),
+            Task::Transfer(task) => f.write_str(task.name()),
         }
     }
 }
@@ -428,7 +459,7 @@ impl<M> fmt::Debug for SnapshotDone<M> {
             Done::NoRoom(id) => write!(f, "no room for {id}"),
             Done::Loaded(loaded) => write!(f, "loaded {}", loaded.0.meta),
             Done::NotLoaded(meta, error) => write!(f, "not loaded {meta}: {error}"),
-            Done::Nothing => f.write_str("done"),
+            Done::Transfer(_) | Done::Nothing => f.write_str("done"),
         }
     }
 }

@@ -99,8 +99,7 @@ impl Lone {
                 Output::Transmit { .. } | Output::RecordPeer { .. } => {
                     unreachable!("a lone node has no peers")
                 }
-                Output::Persist { ticket, hard_state, install, truncate_from, entries } => {
-                    assert_eq!(install, None);
+                Output::Persist { ticket, hard_state, truncate_from, entries } => {
                     self.store.persist(&Batch { hard_state, truncate_from, entries }).unwrap();
                     self.node.handle_persisted(self.now, ticket);
                 }

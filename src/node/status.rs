@@ -3,10 +3,12 @@
 use super::Node;
 use crate::machine::Machine;
 use crate::membership::Membership;
+use crate::message::SnapshotOutcome;
 use crate::raft::RoleKind;
-use crate::types::ClusterId;
+use crate::snapshot::SnapshotMeta;
+use crate::types::{ClusterId, Index};
 use crate::wire::DropReason;
-use crate::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus};
+use crate::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus, STATUS_ROWS_MAX, TransferStatus};
 
 impl<M: Machine> Node<M> {
     /// The cluster this node is part of.
@@ -49,7 +51,29 @@ impl<M: Machine> Node<M> {
                 .into_iter()
                 .map(|reason| DropCount { reason: reason.name().to_owned(), count: stats.dropped(reason) })
                 .collect(),
+            snapshot: self.snapshot().map_or(Index(0), |meta| meta.id.index),
+            transfers: self.transfer_status(),
         }
+    }
+
+    /// What comes here, and what a leader was told by those it offers a snapshot to.
+    fn transfer_status(&self) -> Vec<TransferStatus> {
+        let row = |to, meta: SnapshotMeta, bytes, is_transferred| {
+            let (index, bytes_total) = (meta.id.index, meta.bytes);
+            TransferStatus { to, index, bytes, bytes_total, is_transferred }
+        };
+        let own = self.identity.node;
+        let incoming = self.receiving().map(|(meta, bytes, is_whole)| row(own, meta, bytes, is_whole));
+        let outgoing = self.raft.peers().filter_map(|peer| {
+            let offer = peer.offer?;
+            let (bytes, is_transferred) = match offer.outcome {
+                None => (0, false),
+                Some(SnapshotOutcome::Pulling { bytes }) => (bytes, false),
+                Some(SnapshotOutcome::Transferred | SnapshotOutcome::Installed) => (offer.meta.bytes, true),
+            };
+            Some(row(peer.identity.node, offer.meta, bytes, is_transferred))
+        });
+        incoming.into_iter().chain(outgoing).take(STATUS_ROWS_MAX).collect()
     }
 
     fn peer_status(&self) -> Vec<PeerStatus> {

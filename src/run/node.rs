@@ -195,8 +195,7 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
         while let Some(output) = self.node.poll_output() {
             match output {
                 Output::Transmit { to, bytes } => self.net.queue(to, bytes),
-                Output::Persist { ticket, hard_state, install, truncate_from, entries } => {
-                    assert_eq!(install, None, "no snapshot was asked for");
+                Output::Persist { ticket, hard_state, truncate_from, entries } => {
                     let batch = Batch { hard_state, truncate_from, entries };
                     self.writer.ask(Job::Persist { ticket, batch });
                 }

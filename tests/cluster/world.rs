@@ -66,6 +66,8 @@ pub(crate) struct World {
     pub(crate) answers: BTreeMap<(usize, OperationId), Result<Answer, ClientError>>,
     links: BTreeMap<(SocketAddr, SocketAddr), Link>,
     blocked: Vec<(u16, u16)>,
+    /// Changes the settings of every node.
+    pub(crate) tune: fn(&mut NodeConfig),
 }
 
 impl World {
@@ -82,6 +84,7 @@ impl World {
             answers: BTreeMap::new(),
             links: BTreeMap::new(),
             blocked: Vec::new(),
+            tune: |_| {},
         }
     }
 
@@ -144,7 +147,8 @@ impl World {
                 snapshot,
                 entries: recovered.entries.clone(),
             };
-            let config = NodeConfig::new(node_id(number), node_address(number).to_string());
+            let mut config = NodeConfig::new(node_id(number), node_address(number).to_string());
+            (self.tune)(&mut config);
             let logger = Logger::root(Discard, o!());
             Life::Member(Box::new(Node::new(config, start, machine, &logger, self.rng.fork(), self.now)))
         };
@@ -158,6 +162,26 @@ impl World {
             disk.crash(&mut self.rng);
             self.disks.insert(number, disk);
         }
+    }
+
+    /// Ends a node's process at once; the machine goes on, and so does what it wrote.
+    pub(crate) fn kill(&mut self, number: u16) {
+        if let Some(running) = self.nodes.insert(number, None).flatten() {
+            self.disks.insert(number, running.store.into_disk());
+        }
+    }
+
+    /// Has a running node take a snapshot of what it has applied.
+    pub(crate) fn take_snapshot(&mut self, number: u16) {
+        if let Some(Some(Running { life: Life::Member(node), .. })) = self.nodes.get_mut(&number) {
+            node.take_snapshot();
+        }
+        self.turn_node(number);
+    }
+
+    /// The disk of a running node, for damage.
+    pub(crate) fn disk(&mut self, number: u16) -> &mut MemoryDisk {
+        self.nodes.get_mut(&number).unwrap().as_mut().expect("it runs").store.disk_mut()
     }
 
     /// Ends a node and loses its disk.
@@ -338,8 +362,7 @@ impl World {
                     let due = now + self.disk_latency;
                     match output {
                         Output::Transmit { to, bytes } => self.transmit(from, to, bytes),
-                        Output::Persist { ticket, hard_state, install, truncate_from, entries } => {
-                            assert_eq!(install, None, "no snapshot was asked for");
+                        Output::Persist { ticket, hard_state, truncate_from, entries } => {
                             let batch = Batch { hard_state, truncate_from, entries };
                             running.jobs.push_back((due, Job::Persist(ticket, batch)));
                         }
