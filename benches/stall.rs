@@ -22,6 +22,7 @@ use raftgram::node::{Node, NodeConfig, NodeStart, Output, SnapshotDone, Snapshot
 use raftgram::rng::Rng;
 use raftgram::run::clock::Clock;
 use raftgram::run::disk::FolderDisk;
+use raftgram::session::Limits;
 use raftgram::snapshot::SnapshotMeta;
 use raftgram::store::Adopted;
 use raftgram::types::{BootNonce, ClusterId, HardState, Incarnation, Index, NodeId, StoreId};
@@ -110,6 +111,9 @@ impl Lone {
         while !lone.node.raft().is_settled_leader() {
             lone.turn();
         }
+        // No snapshot but the one that is asked for.
+        let limits = Limits { snapshot_bytes: 1 << 40, ..Limits::FOUNDING };
+        lone.node.propose_limits(lone.clock.now(), limits).expect("it leads");
         lone
     }
 
@@ -182,7 +186,8 @@ impl Lone {
         let Longest { wall, processor, turns } = &self.longest;
         let took = self.clock.now().saturating_since(began);
         println!(
-            "{name:<44} longest turn {:>8.3} ms on the wall, {:>7.3} ms on the processor; {turns} turns, {} writes, {:.2} s",
+            "{name:<49} longest turn {:>8.3} ms on the wall, {:>7.3} ms on the processor; {turns} turns, \
+             {} writes, {:.2} s",
             wall.as_secs_f64() * 1e3,
             processor.as_secs_f64() * 1e3,
             self.written - written,
@@ -245,5 +250,7 @@ fn main() {
     other.phase("replacing: the new state is loaded and swapped in", |lone| {
         lone.node.status().applied >= meta.id.index
     });
+    let end = other.clock.now() + Duration::from_secs(3);
+    other.phase("dropping: the state before is freed", |lone| lone.clock.now() >= end);
     fs::remove_dir_all(&folder).expect("the folder can be removed");
 }
