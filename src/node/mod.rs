@@ -157,6 +157,8 @@ pub enum NodeEvent {
         /// Which.
         meta: SnapshotMeta,
     },
+    /// The disk is nearly full, or no longer: while it is, the node takes no writes of clients.
+    DiskRoom(DiskRoom),
     /// There was no room for a snapshot; the next mark tries again.
     SnapshotNotWritten {
         /// Which it would have been.
@@ -164,6 +166,15 @@ pub enum NodeEvent {
     },
     /// Something that cannot happen while the design's assumptions hold.
     Alarm(Alarm),
+}
+
+/// What a disk has left for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskRoom {
+    /// The next segment is there.
+    Enough,
+    /// There is none and no room for one: what is left of the segment in use is all.
+    Low,
 }
 
 /// The server machine; see the module's page.
@@ -198,6 +209,8 @@ pub struct Node<M> {
     next_read: u64,
     commit: Index,
     applied: Index,
+    /// Whether the disk takes more than what is under way.
+    room: DiskRoom,
     outputs: VecDeque<Output<M>>,
 }
 
@@ -253,6 +266,7 @@ impl<M: Machine> Node<M> {
             next_read: 0,
             commit: applied,
             applied,
+            room: DiskRoom::Enough,
             outputs: VecDeque::new(),
         };
         node.connect_members(now);
@@ -282,6 +296,25 @@ impl<M: Machine> Node<M> {
         // Nor must one that was handed in and waits for the turn.
         self.pump(now);
         self.raft.handle_timeout(now);
+    }
+
+    /// Tells whether the disk has room for the log beyond the segment in use. Without, the node is read-only: a leader
+    /// hands over to a voter that may have room, and refuses clients' writes meanwhile. What keeps the cluster itself
+    /// going is written as long as there is any room (D4).
+    pub fn handle_disk_room(&mut self, now: Instant, room: DiskRoom) {
+        if core::mem::replace(&mut self.room, room) == room {
+            return;
+        }
+        self.outputs.push_back(Output::Event(NodeEvent::DiskRoom(room)));
+        match room {
+            DiskRoom::Enough => info!(self.log, "the disk has room again: writes are taken"),
+            DiskRoom::Low => {
+                warn!(self.log, "the disk is nearly full: read-only until there is room");
+                if self.raft.role() == RoleKind::Leader {
+                    self.transfer_leadership(now, None);
+                }
+            }
+        }
     }
 
     /// Hands leadership to another voter, if this node leads and one is fit.

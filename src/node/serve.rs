@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::Node;
+use super::{DiskRoom, Node};
 use crate::entry::Payload;
 use crate::machine::Machine;
-use crate::raft::{ProposeError, ReadError, ReadId};
+use crate::raft::{ProposeError, ReadError, ReadId, RoleKind};
 use crate::rpc::Token;
 use crate::session::{Command, Limits, Ranges};
 use crate::time::Instant;
@@ -88,6 +88,10 @@ impl<M: Machine> Node<M> {
     fn propose(&mut self, now: Instant, token: Token, command: &Command<'_>) {
         if self.writes.len() >= self.config.waiting_max {
             return self.busy(now, token);
+        }
+        if self.room == DiskRoom::Low && self.raft.role() == RoleKind::Leader {
+            let text = "the leader's disk is nearly full: it is read-only until there is room";
+            return self.refuse(now, token, RefusalCode::Unavailable, text);
         }
         let payload = Payload::Command(command.to_bytes().into());
         match self.raft.propose(now, payload) {

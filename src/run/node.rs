@@ -221,6 +221,7 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
                     self.node.handle_peer_recorded(now, store, incarnation, nonce, seen);
                 }
                 Done::Adopted { meta, adopted } => self.node.handle_snapshot_adopted(now, meta, adopted),
+                Done::Room(room) => self.node.handle_disk_room(now, room),
                 Done::Full => warn!(self.log, "disk full: nothing is acknowledged until there is room"),
                 Done::Failed(error) => return Err(RunError::Disk(error)),
                 Done::Panicked => return Err(RunError::DiskThread),

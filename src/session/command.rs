@@ -9,8 +9,8 @@ use crate::types::{Index, Sequence, SessionId};
 /// The most sessions that one [`Command::Expire`] names.
 pub const EXPIRE_MAX: usize = 1024;
 
-/// The numbers that applying goes by: the bounds of the session table, and when a snapshot is due. They are part of the replicated state: only [`Command::SetLimits`] changes
-/// them, never a node's settings (scenario I10).
+/// The numbers that applying goes by: the bounds of the session table, and when a snapshot is due. They are part of
+/// the replicated state: only [`Command::SetLimits`] changes them, never a node's settings (scenario I10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Sessions open at once. At 1 any second client expires the first; very high, idle clients' results stay

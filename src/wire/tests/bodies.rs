@@ -132,7 +132,8 @@ proptest! {
     // [W-60]
     #[test]
     fn questions_for_a_snapshot_and_their_answers_round_trip(
-        through in number(), bytes in varint(), digest in any::<u64>(), chain in any::<u32>(), is_in_force in any::<bool>(),
+        through in number(), bytes in varint(), digest in any::<u64>(), chain in any::<u32>(),
+        is_in_force in any::<bool>(),
     ) {
         let request = ClientRequest::TakeSnapshot { through: Index(through) };
         let body = request_bytes(&request);
