@@ -42,7 +42,7 @@
 //! commands, `handle_*(now, …)`, `poll_output` and `poll_timeout`; after any mutation its driver drains the outputs.
 //!
 //! # Left out so far
-//! Pulling snapshots from other nodes, membership changes, sealed datagrams, lease reads. README.md says more.
+//! Membership changes, sealed datagrams, lease reads. README.md says more.
 
 #![forbid(unsafe_code)]
 

@@ -324,6 +324,7 @@ fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "a survey is a list of ranges, often of one")]
 mod tests {
     use super::*;
     use crate::snapshot::SnapshotId;
