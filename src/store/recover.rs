@@ -205,13 +205,13 @@ pub(super) fn find_log<D: Disk>(
 /// as a whole: the snapshot was durable before the record named it, so nothing is lost (S2).
 fn meet_snapshot(log: &mut FoundLog, snapshot: SnapshotId, record: &Record) -> Result<(), Damage> {
     let covered = (snapshot.index.0 - log.base.0) as usize;
-    if let Some(met) = covered.checked_sub(1).and_then(|place| log.entries.get(place)) {
-        if (met.term, met.chain) != (snapshot.term, snapshot.chain) {
-            let holds = |segment: &&SegmentRef| segment.base < snapshot.index;
-            let file = record.segments.iter().rev().find(holds).map(|segment| segment.generation.file());
-            let what = DamageKind::Chain { index: snapshot.index };
-            return Err(Damage { file: file.unwrap_or_default(), offset: 0, what });
-        }
+    if let Some(met) = covered.checked_sub(1).and_then(|place| log.entries.get(place))
+        && (met.term, met.chain) != (snapshot.term, snapshot.chain)
+    {
+        let holds = |segment: &&SegmentRef| segment.base < snapshot.index;
+        let file = record.segments.iter().rev().find(holds).map(|segment| segment.generation.file());
+        let what = DamageKind::Chain { index: snapshot.index };
+        return Err(Damage { file: file.unwrap_or_default(), offset: 0, what });
     }
     log.entries.drain(..covered.min(log.entries.len()));
     log.base = snapshot.index;

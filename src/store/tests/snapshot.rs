@@ -1,6 +1,8 @@
 //! Snapshots in a data folder: what a crash, a failing disk, a full one and flipped bits make of them (S2, S3, S6, D2,
 //! D4, D7).
 
+use core::slice::from_ref;
+
 use crate::machine::{Frozen, Sink, SinkClosed, Source as _};
 use crate::snapshot::{BLOCK_BYTES, SnapshotId, SnapshotMeta};
 use crate::store::adopt::{Adopted, LogAfter};
@@ -360,7 +362,7 @@ fn a_pulled_snapshot_is_filled_in_any_order_and_goes_on_after_a_crash_s6() {
     let mut disk = MemoryDisk::new();
     let mut incoming = Incoming::open(&mut disk, meta).unwrap();
     let tail = Layout::of_file(meta.bytes).unwrap().tail();
-    assert_eq!(incoming.missing(&mut disk).unwrap(), [tail.clone()]);
+    assert_eq!(incoming.missing(&mut disk).unwrap(), from_ref(&tail));
     let pull = |from: &mut MemoryDisk, range: core::ops::Range<u64>| {
         snapshot::read_range(from, &meta, range).unwrap().unwrap()
     };
@@ -374,7 +376,7 @@ fn a_pulled_snapshot_is_filled_in_any_order_and_goes_on_after_a_crash_s6() {
     disk.crash_keeping(|_, _| true, |_| true);
     let mut incoming = Incoming::open(&mut disk, meta).unwrap();
     let missing = incoming.missing(&mut disk).unwrap();
-    assert_eq!(missing, [0..last]);
+    assert_eq!(missing, from_ref(&(0..last)));
     assert_eq!(incoming.finish(&mut disk, CLUSTER).unwrap_err(), block_damage(&meta, missing[0].start));
     for range in incoming.missing(&mut disk).unwrap() {
         incoming.write(&mut disk, range.start, &pull(&mut from, range)).unwrap();
@@ -401,7 +403,7 @@ fn ranges_of_two_files_never_become_one_s6() {
     incoming.write(&mut disk, 0, &other).unwrap();
     let second = BLOCK_BYTES as u64;
     assert_eq!(incoming.finish(&mut disk, CLUSTER), Err(block_damage(&meta, second)));
-    assert_eq!(incoming.missing(&mut disk).unwrap(), [second..2 * second]);
+    assert_eq!(incoming.missing(&mut disk).unwrap(), from_ref(&(second..2 * second)));
     // A file of another length is no candidate at all.
     let wrong = SnapshotMeta { bytes: meta.bytes + 4, ..meta };
     let opened = Incoming::open(&mut disk, wrong).map(|incoming| incoming.missing(&mut disk).unwrap().len());
