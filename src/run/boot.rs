@@ -253,6 +253,8 @@ impl<M: Machine + Send + 'static> Booted<M> {
                 Some(snapshot::load(store.disk_mut(), file, &mut machine).map_err(RunError::Snapshot)?)
             }
         };
+        // The snapshot's file is the snapshot thread's from here on.
+        store.disk_mut().close_files();
         let start = NodeStart {
             store: recovered.store,
             incarnation: recovered.incarnation,

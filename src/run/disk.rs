@@ -56,6 +56,12 @@ impl FolderDisk {
         Ok(Self { path: self.path.clone(), folder, lock, files: BTreeMap::new() })
     }
 
+    /// Closes all files; each is opened again when it is next used. One that another way into the folder removes
+    /// keeps its room on the disk for as long as it is open here.
+    pub fn close_files(&mut self) {
+        self.files.clear();
+    }
+
     /// Looks at a folder without taking it; every change is refused. A process that uses the folder meanwhile may
     /// be caught in the middle of a write.
     pub fn open_read_only(path: &Path) -> Result<Self, DiskError> {
