@@ -142,7 +142,9 @@ impl Lone {
         let done: Vec<_> = self.done.try_iter().collect();
         let mut to_client = Vec::new();
         let (wall, processor) = (self.clock.now(), processor_time());
-        to_node.iter().for_each(|bytes| self.node.handle_datagram(self.clock.now(), from, bytes));
+        to_node.iter().for_each(|bytes| {
+            self.node.handle_datagram(self.clock.now(), from, bytes);
+        });
         done.into_iter().for_each(|done| self.node.handle_snapshot_done(self.clock.now(), done));
         match self.ask.take() {
             Some(Ask::Take) => drop(self.node.take_snapshot()),
@@ -173,7 +175,9 @@ impl Lone {
         self.longest.processor = self.longest.processor.max(processor);
         self.longest.turns += 1;
         let address: SocketAddr = ([127, 0, 0, 1], 7101).into();
-        to_client.iter().for_each(|bytes| self.client.handle_datagram(self.clock.now(), address, bytes));
+        to_client.iter().for_each(|bytes| {
+            self.client.handle_datagram(self.clock.now(), address, bytes);
+        });
     }
 
     /// Turns until something has happened, and prints the longest of them.

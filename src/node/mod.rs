@@ -52,23 +52,27 @@ use std::sync::Arc;
 
 use slog::{Logger, info, o, warn};
 
-pub use config::{NodeConfig, NodeStart, Timing};
+pub use config::{Limits, NodeConfig, NodeStart, Timing};
 pub use links::PeerRecord;
 pub use pull::PullConfig;
+pub use raft_io::PEER_TOKENS_MAX;
 pub use snapshot::{LoadError, SnapshotDone, SnapshotJob, StartSnapshot};
+pub use status::NodeLoad;
 
 use crate::entry::Entry;
 use crate::founding::FoundingRecord;
 use crate::machine::Machine;
 use crate::membership::Membership;
+use crate::mutant::{self, Mutant};
 use crate::raft::{Alarm, Raft, ReadId, ReplyToken, Restored, RoleKind, Ticket};
 use crate::rng::Rng;
 use crate::rpc::{LinkId, Output as RpcOutput, Rpc, SendErrorKind, Token};
-use crate::session::Sessions;
+use crate::session::{self, Sessions};
 use crate::snapshot::{SnapshotId, SnapshotMeta};
 use crate::store::LogAfter;
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, CallId, HardState, Identity, Incarnation, Index, NodeId, StoreId, Term};
+use crate::wire::DropReason;
 use founding::Blank;
 use links::Peer;
 use serve::PendingRead;
@@ -229,7 +233,12 @@ impl<M: Machine> Node<M> {
         now: Instant,
     ) -> Self {
         assert!(!start.cluster.is_zero(), "a node runs only in a cluster");
-        let identity = Identity { node: config.id, store: start.store };
+        let mut identity = Identity { node: config.id, store: start.store };
+        if mutant::is(Mutant::I1)
+            && let Some(member) = start.founding.as_ref().and_then(|it| it.membership.member(config.id))
+        {
+            identity.store = member.store;
+        }
         let raft_config = config.raft(identity, start.incarnation, start.cluster);
         if let Err(error) = raft_config.validate() {
             panic!("node settings: {error}");
@@ -241,7 +250,12 @@ impl<M: Machine> Node<M> {
         let (membership, restored) =
             restore(&start.founding, &start.snapshot, start.hard_state, start.entries);
         let applied = start.snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.meta.id.index);
-        let (snapshots, sessions) = Snapshots::begin(start.snapshot);
+        let is_fresh = start.snapshot.is_none();
+        let (snapshots, mut sessions) = Snapshots::begin(start.snapshot);
+        if mutant::is(Mutant::I10) && is_fresh {
+            let sessions_max = 2 + u64::from(config.id.as_u16());
+            sessions = Sessions::with_limits(session::Limits { sessions_max, ..session::Limits::FOUNDING });
+        }
         let raft = Raft::new(raft_config, restored, rng.fork(), now);
         let mut node = Self {
             log: logger.new(o!("node" => config.id.as_u16())),
@@ -273,9 +287,9 @@ impl<M: Machine> Node<M> {
         node
     }
 
-    /// Hands in a datagram.
-    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
-        self.rpc.handle_datagram(now, from, bytes);
+    /// Hands in a datagram; tells why, if it is dropped.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> Option<DropReason> {
+        self.rpc.handle_datagram(now, from, bytes)
     }
 
     /// Tells that a datagram to `to` could not be sent. It counts as lost.

@@ -34,6 +34,7 @@ const FORGET_COUNT_MAX: usize = 1024;
 
 /// Entries from `base` on.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Log {
     /// Covered by every chain value.
     cluster: ClusterId,

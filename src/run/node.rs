@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use slog::{Logger, info, warn};
@@ -16,6 +17,7 @@ use crate::run::net::Net;
 use crate::run::snapshot_thread::{Event, SnapshotThread};
 use crate::store::{Batch, Disk, OpenError, StoreError};
 use crate::time::{Instant, earliest};
+use crate::trace::NoteKind;
 use crate::types::{ClusterId, NodeId};
 use crate::wire::status::NodeStatus;
 use std::time::Duration;
@@ -61,6 +63,13 @@ pub enum RunError {
     Panicked,
     /// Its folder could not be opened again after founding.
     Reopen(OpenError),
+    /// Its recording could not be begun.
+    Record {
+        /// The folder for it.
+        folder: PathBuf,
+        /// What the disk said.
+        error: io::Error,
+    },
     /// It was to found a cluster, and a voter is of one that was founded without this data folder.
     FoundedWithoutUs {
         /// Which voter.
@@ -87,6 +96,9 @@ impl fmt::Display for RunError {
             Self::DiskThread => f.write_str("the node ended: its disk thread panicked"),
             Self::Panicked => f.write_str("the node ended: its thread panicked"),
             Self::Reopen(error) => write!(f, "the node ended after its founding: {error}"),
+            Self::Record { folder, error } => {
+                write!(f, "the node ended: recording in {} failed: {error}", folder.display())
+            }
             Self::OtherCluster { found, expected } => {
                 write!(f, "the voters belong to cluster {found}, not to {expected}: nothing was joined")
             }
@@ -119,6 +131,14 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
         self.net.log_faults(&self.log);
         self.snapshots.stop();
         let store = self.writer.stop();
+        let (now, recorder) = (self.net.now(), self.net.record(None));
+        if let Some(mut recorder) = recorder {
+            recorder.observe(now, self.node.raft());
+            match &ended {
+                Ok(()) => recorder.stop(now),
+                Err(error) => recorder.note(now, NoteKind::Crash, error.to_string()),
+            }
+        }
         ended?;
         let mut store = store.ok_or(RunError::DiskThread)?;
         store.shutdown().map_err(RunError::Disk)?;
@@ -192,6 +212,11 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
 
     /// Does what the machine asks for.
     fn carry_out_outputs(&mut self) {
+        let now = self.net.now();
+        if let Some(recorder) = self.net.recorder() {
+            // Before what it sends, so that a reader sees what a message rests on before the message.
+            recorder.observe(now, self.node.raft());
+        }
         while let Some(output) = self.node.poll_output() {
             match output {
                 Output::Transmit { to, bytes } => self.net.queue(to, bytes),
@@ -204,7 +229,12 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
                 }
                 Output::Snapshot(job) => self.snapshots.ask(job),
                 Output::AdoptSnapshot { meta, log } => self.writer.ask(Job::Adopt { meta, log }),
-                Output::Event(event) => (self.on_event)(&event),
+                Output::Event(event) => {
+                    if let (NodeEvent::Alarm(alarm), Some(recorder)) = (&event, self.net.recorder()) {
+                        recorder.note(now, NoteKind::Alarm, alarm.to_string());
+                    }
+                    (self.on_event)(&event);
+                }
             }
         }
     }

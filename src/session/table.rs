@@ -9,6 +9,7 @@ use crate::cursor::CursorError;
 use crate::hash::Fnv1a;
 use crate::layered::LayeredMap;
 use crate::machine::Machine;
+use crate::mutant::{self, Mutant};
 use crate::types::{Index, Sequence, SessionId, Term};
 
 /// What applying one command entry came to; the same on every replica.
@@ -150,6 +151,13 @@ impl Sessions {
         Self::default()
     }
 
+    /// The empty table under other bounds than the founding ones. They are part of the replicated state: every
+    /// replica of a log must begin with the same.
+    #[must_use]
+    pub fn with_limits(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
     /// Applies a committed command entry. The machine is called once, and only when the outcome is `Applied` and
     /// no repeat.
     ///
@@ -167,7 +175,7 @@ impl Sessions {
         };
         match command {
             Command::SetLimits(limits) => {
-                self.limits = limits;
+                self.limits = if mutant::is(Mutant::I10) { self.limits } else { limits };
                 self.expire_to_limits();
                 Outcome::LimitsSet(limits)
             }
@@ -182,7 +190,10 @@ impl Sessions {
                 Outcome::Expired { count }
             }
             Command::Write { session, sequence, finished, command } => {
-                let Some(mut taken) = self.take(session) else { return Outcome::SessionExpired };
+                let forgotten = mutant::is(Mutant::U2).then(Arc::<Session>::default);
+                let Some(mut taken) = self.take(session).or(forgotten) else {
+                    return Outcome::SessionExpired;
+                };
                 let changed = Arc::make_mut(&mut taken);
                 changed.last_use = index;
                 changed.finish(&finished);
@@ -227,7 +238,9 @@ impl Sessions {
             return Outcome::WindowFull;
         }
         let result: Arc<[u8]> = carry_out().into();
-        session.record(sequence, Recorded::new(sequence, index, term, result.clone()));
+        if !mutant::is(Mutant::U1) {
+            session.record(sequence, Recorded::new(sequence, index, term, result.clone()));
+        }
         Outcome::Applied { index, term, result, is_repeat: false }
     }
 
@@ -253,6 +266,9 @@ impl Sessions {
 
     /// Expires the longest-idle sessions until the table is within its limits; the one used last always stays.
     fn expire_to_limits(&mut self) {
+        if mutant::is(Mutant::C2) {
+            return;
+        }
         while self.sessions.len() as u64 > self.limits.sessions_max
             || (self.bytes > self.limits.bytes_max && self.sessions.len() > 1)
         {

@@ -1,6 +1,7 @@
 //! Reading a data folder without changing it: which record stands, what the log holds, what is damaged.
 
 use crate::entry::Entry;
+use crate::mutant::{self, Mutant};
 use crate::snapshot::SnapshotId;
 use crate::store::block::{BLOCK_BYTES, HEADER_BYTES, Header};
 use crate::store::disk::{Disk, DiskError};
@@ -8,7 +9,7 @@ use crate::store::error::{Damage, DamageKind, OpenError};
 use crate::store::record::{self, Invalid, Record};
 use crate::store::segment::{self, Expected, FoundBatch, Generation, Scan, SegmentEnd, SegmentRef};
 use crate::store::snapshot::{self, SnapshotError, SnapshotFile};
-use crate::types::{ClusterId, Index};
+use crate::types::{ClusterId, HardState, Index};
 
 /// Stands in the folder while it is being formatted; a folder that holds it was never used.
 pub(super) const FORMATTING: &str = "formatting";
@@ -122,7 +123,7 @@ pub(super) fn find_record<D: Disk>(disk: &mut D, files: &[String]) -> Result<Fou
 
 fn choose(copies: [Option<Record>; 2]) -> Result<FoundRecord, OpenError> {
     let sequences = [&copies[0], &copies[1]].map(|copy| copy.as_ref().map(|record| record.sequence));
-    let (record, stalest) = match copies {
+    let (mut record, stalest) = match copies {
         [None, None] => {
             let damage = Damage { file: record::FILES[0].to_owned(), offset: 0, what: DamageKind::HardState };
             return Err(damage.into());
@@ -139,6 +140,9 @@ fn choose(copies: [Option<Record>; 2]) -> Result<FoundRecord, OpenError> {
             if first.sequence > second.sequence { (first, 1) } else { (second, 0) }
         }
     };
+    if mutant::is(Mutant::E3) && sequences.contains(&None) {
+        record.hard_state = HardState::default();
+    }
     Ok(FoundRecord { record, stalest, copies: sequences })
 }
 
@@ -308,7 +312,7 @@ fn add_batch(
 ) -> Result<(), Damage> {
     let file = || segment.generation.file();
     let expected = last_index(log).next();
-    if batch.header.first != expected {
+    if batch.header.first != expected && !mutant::is(Mutant::D6) {
         return Err(Damage { file: file(), offset: batch.offset, what: DamageKind::Gap { expected } });
     }
     for (offset, entry) in &batch.entries {
@@ -317,7 +321,8 @@ fn add_batch(
             Some(last) => Some(last.chain),
             None => log.chain_at_base,
         };
-        if prev_chain.is_some_and(|prev_chain| !entry.is_chained_to(cluster, prev_chain)) {
+        let is_broken = prev_chain.is_some_and(|prev_chain| !entry.is_chained_to(cluster, prev_chain));
+        if is_broken && !mutant::is(Mutant::D6) {
             let what = DamageKind::Chain { index: entry.index };
             return Err(Damage { file: file(), offset: *offset, what });
         }

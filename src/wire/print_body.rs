@@ -21,7 +21,7 @@ pub(super) fn peer(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> 
         _ => {}
     }
     let (group, message) = decode_message(body)?;
-    fields.put("kind", kind_name(&message));
+    fields.put("kind", message_name(&message));
     fields.put("group", group);
     fields.put("term", message.term());
     match &message {
@@ -97,16 +97,7 @@ fn put_meta(meta: &SnapshotMeta, fields: &mut Fields) {
 
 pub(super) fn request(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> {
     let (group, request) = decode_request(body)?;
-    let kind = match &request {
-        ClientRequest::OpenSession => "open-session",
-        ClientRequest::CloseSession { .. } => "close-session",
-        ClientRequest::Propose(_) => "propose",
-        ClientRequest::Read { .. } => "read",
-        ClientRequest::Status => "status",
-        ClientRequest::Founding => "founding",
-        ClientRequest::TakeSnapshot { .. } => "take-snapshot",
-    };
-    fields.put("kind", kind);
+    fields.put("kind", request_name(&request));
     fields.put("group", group);
     match &request {
         ClientRequest::OpenSession | ClientRequest::Status | ClientRequest::Founding => {}
@@ -170,7 +161,9 @@ pub(super) fn reply(body: &[u8], fields: &mut Fields) -> Result<(), CursorError>
     Ok(())
 }
 
-const fn kind_name(message: &Message) -> &'static str {
+/// The kind of a message's body.
+#[must_use]
+pub const fn message_name(message: &Message) -> &'static str {
     match message {
         Message::PreVote(_) => "pre-vote",
         Message::PreVoteReply(_) => "pre-vote-reply",
@@ -189,7 +182,23 @@ const fn kind_name(message: &Message) -> &'static str {
     }
 }
 
-const fn reply_name(reply: &ClientReply<'_>) -> &'static str {
+/// The kind of a client's request.
+#[must_use]
+pub const fn request_name(request: &ClientRequest<'_>) -> &'static str {
+    match request {
+        ClientRequest::OpenSession => "open-session",
+        ClientRequest::CloseSession { .. } => "close-session",
+        ClientRequest::Propose(_) => "propose",
+        ClientRequest::Read { .. } => "read",
+        ClientRequest::Status => "status",
+        ClientRequest::Founding => "founding",
+        ClientRequest::TakeSnapshot { .. } => "take-snapshot",
+    }
+}
+
+/// The kind of an answer to a client.
+#[must_use]
+pub const fn reply_name(reply: &ClientReply<'_>) -> &'static str {
     match reply {
         ClientReply::SessionOpened { .. } => "session-opened",
         ClientReply::SessionClosed => "session-closed",

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use raftgram::fault::LinkConfig;
+use raftgram::kv::Kv;
+use raftgram::node::PullConfig;
 use raftgram::raft::ProgressKind;
+use raftgram::rng::Rng;
+use raftgram::sim::invariant::Language;
+use raftgram::sim::{Crash, Settings, Simulation};
 use raftgram::snapshot::SnapshotMeta;
 use raftgram::types::Index;
 
-use super::world::World;
-use super::{get, lan, put, rough};
+use super::{World, get, lan, put, rough, start};
 
 const VALUE_BYTES: usize = 64 * 1024;
 /// Snapshots have a block for each, and one for the rest.
@@ -26,18 +30,19 @@ fn value(number: usize) -> Vec<u8> {
 }
 
 fn setting(seed: u64, links: LinkConfig) -> Setting {
-    let mut world = World::new(seed, links);
     // Nothing stays in memory for those who are behind, and pulls are slow enough to be cut in halves.
-    world.tune = |config| {
-        config.log_tail_bytes = 0;
-        config.pull.bytes_per_second = 8 << 20;
+    let settings = Settings {
+        link: links,
+        language: Language::Kv,
+        log_tail_bytes: 0,
+        pull: PullConfig { bytes_per_second: 8 << 20, ..PullConfig::default() },
+        ..Settings::new(seed, 3)
     };
-    (1..=3).for_each(|number| world.start(number));
-    world.add_client();
-    world.run_until("a leader serves", |world| world.leader().is_some());
+    let mut world = Simulation::new(settings, Kv::new);
+    world.found();
     let leader = world.leader().unwrap();
     let away = (1..=3).find(|number| *number != leader).unwrap();
-    world.crash(away);
+    world.crash(away, Crash::PowerCut);
     for number in 0..KEYS {
         put(&mut world, &format!("k{number}"), &value(number));
     }
@@ -83,7 +88,7 @@ fn is_back(setting: &mut Setting) {
     assert_eq!(node.raft().base().index, setting.meta.id.index);
     let number = KEYS - 1;
     let query = raftgram::kv::Query::Get { key: format!("k{number}").as_bytes() }.to_bytes();
-    let result = raftgram::Machine::query(node.machine(), &query);
+    let result = raftgram::Machine::query(node.machine().inner(), &query);
     match raftgram::kv::Answer::decode(&result).unwrap() {
         raftgram::kv::Answer::Found { value: found, .. } => assert!(found == value(number), "another value"),
         other => panic!("{other:?}"),
@@ -102,7 +107,7 @@ fn a_follower_far_behind_is_brought_back_by_a_snapshot_and_goes_on() {
     for (seed, links) in [(30, lan()), (31, rough())] {
         let mut setting = setting(seed, links);
         let (away, meta) = (setting.away, setting.meta);
-        setting.world.start(away);
+        start(&mut setting.world, away);
         setting.world.run_until("the transfer is seen", |world| is_half_way(world, away, meta));
         let leader = setting.world.node(setting.world.leader().unwrap()).unwrap();
         let peer = leader.raft().peers().find(|peer| peer.identity.node.as_u16() == away).unwrap();
@@ -118,16 +123,16 @@ fn a_follower_far_behind_is_brought_back_by_a_snapshot_and_goes_on() {
 fn a_transfer_goes_on_at_its_offset_when_the_leader_dies_half_way() {
     let mut setting = setting(32, lan());
     let (away, meta) = (setting.away, setting.meta);
-    setting.world.start(away);
+    start(&mut setting.world, away);
     setting.world.run_until("half of it is here", |world| is_half_way(world, away, meta));
     let old = setting.world.leader().unwrap();
     // The other voter and the one that is behind are a quorum; only the first has the entries to win.
-    setting.world.crash(old);
+    setting.world.crash(old, Crash::PowerCut);
     is_back(&mut setting);
     assert_ne!(setting.world.leader(), Some(old));
     let pulled = setting.world.node(away).unwrap().pulled_bytes();
     // What was on its way when the leader died is asked for again: a window at most.
-    let window = raftgram::node::PullConfig::default().window_bytes;
+    let window = PullConfig::default().window_bytes;
     assert!((meta.bytes..=meta.bytes + window).contains(&pulled), "{pulled} bytes of {}", meta.bytes);
 }
 
@@ -136,14 +141,14 @@ fn a_transfer_goes_on_at_its_offset_when_the_leader_dies_half_way() {
 fn a_transfer_goes_on_at_its_offset_when_the_receiver_restarts_half_way() {
     let mut setting = setting(33, lan());
     let (away, meta) = (setting.away, setting.meta);
-    setting.world.start(away);
+    start(&mut setting.world, away);
     setting.world.run_until("half of it is here", |world| is_half_way(world, away, meta));
     let before = setting.world.node(away).unwrap().pulled_bytes();
-    setting.world.kill(away);
-    setting.world.start(away);
+    setting.world.crash(away, Crash::Kill);
+    start(&mut setting.world, away);
     is_back(&mut setting);
     let after = setting.world.node(away).unwrap().pulled_bytes();
-    let window = raftgram::node::PullConfig::default().window_bytes;
+    let window = PullConfig::default().window_bytes;
     assert!(after <= meta.bytes - before + window, "{before} bytes, then {after}, of {}", meta.bytes);
     assert!(before > meta.bytes / 2);
 }
@@ -153,11 +158,11 @@ fn a_transfer_goes_on_at_its_offset_when_the_receiver_restarts_half_way() {
 fn a_power_cut_at_the_receiver_costs_no_more_than_what_was_not_synced() {
     let mut setting = setting(34, lan());
     let (away, meta) = (setting.away, setting.meta);
-    setting.world.start(away);
+    start(&mut setting.world, away);
     setting.world.run_until("half of it is here", |world| is_half_way(world, away, meta));
-    setting.world.crash(away);
+    setting.world.crash(away, Crash::PowerCut);
     setting.world.run_for(Duration::from_millis(700));
-    setting.world.start(away);
+    start(&mut setting.world, away);
     is_back(&mut setting);
     assert!(setting.world.node(away).unwrap().pulled_bytes() <= meta.bytes);
 }
@@ -168,8 +173,8 @@ fn s6_a_rotten_block_is_never_installed_and_comes_from_another_node() {
     let mut setting = setting(35, lan());
     let (away, leader) = (setting.away, setting.world.leader().unwrap());
     let file = raftgram::store::snapshot::file_of(setting.meta.id.index);
-    setting.world.disk(leader).rot(&file, |bytes| bytes[10 * VALUE_BYTES + 5] ^= 0x20);
-    setting.world.start(away);
+    setting.world.with_disk(leader, |disk| disk.rot(&file, |bytes| bytes[10 * VALUE_BYTES + 5] ^= 0x20));
+    start(&mut setting.world, away);
     is_back(&mut setting);
     assert!(setting.world.node(away).unwrap().pulled_bytes() > setting.meta.bytes, "a block came twice");
 }
@@ -181,10 +186,10 @@ fn s4_a_leader_without_its_file_makes_another() {
     let (away, leader) = (setting.away, setting.world.leader().unwrap());
     let file = raftgram::store::snapshot::file_of(setting.meta.id.index);
     for number in (1..=3).filter(|number| *number != away) {
-        setting.world.disk(number).lose(&file);
+        setting.world.with_disk(number, |disk| disk.lose(&file));
     }
     put(&mut setting.world, "another", b"entry");
-    setting.world.start(away);
+    start(&mut setting.world, away);
     setting.world.run_until("there is another snapshot", |world| {
         world.node(leader).and_then(|node| node.snapshot()).is_some_and(|meta| meta.id > setting.meta.id)
     });
@@ -197,20 +202,20 @@ fn s4_a_leader_without_its_file_makes_another() {
 fn random_crashes_during_transfers_lose_nothing() {
     for seed in 40..44 {
         let mut setting = setting(seed, rough());
-        let away = setting.away;
-        setting.world.start(away);
+        let (away, mut rng) = (setting.away, Rng::from_seed(seed));
+        start(&mut setting.world, away);
         for _ in 0..4 {
-            let pause = Duration::from_millis(setting.world.rng.below(400));
+            let pause = Duration::from_millis(rng.below(400));
             setting.world.run_for(pause);
-            let victim = if setting.world.rng.chance(0.5) {
+            let victim = if rng.chance(0.5) {
                 away
             } else {
                 setting.world.leader().filter(|leader| *leader != away).unwrap_or(away)
             };
-            setting.world.crash(victim);
-            let pause = Duration::from_millis(setting.world.rng.below(900));
+            setting.world.crash(victim, Crash::PowerCut);
+            let pause = Duration::from_millis(rng.below(900));
             setting.world.run_for(pause);
-            setting.world.start(victim);
+            start(&mut setting.world, victim);
         }
         let last = |world: &World, number: u16| world.node(number).map(|node| node.applied());
         put(&mut setting.world, "after", b"more");

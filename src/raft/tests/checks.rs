@@ -1,10 +1,11 @@
 //! The invariants of a whole cluster, checked after every event for what the touched node may have broken. The
 //! numbers are those of the project's list; one node's own share is `raft::invariant`.
 
+use core::hash::{Hash, Hasher};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::cluster::Node;
+use super::node::Node;
 use crate::entry::{Entry, Payload};
 use crate::membership::Membership;
 use crate::message::{AppendOutcome, Message};
@@ -12,7 +13,7 @@ use crate::raft::{Output, Raft, RoleKind, quorum};
 use crate::types::{HardState, Identity, Index, NodeId, Term};
 
 /// What is known of the past.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Checks {
     /// Who led each term, in which boot.
     leaders: BTreeMap<Term, (NodeId, u32)>,
@@ -42,6 +43,13 @@ impl Checks {
             |place: &(Index, u32)| self.committed.get(&place.0).map(|(c, _)| *c) == Some(place.1);
         let mut earlier = self.memberships.range(..=(index, u32::MAX)).rev();
         earlier.find(|(place, _)| is_committed(place)).map(|(_, membership)| Membership::clone(membership))
+    }
+
+    /// What of the past decides whether a later state is allowed: who led and what was committed. The rest is
+    /// what the nodes still hold, or follows from it.
+    pub(super) fn hash_into(&self, state: &mut impl Hasher) {
+        self.leaders.hash(state);
+        self.committed.hash(state);
     }
 
     pub(super) fn booted(&mut self, node: NodeId) {

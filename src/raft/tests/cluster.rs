@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::checks::Checks;
 use super::disk::{Batch, Disk};
+use super::node::Node;
 use super::{CLUSTER, id, identity};
 use crate::entry::{Entry, Payload};
 use crate::membership::Membership;
@@ -46,23 +47,6 @@ impl Net {
             resend: Some(ms(5)),
         }
     }
-}
-
-#[derive(Debug)]
-pub(super) struct Node {
-    /// `None` while it is down.
-    pub(super) raft: Option<Raft>,
-    pub(super) disk: Disk,
-    pub(super) boot: u32,
-    /// It neither reads nor writes nor looks at the clock until then.
-    pub(super) paused_until: Instant,
-    pub(super) applied: Index,
-    /// What it was founded with.
-    pub(super) membership: Membership,
-    /// Proposals taken by this boot and not yet seen committed, by index.
-    proposed: BTreeMap<Index, Term>,
-    /// Open calls: the callee and what was asked.
-    calls: BTreeMap<u64, (NodeId, Message)>,
 }
 
 #[derive(Debug)]
@@ -193,17 +177,7 @@ impl Cluster {
         entries: Vec<Entry>,
     ) {
         let disk = Disk { hard_state, entries, delay_min: ms(1), delay_max: ms(1), ..Disk::default() };
-        let empty = Node {
-            membership,
-            raft: None,
-            disk,
-            boot: 0,
-            paused_until: Instant::ZERO,
-            applied: Index(0),
-            proposed: BTreeMap::new(),
-            calls: BTreeMap::new(),
-        };
-        self.nodes.insert(node, empty);
+        self.nodes.insert(node, Node::down(membership, disk));
         self.start(node);
     }
 

@@ -68,7 +68,7 @@ impl Cluster {
     /// which takes a while.
     pub(super) fn snapshot_pulled(&mut self, node: NodeId, meta: SnapshotMeta) {
         let now = self.now;
-        let has_file = |(other, state): (&NodeId, &super::cluster::Node)| {
+        let has_file = |(other, state): (&NodeId, &super::node::Node)| {
             let is_reached = !self.cut.contains(&(node, *other)) && !self.cut.contains(&(*other, node));
             let held = state.disk.snapshot.as_ref().is_some_and(|(held, _)| *held == meta);
             *other != node && state.raft.is_some() && is_reached && held
@@ -101,7 +101,7 @@ impl Cluster {
     }
 }
 
-impl super::cluster::Node {
+impl super::node::Node {
     /// The membership before the first entry.
     pub(super) fn founding(&self) -> &Membership {
         &self.membership

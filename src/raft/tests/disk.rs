@@ -11,7 +11,7 @@ use crate::time::Instant;
 use crate::types::{HardState, Index};
 
 /// One node's disk.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
     pub(super) hard_state: HardState,
     /// What lies before the first entry, and the membership there.
@@ -32,7 +32,7 @@ pub(super) struct Disk {
     pub(super) busy_until: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Batch {
     pub(super) ticket: Ticket,
     pub(super) hard_state: Option<HardState>,

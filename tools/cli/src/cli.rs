@@ -16,8 +16,10 @@ use crate::log::LogLevel;
 use crate::node;
 use crate::output::{Format, Json};
 use crate::reach::Reach;
+use crate::sim;
 use crate::snapshot;
 use crate::status;
+use crate::trace;
 use crate::units::Span;
 use crate::wire;
 
@@ -92,6 +94,11 @@ pub(crate) enum Command {
     Bench(bench::Bench),
     /// Judge whether a recorded history is linearizable.
     Check(check::Check),
+    /// Run clusters in virtual time under faults, from seeds.
+    Sim(sim::Sim),
+    /// What nodes and simulations recorded.
+    #[command(subcommand)]
+    Trace(trace::Trace),
     /// Datagrams and test vectors.
     #[command(subcommand)]
     Wire(wire::Wire),

@@ -16,8 +16,10 @@ mod log;
 mod node;
 mod output;
 mod reach;
+mod sim;
 mod snapshot;
 mod status;
+mod trace;
 mod units;
 mod wire;
 
@@ -75,6 +77,8 @@ fn dispatch(
         Command::Status(status) => status.run(&reach, format),
         Command::Bench(bench) => bench.run(&reach, format, &logger),
         Command::Check(check) => check.run(format),
+        Command::Sim(sim) => sim.run(format),
+        Command::Trace(trace) => trace.run(format),
         Command::Wire(wire) => wire.run(format),
         Command::Inspect(inspect) => inspect.run(format),
         Command::Config(ConfigCommand::Show { prefix }) => {
