@@ -28,6 +28,7 @@ use super::simulation::Simulation;
 use super::storage::DiskProfile;
 use crate::machine::Machine;
 use crate::rng::Rng;
+use crate::session::Limits;
 use crate::store::{MemoryDisk, OpenError};
 use crate::trace::NoteKind;
 use crate::types::Incarnation;
@@ -173,7 +174,7 @@ impl Plan {
             Later::Snapshot => self.snapshot(sim),
             Later::Deed => {
                 if let Some(limits) = sim.settings().session_limits {
-                    sim.limit_sessions(limits);
+                    sim.change_limits(|now| *now = Limits { snapshot_bytes: now.snapshot_bytes, ..limits });
                 }
                 let fault = self.deeds[self.rng.below(self.deeds.len() as u64) as usize];
                 *self.counts.entry(fault).or_default() += 1;

@@ -5,7 +5,6 @@ use core::time::Duration;
 use super::{Later, Plan};
 use crate::machine::Machine;
 use crate::rng::Rng;
-use crate::session::Limits;
 use crate::sim::faults::{Fault, FaultSet};
 use crate::sim::settings::Settings;
 use crate::sim::simulation::Simulation;
@@ -33,8 +32,7 @@ impl Plan {
         let mut pause = PAUSE;
         if is_first || rng.chance(0.3) {
             let snapshot_bytes = (2 << 10) << rng.below(6);
-            let limits = Limits { snapshot_bytes, ..Limits::FOUNDING };
-            let is_set = sim.leader().is_some_and(|leader| sim.propose_limits(leader, limits));
+            let is_set = sim.change_limits(|limits| limits.snapshot_bytes = snapshot_bytes);
             *self.counts.entry(Fault::Snapshots).or_default() += u64::from(is_set);
             if !is_set && is_first {
                 self.counts.remove(&Fault::Snapshots);
