@@ -27,6 +27,8 @@ mod refusals;
 mod relay;
 #[path = "daemon/sizes.rs"]
 mod sizes;
+#[path = "daemon/snapshot.rs"]
+mod snapshot;
 #[path = "../tools/cli/tests/support/mod.rs"]
 mod support;
 #[path = "daemon/up.rs"]

@@ -223,7 +223,8 @@ impl<W: Workload + 'static> Runner<W> {
         if rested.as_ref().is_err_and(|it| it.invariant == Invariant::LivenessAfterHeal) {
             // What they lack is better said by whom it was found out.
             let at_rest = self.sim.are_at_rest(is_whole);
-            at_rest.map_err(|it| Violation { text: format!("{}\n{}", it.text, self.sim.describe()), ..it })?;
+            at_rest
+                .map_err(|it| Violation { text: format!("{}\n{}", it.text, self.sim.describe()), ..it })?;
         }
         rested?;
         self.sim.check_all(is_whole)

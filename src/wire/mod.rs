@@ -25,6 +25,7 @@ pub mod print;
 mod print_body;
 pub mod ranges;
 pub mod status;
+pub mod transfer;
 pub mod walk;
 
 pub use calls::{CallRefusal, Class, Fragment};

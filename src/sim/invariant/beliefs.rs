@@ -8,13 +8,16 @@
 use std::collections::BTreeMap;
 
 use super::violation::{Broken, hold};
-use crate::message::{AppendOutcome, AppendReply, HeartbeatReply, Message, ReadProbe};
+use crate::message::{AppendOutcome, AppendReply, HeartbeatReply, Message, ReadProbe, SnapshotOfferReply};
 use crate::raft::PeerStatus;
 use crate::time::Instant;
 use crate::types::{Index, NodeId, Round, Term};
 use crate::wire::body::body_kind as k;
 use crate::wire::peer::decode_message;
 use crate::wire::{self, Frame, Header, Party};
+
+/// What a leader hears of a follower.
+const ANSWERS: [u8; 4] = [k::APPEND_REPLY, k::HEARTBEAT_REPLY, k::READ_PROBE_REPLY, k::SNAPSHOT_OFFER_REPLY];
 
 /// All leaders' accounts.
 #[derive(Debug, Default)]
@@ -34,7 +37,7 @@ struct Leads {
 struct Said {
     match_index: Index,
     round: Round,
-    /// Whether it answered an append or a heartbeat since that was seen to count last.
+    /// Whether it answered an append, heartbeat or offer since that was seen to count last.
     has_answered: bool,
     /// When the leader thinks it did so last.
     heard: Option<Instant>,
@@ -52,7 +55,7 @@ impl Beliefs {
         let Ok(frames) = wire::frames(&header, bytes) else { return };
         for frame in frames {
             let (Frame::Reply { body, .. } | Frame::Notice { body }) = frame else { continue };
-            if !matches!(body.first(), Some(&(k::APPEND_REPLY | k::HEARTBEAT_REPLY | k::READ_PROBE_REPLY))) {
+            if !body.first().is_some_and(|kind| ANSWERS.contains(kind)) {
                 continue;
             }
             if let Ok((_, message)) = decode_message(body)
@@ -94,6 +97,10 @@ impl Said {
             Message::HeartbeatReply(HeartbeatReply { round, .. }) => {
                 self.has_answered = true;
                 self.round = self.round.max(*round);
+            }
+            Message::SnapshotOfferReply(SnapshotOfferReply { match_index, .. }) => {
+                self.has_answered = true;
+                self.match_index = self.match_index.max(*match_index);
             }
             Message::ReadProbeReply(ReadProbe { round, .. }) => self.round = self.round.max(*round),
             _ => {}

@@ -27,7 +27,7 @@
 //! | 8 | base, applied, commit, last in order | `cores` | each event |
 //! | 9 | nothing goes back | `cores`, `folders` | each event, each disk write, each boot |
 //! | 10 | term and vote durable before shown | `shown`, `cores` | each Raft body sent |
-//! | 11 | acknowledged is durable and matches | `shown`, `beliefs`, `folders`, `recheck` | each acknowledgement; each boot |
+//! | 11 | acknowledged is durable and matches | `shown`, `beliefs`, `folders`, `recheck` | acknowledgements, boots |
 //! | 12 | a leader counts itself by its disk | `cores` | each event |
 //! | 13 | membership changes | `cores` | each new membership entry |
 //! | 14 | campaigns and incarnations | `cores`, `contact`, `shown` | campaigns, new terms and votes, headers sent |
@@ -44,7 +44,7 @@
 //! | 25 | codec | `codec` | one in 16 datagrams; every bit of one in 4096 |
 //! | 26 | determinism | [`check_determinism`] | by whoever runs a seed twice |
 //! | 27 | liveness after heal | `heal` | once healed |
-//! | 28 | liveness of a connected core | `contact`, `beliefs`, `heal` | each event of a leader; by whoever cuts the network |
+//! | 28 | liveness of a connected core | `contact`, `beliefs`, `heal` | a leader's events; by who cuts the network |
 //!
 //! Number 0 is a node's own assertion: a panic is caught by whoever runs the simulation.
 //!
@@ -99,7 +99,8 @@ use crate::kv::{self, Query};
 use crate::machine::Machine;
 use crate::node::{Node, NodeConfig};
 use crate::raft::{Base, RoleKind};
-use crate::store::{Batch, MemoryDisk, OpenOptions, Recovered};
+use crate::snapshot::SnapshotMeta;
+use crate::store::{Batch, LogAfter, MemoryDisk, OpenOptions, Recovered};
 use crate::time::Instant;
 use crate::types::{ClusterId, Identity, Index, NodeId};
 use crate::wire;
@@ -167,7 +168,7 @@ impl Invariants {
             identity: Identity { node: id, store: recovered.store },
             incarnation: recovered.incarnation,
             hard_state: recovered.hard_state,
-            base: Base::default(),
+            base: recovered.snapshot.as_ref().map_or(Base::default(), |file| file.meta.id.into()),
             entries: &recovered.entries,
         };
         self.folders.booted(&mut self.oracle, &found).map_err(|broken| broken.at(now, Some(id)))
@@ -186,6 +187,28 @@ impl Invariants {
     /// When it takes back a term or a vote.
     pub fn persisted(&mut self, now: Instant, id: NodeId, batch: &Batch) -> Result<(), Violation> {
         self.folders.persisted(&mut self.oracle, id, batch).map_err(|broken| broken.at(now, Some(id)))
+    }
+
+    /// A snapshot is being put in force, which a crash will cut: it may or may not be found so.
+    pub fn adoption_cut(&mut self, id: NodeId, meta: &SnapshotMeta, log: LogAfter) {
+        if let Some(shadow) = self.folders.get_mut(id) {
+            shadow.begin_adoption(meta, log);
+        }
+    }
+
+    /// A snapshot is in force on the disk.
+    ///
+    /// # Errors
+    /// When it is not one of the committed log.
+    pub fn adopted(
+        &mut self,
+        now: Instant,
+        id: NodeId,
+        meta: &SnapshotMeta,
+        log: LogAfter,
+    ) -> Result<(), Violation> {
+        let judged = self.folders.adopted(&self.oracle, id, meta, log);
+        judged.map_err(|broken| broken.at(now, Some(id)))
     }
 
     /// A node's disk has recorded the boot of a peer.

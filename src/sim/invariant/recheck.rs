@@ -1,8 +1,8 @@
 //! Everything from scratch, once in a while: what the incremental checks rest on is looked at itself.
 //!
 //! Whole logs against the committed log, committed entries against the shadows, and a copy of one data folder after a
-//! power cut against its shadow, also with one bit flipped. Long logs are looked at in slices, so that a recheck stays as cheap in an hour as in
-//! the first minute.
+//! power cut against its shadow, also with one bit flipped. Long logs are looked at in slices, so that a recheck stays
+//! as cheap in an hour as in the first minute.
 
 use super::cores::Cores;
 use super::folders::Folders;
@@ -12,6 +12,7 @@ use super::shadow::Shadow;
 use super::subject::Subject;
 use super::violation::{Broken, hold};
 use crate::hash::Fnv1a;
+use crate::raft::Base;
 use crate::store::{MemoryDisk, OpenOptions, Recovered, Store};
 use crate::types::Index;
 
@@ -138,8 +139,15 @@ fn check_recovered(shadow: &Shadow, recovered: &Recovered, what: &str) -> Result
         shadow.incarnation()
     );
     let log = shadow.log();
+    let base = recovered.snapshot.as_ref().map_or(Base::default(), |file| file.meta.id.into());
+    hold!(
+        shadow.may_begin_after(base),
+        SnapshotState,
+        "{what} has a log that begins after {base:?}, it should be {:?}",
+        log.base()
+    );
     for index in (log.base().index.0 + 1..=shadow.promised().0).map(Index) {
-        let position = index.0.checked_sub(recovered.entries.first().map_or(1, |entry| entry.index.0));
+        let position = index.0.checked_sub(base.index.0 + 1);
         let entry = position.and_then(|at| recovered.entries.get(usize::try_from(at).ok()?));
         hold!(
             entry.map(super::marks::Mark::of) == log.at(index),

@@ -14,6 +14,7 @@ mod deeds;
 mod disks;
 mod mix;
 mod past;
+mod snapshots;
 mod streams;
 
 use core::time::Duration;
@@ -31,6 +32,7 @@ use super::simulation::Simulation;
 use super::storage::DiskProfile;
 use crate::machine::Machine;
 use crate::rng::Rng;
+use crate::session::Limits;
 use crate::store::{MemoryDisk, OpenError};
 use crate::trace::NoteKind;
 use crate::types::Incarnation;
@@ -56,6 +58,8 @@ enum Later {
     FreeDisk(u16),
     CalmSocket(u16),
     CalmClock(u16),
+    /// The next snapshot, or another mark for them.
+    Snapshot,
 }
 
 /// The faults of a run; see the module's page.
@@ -85,6 +89,8 @@ pub(super) struct Plan {
     counts: BTreeMap<Fault, u64>,
     /// A node refused its data folder though nothing was done to it.
     refusal: Option<(u16, OpenError)>,
+    /// Decides about snapshots, in runs that have them. It draws for itself, so that runs without are as they were.
+    snapshots: Option<Rng>,
     client_crashes: VecDeque<usize>,
     floods: VecDeque<(usize, u64)>,
 }
@@ -93,9 +99,14 @@ impl Plan {
     /// Draws the plan of a run, and changes the settings where it has to.
     pub(super) fn draw(enabled: FaultSet, settings: &mut Settings, mut rng: Rng) -> Self {
         let streams = Streams::new(rng.next_u64());
-        let mix = Mix::draw(enabled, settings, &mut rng, streams);
+        let mut mix = Mix::draw(enabled, settings, &mut rng, streams);
+        let snapshots = snapshots::draw(enabled, settings);
+        if snapshots.is_some() {
+            mix.chosen = mix.chosen.with(Fault::Snapshots);
+        }
         let is_deed = |fault: &Fault| {
-            !matches!(fault, Fault::Churn | Fault::SmallLimits | Fault::Ambush) && !is_weather(*fault)
+            !matches!(fault, Fault::Churn | Fault::SmallLimits | Fault::Ambush | Fault::Snapshots)
+                && !is_weather(*fault)
         };
         let mut deeds: Vec<Fault> = mix.chosen.iter().filter(is_deed).collect();
         // One deed stands for all that links do at once.
@@ -119,6 +130,7 @@ impl Plan {
             glances,
             counts: BTreeMap::new(),
             refusal: None,
+            snapshots,
             client_crashes: VecDeque::new(),
             floods: VecDeque::new(),
         }
@@ -156,6 +168,9 @@ impl Plan {
         if self.mix.chosen.has(Fault::Ambush) {
             self.lay_ambush(sim.settings().timing.election_timeout_max);
         }
+        if self.snapshots.is_some() {
+            self.later(sim, Duration::ZERO, Later::Snapshot);
+        }
     }
 
     /// A timer is due.
@@ -173,10 +188,12 @@ impl Plan {
             Later::FreeDisk(node) => sim.with_disk(node, |disk| disk.set_capacity(None)),
             Later::CalmSocket(node) => sim.set_socket(node, 0.0, None),
             Later::CalmClock(node) => sim.set_clock_rate(node, 1.0),
-            Later::Deed | Later::Ambush | Later::Strike(..) | Later::Past(_) if self.is_over => {}
+            Later::Deed | Later::Ambush | Later::Strike(..) | Later::Past(_) | Later::Snapshot
+                if self.is_over => {}
+            Later::Snapshot => self.snapshot(sim),
             Later::Deed => {
                 if let Some(limits) = sim.settings().session_limits {
-                    sim.limit_sessions(limits);
+                    sim.change_limits(|now| *now = Limits { snapshot_bytes: now.snapshot_bytes, ..limits });
                 }
                 self.deeds_done += 1;
                 let fault = self.streams.pick(&self.deeds, self.deeds_done);

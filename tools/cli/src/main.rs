@@ -17,6 +17,7 @@ mod node;
 mod output;
 mod reach;
 mod sim;
+mod snapshot;
 mod status;
 mod trace;
 mod units;
@@ -72,6 +73,7 @@ fn dispatch(
         Command::Cluster(cluster) => cluster.run(format, level, &logger),
         Command::Node(node) => node.run(format, &logger),
         Command::Kv(kv) => kv.run(&reach, format),
+        Command::Snapshot(snapshot) => snapshot.run(&reach, format),
         Command::Status(status) => status.run(&reach, format),
         Command::Bench(bench) => bench.run(&reach, format, &logger),
         Command::Check(check) => check.run(format),

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use clap::Args;
 use raftgram::handle;
 use raftgram::kv;
-use raftgram::node::NodeConfig;
+use raftgram::node::{LoadError, NodeConfig};
 use raftgram::run::boot::{IfBlank, NodeOptions, StartError};
 use raftgram::run::node::RunError;
-use raftgram::store::{Fsync, OpenError};
+use raftgram::store::{Fsync, OpenError, SnapshotError};
 use raftgram::types::{ClusterId, NodeId};
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -211,7 +211,13 @@ fn start_fault(error: &StartError) -> CliError {
 }
 
 fn run_fault(error: &RunError) -> CliError {
-    CliError::new(Code::Failed, error.to_string())
+    let is_damaged =
+        matches!(error, RunError::Snapshot(LoadError::File(SnapshotError::Damaged(_)) | LoadError::State(_)));
+    match is_damaged {
+        true => CliError::new(Code::Corrupt, error.to_string())
+            .hint("the other nodes have the data; keep this folder until they are seen to be well"),
+        false => CliError::new(Code::Failed, error.to_string()),
+    }
 }
 
 #[cfg(test)]

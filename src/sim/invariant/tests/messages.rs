@@ -231,6 +231,7 @@ fn believed() -> PeerStatus {
         inflight_bytes: 0,
         heard: Instant::ZERO,
         acked_round: Round(0),
+        offer: None,
     }
 }
 
