@@ -23,8 +23,8 @@
 //!   [`read`](Simulation::read), [`crash`](Simulation::crash), [`pause`](Simulation::pause),
 //!   [`block`](Simulation::block), and wait with [`run_until`](Simulation::run_until). `tests/cluster` does.
 //! - *Drawn*: [`run`] founds a cluster, lets a plan drawn from the seed do harm while clients work ([`workload`]),
-//!   heals everything, and demands that the cluster serves again and that all members become equal. Each seed draws
-//!   its own mix of faults and its own strengths. `raftgram sim` does that for many seeds.
+//!   heals everything, and demands that the cluster serves again and that all members become equal; up to four times
+//!   in a run. Each seed draws its own mix of faults and its own strengths. `raftgram sim` does that for many seeds.
 //!
 //! Either way every check of [`invariant`] is on, after each event.
 //!

@@ -1,4 +1,4 @@
-//! One run from its seed to its verdict: found, do harm, heal, and see whether everything still stands.
+//! One run from its seed to its verdict: found, then some times over do harm, heal, and see whether all still stands.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
