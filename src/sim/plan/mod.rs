@@ -2,8 +2,8 @@
 //!
 //! A plan is called whenever one of its timers is due and does a *deed*: something befalls a link, a node, a disk or a
 //! client, and a later timer takes it back. It decides by what it finds (who leads, who is up), so the same deed can
-//! hit where it hurts. An *ambush* waits for something to happen at a node and strikes it, or another one, right then or
-//! a moment later.
+//! hit where it hurts. An *ambush* waits for something to happen at a node and strikes it, or another one, right then
+//! or a moment later.
 //!
 //! # What it never does
 //! The checks demand that nothing acknowledged is lost, so a plan stays within what Raft can bear: at most a minority
