@@ -42,6 +42,7 @@ use crate::rpc::{Event, LinkId, Local, Output as RpcOutput, Rpc, RpcConfig, Send
 use crate::session::Window;
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, CallId, NodeId, SessionId};
+use crate::wire::SealRefusal;
 use crate::wire::client::ReadLevel;
 use operation::{Kind, Operation};
 
@@ -135,6 +136,8 @@ pub struct Client {
     timers: BTreeSet<(Instant, OperationId)>,
     calls: BTreeMap<(LinkId, CallId), OperationId>,
     next_operation: u64,
+    /// What a node said of this client's greeting, if any did.
+    seal_refused: Option<SealRefusal>,
     outputs: VecDeque<Output>,
 }
 
@@ -166,6 +169,7 @@ impl Client {
             timers: BTreeSet::new(),
             calls: BTreeMap::new(),
             next_operation: 0,
+            seal_refused: None,
             outputs: VecDeque::new(),
         }
     }
@@ -292,6 +296,7 @@ impl Client {
                     self.on_call_failed(now, id, link, reason);
                 }
             }
+            Event::Refused { reason, .. } => self.seal_refused = Some(reason),
             Event::Closed { link, reason } => self.on_closed(now, link, reason),
             // Nobody calls a client, and a silent node is one whose attempts time out.
             Event::Silent { .. }

@@ -16,6 +16,7 @@ use crate::message::{Message, VoteReply};
 use crate::raft::RoleKind;
 use crate::rng::Rng;
 use crate::rpc::{Event, Local, Output as RpcOutput, PeerInfo, Rpc, RpcConfig};
+use crate::seal::Trust;
 use crate::time::{Instant, earliest};
 use crate::types::{
     BootNonce, CallId, ClusterId, GroupId, HardState, Identity, Incarnation, NodeId, Sequence, SessionId,
@@ -305,6 +306,7 @@ fn info(nonce: u8) -> PeerInfo {
         election_timeout_max: Duration::from_millis(500),
         heartbeat: Duration::from_millis(25),
         address: address(2),
+        trust: Trust::None,
     }
 }
 

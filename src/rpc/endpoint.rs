@@ -244,6 +244,11 @@ impl Rpc {
             if let Some(link) = self.links.get_mut(&id) {
                 link.is_dirty = false;
                 link.pack(now, &mut self.core);
+                if link.seal.is_exhausted() {
+                    self.greet(now, id);
+                }
+            }
+            if let Some(link) = self.links.get_mut(&id) {
                 link.rearm(&mut self.core);
             }
         }

@@ -6,6 +6,7 @@
 
 use crate::rpc::config::DuplicateMode;
 use crate::rpc::core::Core;
+use crate::rpc::cover::Cover;
 use crate::rpc::link::Link;
 use crate::rpc::sent::SentFrame;
 use crate::time::Instant;
@@ -44,16 +45,17 @@ impl Packing {
 impl Link {
     /// Packs all that is due and that the window lets through.
     pub(super) fn pack(&mut self, now: Instant, core: &mut Core) {
-        if !self.is_open() {
+        self.seal.expire(now, core);
+        if !self.is_open() || self.seal.is_exhausted() {
             return;
         }
         let Some(peer) = self.peer else {
             return;
         };
-        while self.has_due(now) {
+        while self.has_due(now) && !self.seal.is_exhausted() {
             let mut packing = Packing {
                 bytes: core.buffer(),
-                limit: self.datagram_bytes_max,
+                limit: self.datagram_bytes_max - self.seal_bytes,
                 number: self.next_packet,
                 now,
                 frames: std::mem::take(&mut core.scratch.frames),
@@ -341,7 +343,11 @@ impl Link {
             self.plan_copy(&packing, core);
         }
         core.scratch.frames = packing.frames;
-        core.transmit(self.address, packing.bytes, self.cluster);
+        if self.seal.is_sealed() {
+            self.seal.transmit(core, self.address, packing.bytes, self.cluster, number);
+        } else {
+            core.transmit(self.address, packing.bytes, self.cluster, Cover::Plain);
+        }
     }
 
     /// In duplicate mode a small datagram on a little used link goes out again after G unless it is acknowledged by

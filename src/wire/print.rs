@@ -157,6 +157,11 @@ fn put_frame(frame: &Frame<'_>, fields: &mut Fields) {
             fields.put("max", max);
         }
         Frame::StaleIncarnation { current } => fields.put("current", current),
+        Frame::Seal(offer) => {
+            fields.put("session", format_args!("{:08x}", offer.session));
+            fields.put("message", Hex(&offer.message));
+        }
+        Frame::SealRefused { reason } => fields.put("reason", reason),
         Frame::Ack(ack) => {
             fields.put("delay_us", ack.delay_us);
             fields.put("packets", ack.packets);
