@@ -4,7 +4,7 @@ use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 
-use crate::seal::{Entropy, KeyRing, PACKETS_PER_PHASE_MAX, SealMode};
+use crate::seal::{Entropy, KeyLog, KeyRing, PACKETS_PER_PHASE_MAX, SealMode};
 use crate::types::{BootNonce, ClusterId, Identity, Incarnation, PacketNumber};
 use crate::wire::{DATAGRAM_BYTES_MAX, Greeting, HELLO_DATAGRAM_BYTES};
 
@@ -96,11 +96,19 @@ pub struct SealConfig {
     /// Datagrams sealed under one key before the next one. Few: keys are derived often. More than the default:
     /// beyond what is known to be safe, and refused.
     pub packets_per_phase_max: u64,
+    /// Who is told of session secrets; nobody unless captures are to be read.
+    pub key_log: Option<Arc<dyn KeyLog>>,
 }
 
 impl Default for SealConfig {
     fn default() -> Self {
-        Self { mode: SealMode::Off, keys: None, entropy: None, packets_per_phase_max: PACKETS_PER_PHASE_MAX }
+        Self {
+            mode: SealMode::Off,
+            keys: None,
+            entropy: None,
+            packets_per_phase_max: PACKETS_PER_PHASE_MAX,
+            key_log: None,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::rng::Rng;
 use crate::rpc::config::{LocalRole, SealConfig};
 use crate::rpc::core::Core;
 use crate::rpc::event::{LinkId, Output};
-use crate::seal::{Entropy, KeyRing, KeyRole, KeySlot, MAC_BYTES, Phase, SealMode, Secret, Session, SessionId, TAG_BYTES, Trust};
+use crate::seal::{Entropy, KeyRing, KeyRole, KeySlot, MAC_BYTES, Phase, SealMode, Secret, Session, SessionId, SessionKeys, TAG_BYTES, Trust};
 use crate::types::ClusterId;
 use crate::wire::{self, Flags, HEADER_BYTES, Party};
 
@@ -61,6 +61,19 @@ impl Core {
         let keys = self.config.seal.keys.as_ref().expect("only with keys is anything sealed");
         let entropy = self.seals.entropy.as_mut().expect("a sealing room was given entropy");
         entropy.draw(keys.suite())
+    }
+
+    /// A session of these keys.
+    ///
+    /// # Panics
+    /// When nothing is sealed here.
+    pub(super) fn session(&self, made_of: SessionKeys) -> Session {
+        let seal = &self.config.seal;
+        if let Some(log) = &seal.key_log {
+            log.note(made_of.id_in, &made_of.receiving);
+            log.note(made_of.id_out, &made_of.sending);
+        }
+        Session::new(seal.keys.as_ref().expect("only with keys is anything sealed").suite(), made_of)
     }
 
     /// An id for a session, not in use. `[W-56]`

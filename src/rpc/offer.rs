@@ -68,7 +68,7 @@ impl Rpc {
         link.seal.initiation = None;
         let packets_per_phase_max = self.core.config.seal.packets_per_phase_max;
         let keys = SessionKeys { id_in, id_out, sending: initiator, receiving: answerer, packets_per_phase_max };
-        Some(Session::new(self.core.keys()?.suite(), keys))
+        Some(self.core.session(keys))
     }
 
     /// Judges a sealed confirm whose cookie is good. Nothing is changed yet.
@@ -111,7 +111,7 @@ impl Rpc {
         let packets_per_phase_max = self.core.config.seal.packets_per_phase_max;
         let Split { initiator, answerer } = split;
         let session = SessionKeys { id_in, id_out, sending: answerer, receiving: initiator, packets_per_phase_max };
-        let session = Session::new(keys.suite(), session);
+        let session = self.core.session(session);
         Ok(Answering::Fresh(Box::new(session), SealOffer { session: id_in.0, message }))
     }
 

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::seal::secret::Secret;
+use crate::seal::session::SessionId;
 
 /// The most keys of one file; a rotation needs two of each kind.
 pub const KEYS_MAX: usize = 64;
@@ -101,6 +102,31 @@ pub fn parse_keys(text: &str) -> Result<Vec<Key>, KeyFileError> {
     if keys.is_empty() { Err(KeyFileError { line: 0, fault: KeyFault::Empty }) } else { Ok(keys) }
 }
 
+/// The lines `session ID HEX` of a key log, among which keys may stand. Lines of another form are passed over: a log
+/// may end in the middle of one.
+#[must_use]
+pub fn parse_sessions(text: &str) -> Vec<(SessionId, Secret)> {
+    let line = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (Some("session"), Some(id), Some(hex)) = (words.next(), words.next(), words.next()) else {
+            return None;
+        };
+        let id = u32::from_str_radix(id, 16).ok().and_then(|id| SessionId::parse(id).ok())?;
+        Some((id, parse_secret(hex)?))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// A session's line of a key log.
+#[must_use]
+pub fn format_session(id: SessionId, secret: &Secret) -> String {
+    let mut line = format!("session {:08x} ", id.0);
+    // As much as it will hold: what a text leaves behind when it grows would not be wiped.
+    line.reserve_exact(65);
+    put_hex(&mut line, secret);
+    line
+}
+
 fn parse_secret(hex: &str) -> Option<Secret> {
     let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
     if pairs.len() != 32 || !rest.is_empty() {
@@ -120,11 +146,15 @@ pub fn format_key(key: &Key) -> String {
     let mut line = String::with_capacity(80);
     line.push_str(key.role.name());
     line.push(' ');
-    for byte in key.secret.expose() {
+    put_hex(&mut line, &key.secret);
+    line
+}
+
+fn put_hex(line: &mut String, secret: &Secret) {
+    for byte in secret.expose() {
         for digit in [byte >> 4, byte & 15] {
             line.push(char::from_digit(digit.into(), 16).unwrap_or('0'));
         }
     }
     line.push('\n');
-    line
 }

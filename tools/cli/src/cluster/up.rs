@@ -18,7 +18,8 @@ use crate::faults::Faults;
 use crate::interrupt::Interrupt;
 use crate::log::LogLevel;
 use crate::output::{self, Format};
-use crate::reach;
+use crate::key;
+use crate::reach::Reach;
 use crate::units::Span;
 
 /// How often the processes and the signal are looked at.
@@ -67,10 +68,19 @@ struct ReadyNode {
 }
 
 impl Up {
-    pub(crate) fn run(self, format: Format, level: LogLevel, logger: &Logger) -> Result<(), CliError> {
+    pub(crate) fn run(
+        self,
+        reach: &Reach,
+        format: Format,
+        level: LogLevel,
+        logger: &Logger,
+    ) -> Result<(), CliError> {
         let addresses = self.addresses()?;
         self.faults.links()?;
         check_ports(&addresses)?;
+        if let Some(file) = reach.key_file() {
+            key::load(file)?;
+        }
         let temporary = self.temp.then(tempfile::tempdir).transpose();
         let temporary = temporary.map_err(|error| CliError::io("making a temporary folder", &error))?;
         let dir = temporary.as_ref().map_or(self.dir.as_path(), |folder| folder.path());
@@ -81,9 +91,9 @@ impl Up {
         let interrupt = Interrupt::install()?;
         let mut nodes = Vec::new();
         for (id, start) in ids.zip(&starts) {
-            nodes.push(Process::start(id, &self.arguments(id, *start, dir, &addresses, level))?);
+            nodes.push(Process::start(id, &self.arguments(id, *start, dir, &addresses, level, reach.key_file()))?);
         }
-        let served = self.wait_until_served(&addresses, &mut nodes, &interrupt);
+        let served = self.wait_until_served(reach, &addresses, &mut nodes, &interrupt);
         let served = served.and_then(|served| match served {
             Served::Yes => {
                 announce(format, &addresses, &nodes).and_then(|()| keep(&mut nodes, &interrupt, logger))
@@ -115,6 +125,7 @@ impl Up {
         dir: &Path,
         addresses: &[SocketAddr],
         level: LogLevel,
+        key_file: Option<&Path>,
     ) -> Vec<String> {
         let voters: Vec<String> =
             (1..).zip(addresses).map(|(id, address): (u16, _)| format!("{id}={address}")).collect();
@@ -132,6 +143,9 @@ impl Up {
         arguments.extend(start.flag().map(str::to_owned));
         arguments.extend(self.no_fsync.then(|| "--no-fsync".to_owned()));
         arguments.extend(self.faults.arguments(u64::from(id)));
+        if let Some(file) = key_file {
+            arguments.extend(["--key".to_owned(), file.to_string_lossy().into_owned()]);
+        }
         arguments.push("--leashed".to_owned());
         arguments
     }
@@ -139,12 +153,13 @@ impl Up {
     /// Asks over the wire until a leader has answered a linearizable read.
     fn wait_until_served(
         &self,
+        reach: &Reach,
         addresses: &[SocketAddr],
         nodes: &mut [Process],
         interrupt: &Interrupt,
     ) -> Result<Served, CliError> {
         let began = Instant::now();
-        let client = reach::connect(addresses)?;
+        let client = reach.connect_to(addresses)?;
         let read = client.read(Query::Get { key: b"" }.to_bytes(), ReadLevel::Linearizable, self.patience.0);
         let fault = |code, message: String| {
             CliError::new(code, message).after(began.elapsed()).hint("the nodes' logs above say why")
