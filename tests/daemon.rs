@@ -23,6 +23,8 @@ mod process;
 mod refusals;
 #[path = "daemon/relay.rs"]
 mod relay;
+#[path = "daemon/sealed.rs"]
+mod sealed;
 #[path = "daemon/sizes.rs"]
 mod sizes;
 #[path = "../tools/cli/tests/support/mod.rs"]

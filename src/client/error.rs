@@ -68,7 +68,9 @@ impl fmt::Display for ClientError {
                     Phase::SealRefused(SealRefusal::SealRequired) => {
                         "the cluster takes sealed datagrams only, and this client has no key"
                     }
-                    Phase::SealRefused(SealRefusal::KeyUnknown) => "the cluster does not know this client's key",
+                    Phase::SealRefused(SealRefusal::KeyUnknown) => {
+                        "the cluster does not know this client's key"
+                    }
                     Phase::SealRefused(SealRefusal::NoSeal) => {
                         "the cluster takes plain datagrams only, and this client has a key"
                     }

@@ -7,7 +7,10 @@ use crate::rng::Rng;
 use crate::rpc::config::{LocalRole, SealConfig};
 use crate::rpc::core::Core;
 use crate::rpc::event::{LinkId, Output};
-use crate::seal::{Entropy, KeyRing, KeyRole, KeySlot, MAC_BYTES, Phase, SealMode, Secret, Session, SessionId, SessionKeys, TAG_BYTES, Trust};
+use crate::seal::{
+    Entropy, KeyRing, KeyRole, KeySlot, MAC_BYTES, Phase, SealMode, Secret, Session, SessionId, SessionKeys,
+    TAG_BYTES, Trust,
+};
 use crate::types::ClusterId;
 use crate::wire::{self, Flags, HEADER_BYTES, Party};
 

@@ -4,8 +4,8 @@ use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use crate::types::{BootNonce, CallId, ClusterId, Identity, Incarnation};
 use crate::seal::Trust;
+use crate::types::{BootNonce, CallId, ClusterId, Identity, Incarnation};
 use crate::wire::{Class, Greeting, SealRefusal};
 
 /// One link, for the life of an `Rpc`; never reused.

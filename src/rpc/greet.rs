@@ -13,8 +13,8 @@ use crate::rpc::link::{Answerer, Handshake, Link, Step};
 use crate::time::Instant;
 use crate::types::{Incarnation, NodeId};
 use crate::wire::{
-    self, Confirm, Description, Frame, HELLO_DATAGRAM_BYTES, Header, Hello, HelloAck, Party, SealOffer, VERSION,
-    Welcome,
+    self, Confirm, Description, Frame, HELLO_DATAGRAM_BYTES, Header, Hello, HelloAck, Party, SealOffer,
+    VERSION, Welcome,
 };
 
 impl Rpc {

@@ -178,6 +178,11 @@ impl Link {
         self.peer.is_some() && !self.is_parked
     }
 
+    /// True when a client is at the other end, or nobody yet: whoever greets there is not this end.
+    pub(super) fn is_client(&self) -> bool {
+        self.peer.is_none_or(|peer| peer.info.identity.is_none())
+    }
+
     /// Sets the cluster under whose tag its datagrams go.
     pub(super) fn set_cluster(&mut self, cluster: ClusterId) {
         self.cluster = cluster;

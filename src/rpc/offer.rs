@@ -45,7 +45,8 @@ fn prologue(cluster: ClusterId, confirm: &Header, nonces: Confirm) -> Vec<u8> {
 impl Rpc {
     /// Begins the seal's handshake for a confirm that has this header.
     pub(super) fn initiate_seal(&mut self, id: LinkId, slot: KeySlot, confirm: &Header, nonces: Confirm) {
-        let (Some(id_in), Some(keys)) = (self.core.next_session(slot), self.core.config.seal.keys.clone()) else {
+        let (Some(id_in), Some(keys)) = (self.core.next_session(slot), self.core.config.seal.keys.clone())
+        else {
             return;
         };
         let prologue = prologue(self.core.local.cluster, confirm, nonces);
@@ -67,7 +68,8 @@ impl Rpc {
         let id_in = initiation.id_in;
         link.seal.initiation = None;
         let packets_per_phase_max = self.core.config.seal.packets_per_phase_max;
-        let keys = SessionKeys { id_in, id_out, sending: initiator, receiving: answerer, packets_per_phase_max };
+        let keys =
+            SessionKeys { id_in, id_out, sending: initiator, receiving: answerer, packets_per_phase_max };
         Some(self.core.session(keys))
     }
 
@@ -110,7 +112,8 @@ impl Rpc {
         let id_in = self.core.next_session(slot).ok_or(DropReason::Crc)?;
         let packets_per_phase_max = self.core.config.seal.packets_per_phase_max;
         let Split { initiator, answerer } = split;
-        let session = SessionKeys { id_in, id_out, sending: answerer, receiving: initiator, packets_per_phase_max };
+        let session =
+            SessionKeys { id_in, id_out, sending: answerer, receiving: initiator, packets_per_phase_max };
         let session = self.core.session(session);
         Ok(Answering::Fresh(Box::new(session), SealOffer { session: id_in.0, message }))
     }
@@ -127,7 +130,8 @@ impl Rpc {
     /// When two confirms cross, each end would have answered the other's handshake and given up its own. So that of
     /// the lower stands, as with hellos. `[W-18]`
     fn stands_with_confirm(&self, link: &Link, header: &Header, hello: &Hello) -> bool {
-        let (LocalRole::Node { identity, .. }, Party::Node(node)) = (self.core.local.role, header.source) else {
+        let (LocalRole::Node { identity, .. }, Party::Node(node)) = (self.core.local.role, header.source)
+        else {
             return false;
         };
         let theirs = Identity { node, store: hello.description.store };

@@ -33,7 +33,10 @@ impl Rpc {
             return;
         };
         let seal_bytes = if cover == Cover::Plain { 0 } else { self.core.seal_bytes() };
-        if envelope.bytes < STALE_BYTES + seal_bytes || self.core.is_client() || !self.core.may_hint(now, envelope.from) {
+        if envelope.bytes < STALE_BYTES + seal_bytes
+            || self.core.is_client()
+            || !self.core.may_hint(now, envelope.from)
+        {
             return;
         }
         let header = &envelope.header;

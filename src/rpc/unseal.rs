@@ -46,9 +46,10 @@ impl Rpc {
     ) -> Result<(), DropReason> {
         let cluster = wire::cluster_in_force(bytes, self.core.local.cluster);
         let (covered, mac) = bytes.split_at(bytes.len() - MAC_BYTES);
-        let slot = self.core.keys().and_then(|keys| {
-            keys.find(key).filter(|&slot| keys.verifies(slot, &cluster.0, covered, mac))
-        });
+        let slot = self
+            .core
+            .keys()
+            .and_then(|keys| keys.find(key).filter(|&slot| keys.verifies(slot, &cluster.0, covered, mac)));
         let Some(slot) = slot.filter(|&slot| self.core.may_speak_as(slot, envelope.header.source)) else {
             self.refuse(now, envelope, SealRefusal::KeyUnknown);
             return Err(DropReason::Crc);
@@ -95,9 +96,10 @@ impl Rpc {
         let header = &envelope.header;
         let is_greeting_it = match header.source {
             // The welcome may merely be behind.
-            Party::Node(_) => self.greetings.values().any(|id| {
-                self.links.get(id).is_some_and(|link| link.seal.initiation.is_some())
-            }),
+            Party::Node(_) => self
+                .greetings
+                .values()
+                .any(|id| self.links.get(id).is_some_and(|link| link.seal.initiation.is_some())),
             Party::Any => header.source_incarnation == Incarnation::UNKNOWN,
         };
         let is_parked = match header.source {

@@ -216,11 +216,31 @@ mod tests {
         let path = folder.join("key");
         let hex = "5".repeat(64);
         let cases = [
-            (0o640, format!("cluster {hex}\n"), "key file FILE has mode 0640: others than its owner can get at it"),
-            (0o604, format!("cluster {hex}\n"), "key file FILE has mode 0604: others than its owner can get at it"),
-            (0o600, format!("master {hex}\n"), "key file FILE: line 1: a key begins with `cluster` or `client`"),
-            (0o600, format!("# old\n\ncluster {hex}0\n"), "key file FILE: line 3: a key is 64 hexadecimal digits"),
-            (0o600, format!("cluster {hex}\nclient {hex}\n"), "key file FILE: line 2: this key stands there twice"),
+            (
+                0o640,
+                format!("cluster {hex}\n"),
+                "key file FILE has mode 0640: others than its owner can get at it",
+            ),
+            (
+                0o604,
+                format!("cluster {hex}\n"),
+                "key file FILE has mode 0604: others than its owner can get at it",
+            ),
+            (
+                0o600,
+                format!("master {hex}\n"),
+                "key file FILE: line 1: a key begins with `cluster` or `client`",
+            ),
+            (
+                0o600,
+                format!("# old\n\ncluster {hex}0\n"),
+                "key file FILE: line 3: a key is 64 hexadecimal digits",
+            ),
+            (
+                0o600,
+                format!("cluster {hex}\nclient {hex}\n"),
+                "key file FILE: line 2: this key stands there twice",
+            ),
             (0o600, "# nothing\n".to_owned(), "key file FILE: there is no key in it"),
         ];
         for (mode, text, expected) in cases {

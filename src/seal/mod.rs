@@ -33,7 +33,9 @@ mod suite;
 #[cfg(test)]
 mod tests;
 
-pub use key::{KEYS_MAX, Key, KeyFault, KeyFileError, KeyRole, format_key, format_session, parse_keys, parse_sessions};
+pub use key::{
+    KEYS_MAX, Key, KeyFault, KeyFileError, KeyRole, format_key, format_session, parse_keys, parse_sessions,
+};
 pub use ring_of_keys::{KeyId, KeyRing, KeySlot, SealMode, Trust};
 pub use secret::{Entropy, Secret};
 pub use session::{KeyLog, PACKETS_PER_PHASE_MAX, Phase, Session, SessionId, SessionKeys, open_captured};

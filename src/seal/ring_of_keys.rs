@@ -89,7 +89,12 @@ impl KeyRing {
             if held.iter().any(|known| known.id == id) {
                 return Err(KeyFileError { line: 0, fault: KeyFault::Twice });
             }
-            held.push(Held { role, id, mac: Secret::new(derive(b"greeting")), psk: Secret::new(derive(b"noise")) });
+            held.push(Held {
+                role,
+                id,
+                mac: Secret::new(derive(b"greeting")),
+                psk: Secret::new(derive(b"noise")),
+            });
         }
         if held.is_empty() {
             return Err(KeyFileError { line: 0, fault: KeyFault::Empty });

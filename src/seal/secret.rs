@@ -63,6 +63,8 @@ impl Entropy {
     /// Thirty-two bytes that were never drawn before.
     pub fn draw(&mut self, suite: &dyn Suite) -> Secret {
         self.drawn += 1;
-        Secret::new(suite.hmac(self.seed.expose(), &[b"raftgram ephemeral", &self.salt, &self.drawn.to_be_bytes()]))
+        Secret::new(
+            suite.hmac(self.seed.expose(), &[b"raftgram ephemeral", &self.salt, &self.drawn.to_be_bytes()]),
+        )
     }
 }

@@ -7,8 +7,8 @@ use crate::cursor::{CursorError, Reader, Writer, varint_bytes};
 use crate::types::{CallId, Incarnation};
 use crate::wire::calls::{CallRefusal, Class, Fragment};
 use crate::wire::hello::{Confirm, Description, Hello, HelloAck, Welcome};
-use crate::wire::sealed::{SealOffer, SealRefusal};
 use crate::wire::ranges::Ranges;
+use crate::wire::sealed::{SealOffer, SealRefusal};
 
 /// One typed part of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,8 +36,8 @@ pub use datagram::{
 pub use error::DropReason;
 pub use frame::{Ack, Frame};
 pub use hello::{Confirm, Description, Greeting, HELLO_DATAGRAM_BYTES, Hello, HelloAck, Welcome};
-pub use sealed::{SealOffer, SealRefusal, associated, cluster_in_force, mark_sealed, seal_id};
 pub use ranges::{RANGES_MAX, Ranges, RangesIter, Span};
+pub use sealed::{SealOffer, SealRefusal, associated, cluster_in_force, mark_sealed, seal_id};
 pub use walk::{Frames, pad_to};
 
 #[cfg(test)]

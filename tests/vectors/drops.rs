@@ -16,6 +16,7 @@ fn dropped(name: &str, bytes: Vec<u8>, reason: DropReason) -> Case {
         bytes,
         cluster: CLUSTER,
         context: BTreeMap::new(),
+        keys: BTreeMap::new(),
         fields: Vec::new(),
         expect: reason.name().to_owned(),
     }
@@ -143,6 +144,7 @@ fn step(name: &str, header: Header, frames: &[Frame<'_>], expect: &str) -> Case 
     Case {
         kind: Kind::ExchangeStep,
         context: context.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        keys: BTreeMap::new(),
         expect: expect.to_owned(),
         ..accepted(&format!("step-{name}"), datagram(&header, frames))
     }

@@ -24,4 +24,6 @@ mod exchange;
 mod figures;
 mod laws;
 mod scenarios;
+#[cfg(feature = "seal")]
+mod sealed;
 mod world;

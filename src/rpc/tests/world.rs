@@ -13,7 +13,7 @@ use crate::rpc::{Event, LinkId, Local, LocalRole, Output, Rpc, RpcConfig, SealCo
 use crate::seal::{Entropy, Key, KeyRing, KeyRole, SealMode, Secret, suite};
 use crate::time::Instant;
 use crate::types::{BootNonce, ClusterId, Identity, Incarnation, NodeId, PacketNumber, StoreId};
-use crate::wire::{self, Greeting};
+use crate::wire::{self, DropReason, Greeting};
 
 pub(in crate::rpc) const CLUSTER: ClusterId = ClusterId([7; 16]);
 
@@ -33,6 +33,13 @@ impl Mode {
             Self::Sealed => seal_config(SealMode::Require, &[(KeyRole::Cluster, 1)]),
         };
         RpcConfig { seal, ..RpcConfig::default() }
+    }
+}
+
+impl Mode {
+    /// The reason for which stray datagrams of a link are dropped: under a seal they are of no known session.
+    pub(in crate::rpc) fn reason_or_seal(self, plain: DropReason) -> DropReason {
+        if self == Self::Plain { plain } else { DropReason::Crc }
     }
 }
 

@@ -54,7 +54,14 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "SPAN")]
     timeout: Option<Span>,
     /// The key file of a sealed cluster; its keys never stand on a command line.
-    #[arg(id = "key_file", long = "key", global = true, value_name = "FILE", env = "RAFTGRAM_KEY_FILE", hide_env_values = true)]
+    #[arg(
+        id = "key_file",
+        long = "key",
+        global = true,
+        value_name = "FILE",
+        env = "RAFTGRAM_KEY_FILE",
+        hide_env_values = true
+    )]
     key_file: Option<PathBuf>,
     /// Log this much to stderr.
     #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]

@@ -85,7 +85,12 @@ enum Seal {
 }
 
 impl Node {
-    pub(crate) fn run(self, key_file: Option<&Path>, format: Format, logger: &Logger) -> Result<(), CliError> {
+    pub(crate) fn run(
+        self,
+        key_file: Option<&Path>,
+        format: Format,
+        logger: &Logger,
+    ) -> Result<(), CliError> {
         let (data, leashed, id) = (self.data.clone(), self.leashed, self.id);
         let options = self.options(key_file, logger)?;
         warn_of_openness(&options, logger);

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use raftgram::client::{Answer, ClientConfig, ClientError, Outcome, Phase};
+use raftgram::handle::{Client, OperationResult, Pending, WaitError};
 use raftgram::rpc::SealConfig;
 use raftgram::seal::SealMode;
 use raftgram::wire::SealRefusal;
-use raftgram::handle::{Client, OperationResult, Pending, WaitError};
 
 use crate::address::Address;
 use crate::error::{CliError, Code};
@@ -57,7 +57,8 @@ impl Reach {
         if let Some(file) = &self.key_file {
             config.rpc.seal = SealConfig::with(SealMode::Require, key::load(file)?);
         }
-        Client::connect(addresses, config).map_err(|error| CliError::io("opening the client's socket", &error))
+        Client::connect(addresses, config)
+            .map_err(|error| CliError::io("opening the client's socket", &error))
     }
 
     /// The file that holds the keys, if one was named.
@@ -95,12 +96,14 @@ fn meaning(error: &ClientError) -> CliError {
     match error {
         ClientError::TimedOut { phase: Phase::Connecting, .. } => CliError::new(Code::Unreachable, text)
             .hint("is a node running there? `raftgram cluster up` starts three; --cluster names others"),
-        ClientError::TimedOut { phase: Phase::SealRefused(refusal), .. } => {
-            CliError::new(Code::Unreachable, text).hint(match refusal {
-                SealRefusal::NoSeal => "leave out --key and RAFTGRAM_KEY_FILE, or start the nodes with a key",
-                _ => "--key FILE or RAFTGRAM_KEY_FILE names the key file; it must hold a key that the nodes hold",
-            })
-        }
+        ClientError::TimedOut { phase: Phase::SealRefused(refusal), .. } => CliError::new(
+            Code::Unreachable,
+            text,
+        )
+        .hint(match refusal {
+            SealRefusal::NoSeal => "leave out --key and RAFTGRAM_KEY_FILE, or start the nodes with a key",
+            _ => "--key FILE or RAFTGRAM_KEY_FILE names the key file; it must hold a key that the nodes hold",
+        }),
         ClientError::TimedOut { phase: Phase::NoLeader, .. } => CliError::new(Code::NoLeader, text)
             .hint("more than half of the voters must run and reach each other; `raftgram status` shows them"),
         ClientError::TimedOut { outcome: Outcome::Unknown, .. }

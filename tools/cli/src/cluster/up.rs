@@ -16,9 +16,9 @@ use super::processes::{self, Process};
 use crate::error::{CliError, Code};
 use crate::faults::Faults;
 use crate::interrupt::Interrupt;
+use crate::key;
 use crate::log::LogLevel;
 use crate::output::{self, Format};
-use crate::key;
 use crate::reach::Reach;
 use crate::units::Span;
 
@@ -91,7 +91,10 @@ impl Up {
         let interrupt = Interrupt::install()?;
         let mut nodes = Vec::new();
         for (id, start) in ids.zip(&starts) {
-            nodes.push(Process::start(id, &self.arguments(id, *start, dir, &addresses, level, reach.key_file()))?);
+            nodes.push(Process::start(
+                id,
+                &self.arguments(id, *start, dir, &addresses, level, reach.key_file()),
+            )?);
         }
         let served = self.wait_until_served(reach, &addresses, &mut nodes, &interrupt);
         let served = served.and_then(|served| match served {

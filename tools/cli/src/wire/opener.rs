@@ -8,9 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use raftgram::run::keys::{KeyError, read_capture_keys};
-use raftgram::seal::{
-    KeyRing, MAC_BYTES, Phase, Secret, SessionId, Suite, TAG_BYTES, open_captured, suite,
-};
+use raftgram::seal::{KeyRing, MAC_BYTES, Phase, Secret, SessionId, Suite, TAG_BYTES, open_captured, suite};
 use raftgram::types::ClusterId;
 use raftgram::wire::{Flags, HEADER_BYTES, associated, cluster_in_force, parse_header, seal_id};
 
