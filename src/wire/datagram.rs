@@ -187,7 +187,8 @@ pub fn parse_header(bytes: &[u8]) -> Result<Header, DropReason> {
 }
 
 /// Checks the checksum, of a datagram whose header was parsed, with the cluster whose tag it bears; a tag of 0
-/// means no cluster, whatever `cluster` is. Sealed datagrams, which have none, are refused. Raises `Crc`. `[W-4]` `[W-5]`
+/// means no cluster, whatever `cluster` is. Sealed datagrams have none and are refused. Raises `Crc`. `[W-4]`
+/// `[W-5]`
 pub fn verify_crc(bytes: &[u8], cluster: ClusterId) -> Result<(), DropReason> {
     if bytes.len() < HEADER_BYTES || Flags(bytes[FLAGS_AT]).contains(Flags::SEALED) {
         return Err(DropReason::Crc);

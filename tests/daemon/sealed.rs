@@ -92,7 +92,7 @@ fn a_sealed_cluster_serves_those_who_hold_a_key_and_tells_the_others() {
         assert!(!cluster.log(id).contains(hex), "the key stands in the log of node {id}");
         let drops = cluster.status(id).unwrap().drops;
         assert!(
-            drops.iter().any(|(name, count)| name == "crc_or_seal" && *count > 0),
+            drops.iter().any(|drop| drop.reason == "crc_or_seal" && drop.count > 0),
             "node {id}: {drops:?}"
         );
     }

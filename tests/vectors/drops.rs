@@ -125,7 +125,7 @@ fn unknown_frames() -> Vec<Case> {
         ("critical-grease", &[0x1f, 0]),
         ("critical-grease-behind-a-good-frame", &[0x16, 1, 7, 0x7f, 2, 1, 2]),
         ("critical-grease-before-a-good-frame", &[0x3f, 1, 9, 0x16, 1, 7]),
-        ("unassigned-type", &[0x0a, 0]),
+        ("unassigned-type", &[0x0c, 0]),
     ];
     rows.iter().map(|(name, frames)| dropped(name, raw(frames), DropReason::UnknownCriticalFrame)).collect()
 }

@@ -1,9 +1,10 @@
 //! What the seal keeps out, and what it must not break.
 
 use core::net::SocketAddr;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock};
 
 use super::world::{CLUSTER, Faults, Mode, World, client_local, node_local, seal_config};
 use crate::rpc::{Event, ReplayProtection, RpcConfig, SealConfig};
@@ -332,20 +333,24 @@ fn a_session_whose_peer_cannot_be_seen_to_follow_is_replaced_before_the_limit() 
     assert!(ids.len() >= 10, "{} sessions", ids.len());
 }
 
-/// Collects session secrets.
-#[derive(Debug, Default)]
-#[expect(clippy::disallowed_types, reason = "a log is shared between what notes and what looks")]
-struct Seen(Mutex<Vec<(u32, [u8; 32])>>);
+/// Collects session secrets, as many as there is room for.
+#[derive(Debug)]
+struct Seen {
+    slots: [OnceLock<[u8; 32]>; 64],
+    count: AtomicUsize,
+}
 
 impl KeyLog for Seen {
-    fn note(&self, id: SessionId, secret: &Secret) {
-        self.0.lock().unwrap().push((id.0, *secret.expose()));
+    fn note(&self, _: SessionId, secret: &Secret) {
+        let place = self.count.fetch_add(1, Ordering::SeqCst);
+        self.slots[place].set(*secret.expose()).unwrap();
     }
 }
 
 /// All secrets of a pair of nodes that greet, exchange, restart and greet again.
 fn secrets(world_seed: u64, entropy: [u8; 2]) -> BTreeSet<[u8; 32]> {
-    let seen = Arc::new(Seen::default());
+    let slots = core::array::from_fn(|_| OnceLock::new());
+    let seen = Arc::new(Seen { slots, count: AtomicUsize::new(0) });
     let mut world = World::new(world_seed, Faults::none());
     for (id, entropy) in (1..).zip(entropy) {
         let mut config = Mode::Sealed.config();
@@ -358,9 +363,12 @@ fn secrets(world_seed: u64, entropy: [u8; 2]) -> BTreeSet<[u8; 32]> {
         world.run_for(50 * MS);
         world.restart(0);
     }
-    let seen = seen.0.lock().unwrap();
-    assert_eq!(seen.len(), 5 * 2 * 2, "both ends note both directions of each handshake");
-    seen.iter().map(|(_, secret)| *secret).collect()
+    assert_eq!(
+        seen.count.load(Ordering::SeqCst),
+        5 * 2 * 2,
+        "both ends note both directions of each handshake"
+    );
+    seen.slots.iter().filter_map(|slot| slot.get().copied()).collect()
 }
 
 // [W-57]: a nonce is a packet number, and a copy of a disk begins again at 1 with the same incarnation. That the key is
