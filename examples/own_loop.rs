@@ -151,12 +151,16 @@ fn turn(site: &mut Site, time: &Time) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads until nothing is left. A loop with more to do than this one would sleep until the next `poll_timeout`.
-fn receive(socket: &UdpSocket, mut take: impl FnMut(SocketAddr, &[u8])) -> Result<(), std::io::Error> {
+/// Reads until nothing is left, and does not care what `take` makes of it. A loop with more to do than this one would
+/// sleep until the next `poll_timeout`.
+fn receive<T>(
+    socket: &UdpSocket,
+    mut take: impl FnMut(SocketAddr, &[u8]) -> T,
+) -> Result<(), std::io::Error> {
     let mut buffer = [0; 65_536];
     loop {
         match socket.recv_from(&mut buffer) {
-            Ok((count, from)) => take(from, &buffer[..count]),
+            Ok((count, from)) => drop(take(from, &buffer[..count])),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
         }

@@ -31,9 +31,9 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 5 | [`handle`]: what an application holds |
-//! | 4 | [`run`]: sockets, clocks, timers, disks, threads |
+//! | 4 | [`run`]: sockets, clocks, timers, disks, threads · [`sim`]: many nodes and one virtual clock |
 //! | 3 | [`node`]: the whole server · [`client`]: the whole client |
-//! | 2 | [`rpc`]: links and calls |
+//! | 2 | [`rpc`]: links and calls · [`trace`]: what happened, an event a line |
 //! | 1 | [`raft`] · [`wire`] · [`store`] · [`fault`] · [`seal`] · [`session`] · [`kv`] · [`check`] |
 //! | 0 | [`types`] [`cursor`] [`entry`] [`founding`] [`hash`] [`membership`] [`message`] |
 //! | | [`machine`] [`mutant`] [`rng`] [`time`] |
@@ -68,11 +68,13 @@ pub mod store;
 pub mod wire;
 
 pub mod rpc;
+pub mod trace;
 
 pub mod client;
 pub mod node;
 
 pub mod run;
+pub mod sim;
 
 pub mod handle;
 

@@ -1,7 +1,7 @@
 //! Known bugs that can be switched on, to show that the simulator's checks catch them.
 //!
 //! Each is the bug of a scenario that has broken another system, at the very place where the rule is kept. Without
-//! the feature `mutants` no switch exists: [`is`] is the constant `false` and the compiler removes the bug. No check
+//! the feature `mutants` no switch exists: `is` is the constant `false` and the compiler removes the bug. No check
 //! and no fault plan may ask which mutant runs.
 //!
 //! The switch is a thread's own, because a bug sits deep inside rooms that have no settings in common; a simulation
@@ -38,8 +38,114 @@ macro_rules! mutants {
 }
 
 mutants! {
+    /// Term and vote are two records, and only the first of them is synced.
+    E1,
     /// A candidate asks for votes before its own term and vote are durable.
     E2,
+    /// A node whose second hard-state file is missing or bad starts over at term 0.
+    E3,
+    /// A failed write of the hard state is passed over.
+    E4,
+    /// Voters that hear a leader help to depose it.
+    E5,
+    /// A leader that hears no quorum leads on.
+    E7,
+    /// A pre-vote of a lower term is not answered.
+    E8,
+    /// Whatever a leader of a lower term sends is dropped in silence.
+    E9,
+    /// A candidate begins with the tally of the campaign before, its pre-votes.
+    E10,
+    /// A voter that is asked for a pre-vote adopts the term that the campaign would have.
+    E11,
+    /// A heartbeat's answer of a higher term deposes nobody, and counts as a sign of life.
+    E14,
+    /// An order to campaign is followed whenever it comes, whatever its term and boot.
+    E15,
+    /// A leader commits entries of older terms by counting.
+    L1,
+    /// A follower commits up to the end of its log, whatever of it was verified.
+    L2,
+    /// A follower acknowledges all that is durable, whatever of it was verified.
+    L3,
+    /// A write that ends after its entries were cut vouches for those that replaced them.
+    L4,
+    /// An append that ends before the log does cuts what lies beyond.
+    L5,
+    /// A heartbeat sets the commit index, also back.
+    L6,
+    /// The quorum is read off the peers in the order of their ids.
+    L8,
+    /// A leader counts itself before its own disk is done.
+    L9,
+    /// The bytes of an append stay in flight when the answer to a later one covers it.
+    L12,
+    /// A deposed leader tells its clients "done" when another entry takes the index of theirs.
+    L15,
+    /// A failed write of entries is passed over.
+    L16,
+    /// A new leader serves reads before it has committed anything.
+    R1,
+    /// Any answer confirms the newest read.
+    R2,
+    /// Reads that wait when leadership is lost count as confirmed.
+    R3,
+    /// A confirmed read is answered before the machine has reached its index.
+    R6,
+    /// Any bad batch is taken for a torn end of the log.
+    D1,
+    /// A failed sync is tried again, and the second answer believed.
+    D3,
+    /// Entries are reported durable without a sync.
+    D5,
+    /// Neither place nor predecessor of a log record is checked.
+    D6,
+    /// A wiped node takes its former place again.
+    I1,
+    /// What a boot read is counted as durable before it is synced.
+    I3,
+    /// The hard state is written to one of its two files only.
+    I4,
+    /// A rotten last batch is taken for a torn one.
+    I5,
+    /// Appends that wait outlive the leader that sent them.
+    I6,
+    /// The time a disk takes for a vote counts as a leader's silence.
+    I7,
+    /// A full log refuses the new leader's no-op too.
+    I8,
+    /// A late copy of a hello brings an earlier boot back.
+    I9,
+    /// Each node has bounds of its own for sessions.
+    I10,
+    /// The result of a write is not recorded.
+    U1,
+    /// A write of an expired session is carried out.
+    U2,
+    /// Call ids are told apart by their lowest four bits.
+    U3,
+    /// A peer's new boot inherits the state of the one before.
+    U4,
+    /// A datagram for an earlier boot is taken in.
+    U5,
+    /// An append of an older term is taken like one of this.
+    U6,
+    /// A bad checksum is passed over.
+    U8,
+    /// A checksum of zero means that there is none.
+    U9,
+    /// Datagrams are packed larger than the path takes.
+    U10,
+    /// A datagram that the socket does not take ends the link.
+    U12,
+    /// Probe timeouts never back off.
+    U13,
+    /// Numbers in messages are believed unseen.
+    U16,
+    /// Lengths in datagrams are believed unseen.
+    U18,
+    /// The session table has no bound.
+    C2,
 }
 
 impl Mutant {

@@ -19,6 +19,8 @@ mod load;
 mod network;
 #[path = "daemon/process.rs"]
 mod process;
+#[path = "daemon/record.rs"]
+mod record;
 #[path = "daemon/refusals.rs"]
 mod refusals;
 #[path = "daemon/relay.rs"]

@@ -61,12 +61,18 @@ fn receiver(case: &Case) -> Rpc {
     let mut rpc = node(of("node") as u16, of("incarnation") as u32, case.cluster, 1, &config);
     let link = peer.connect(NOW, HERE, None);
     for _ in 0..3 {
-        datagrams(&mut peer).iter().for_each(|bytes| rpc.handle_datagram(NOW, THERE, bytes));
-        datagrams(&mut rpc).iter().for_each(|bytes| peer.handle_datagram(NOW, HERE, bytes));
+        for bytes in datagrams(&mut peer) {
+            rpc.handle_datagram(NOW, THERE, &bytes);
+        }
+        for bytes in datagrams(&mut rpc) {
+            peer.handle_datagram(NOW, HERE, &bytes);
+        }
     }
     while peer.next_packet().0 <= largest {
         peer.notice(NOW, link, vec![1]).unwrap();
-        datagrams(&mut peer).iter().for_each(|bytes| rpc.handle_datagram(NOW, THERE, bytes));
+        for bytes in datagrams(&mut peer) {
+            rpc.handle_datagram(NOW, THERE, &bytes);
+        }
     }
     assert_eq!(rpc.stats().dropped_total(), 0);
     rpc

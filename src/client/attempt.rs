@@ -1,5 +1,6 @@
 //! Attempts: sending an operation, judging its answer, trying again.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::operation::{Answer, Kind, Operation, OperationId, Place};
@@ -7,7 +8,7 @@ use super::{Client, ClientError, Outcome, Output, Phase, Server, Session};
 use crate::rpc::{CallError, CallFailure, CloseReason, LinkId, PeerInfo};
 use crate::session::{OPEN_MAX, Window};
 use crate::time::Instant;
-use crate::types::{GroupId, NodeId, SessionId};
+use crate::types::{CallId, GroupId, NodeId, SessionId};
 use crate::wire::Class;
 use crate::wire::client::{
     ClientReply, ClientRequest, LeaderHint, Outcome as Reached, Propose, decode_reply, encode_request,
@@ -20,6 +21,12 @@ const OPEN_SESSION_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// How often the pause after a failed call is doubled: up to 64 times the pause between rounds.
 const FAILURE_DOUBLINGS_MAX: u32 = 6;
+
+impl Server {
+    pub(super) const fn new(address: SocketAddr, link: LinkId, node: Option<NodeId>) -> Self {
+        Self { address, link, node, is_silent: false }
+    }
+}
 
 impl Client {
     /// Sends an operation to where it should go, or leaves it to wait for what it lacks.
@@ -42,6 +49,7 @@ impl Client {
             Kind::Read { .. } => (self.pick_server(), Class::Again),
             Kind::Write { .. } | Kind::OpenSession => (self.pick_server(), Class::Once),
         };
+        let patience = self.patience(server, &operation.kind);
         let link = self.servers[server].link;
         let body = self.encode(&operation.kind);
         match self.rpc.call(now, link, class, body) {
@@ -49,7 +57,7 @@ impl Client {
                 operation.call = Some((link, call));
                 operation.attempt_count += 1;
                 self.calls.insert((link, call), id);
-                let until = (now + self.config.attempt_timeout).min(operation.deadline);
+                let until = (now + patience).min(operation.deadline);
                 self.operations.insert(id, operation);
                 self.set_timer(id, until);
             }
@@ -106,7 +114,42 @@ impl Client {
         server
     }
 
+    /// How long an attempt at this server waits. A silent one is asked, because only an answer would show that it
+    /// is back, but not waited for when another could do: whatever it sends, however late, ends the silence.
+    fn patience(&self, server: usize, kind: &Kind) -> Duration {
+        let could_another = !matches!(kind, Kind::Status { .. });
+        let is_vain = could_another && self.servers[server].is_silent;
+        if is_vain { self.config.retry_pause } else { self.config.attempt_timeout }
+    }
+
+    /// A link has gone silent: what it led to is not asked, nor believed to lead, until it is heard again. What
+    /// waits for an answer there asks elsewhere: should the node be slow rather than dead, the others say that it
+    /// leads, and the session keeps a second attempt from taking effect.
+    pub(super) fn on_silent(&mut self, now: Instant, link: LinkId) {
+        self.forget_leader(link);
+        let Some(server) = self.servers.iter().position(|server| server.link == link) else { return };
+        self.servers[server].is_silent = true;
+        let here = (link, CallId(0))..=(link, CallId(u64::MAX));
+        let waiting: Vec<_> = self.calls.range(here).map(|(call, id)| (*call, *id)).collect();
+        for (call, id) in waiting {
+            // Nobody else can say how this node is.
+            let is_movable =
+                |it: &Operation| !matches!(it.kind, Kind::Status { server: about } if about == server);
+            if self.operations.get(&id).is_some_and(is_movable) {
+                self.cancel(now, Some(call));
+                self.retry_after(now, id, Duration::ZERO);
+            }
+        }
+    }
+
+    pub(super) fn on_sign_of_life(&mut self, link: LinkId) {
+        if let Some(server) = self.servers.iter_mut().find(|server| server.link == link) {
+            server.is_silent = false;
+        }
+    }
+
     pub(super) fn on_connected(&mut self, link: LinkId, peer: &PeerInfo) {
+        self.on_sign_of_life(link);
         let node = peer.identity.map(|identity| identity.node);
         if let Some(server) = self.servers.iter_mut().find(|server| server.link == link) {
             server.node = node;
@@ -128,6 +171,7 @@ impl Client {
         if let Some(operation) = self.operations.get_mut(&id) {
             operation.call = None;
         }
+        self.on_sign_of_life(link);
         let Ok((_, reply)) = decode_reply(body) else {
             return self.end(id, Err(ClientError::BadReply));
         };
@@ -165,8 +209,8 @@ impl Client {
         let known = self.servers.iter().position(|server| server.node == Some(node));
         let server = known.or_else(|| self.add_server(now, node, address));
         match server {
-            // A node that names the very node that sent us away: an election is going on.
-            Some(server) if self.servers[server].link == link => {
+            // A node that names the very node that sent us away, or one that has gone silent: an election is going on.
+            Some(server) if self.servers[server].link == link || self.servers[server].is_silent => {
                 self.retry_after(now, id, self.config.retry_pause);
             }
             Some(server) => {
@@ -184,7 +228,7 @@ impl Client {
             Some(server) => return Some(server),
             None => self.rpc.connect(now, address, Some(node)),
         };
-        self.servers.push(Server { address, link, node: Some(node) });
+        self.servers.push(Server::new(address, link, Some(node)));
         Some(self.servers.len() - 1)
     }
 
@@ -341,7 +385,7 @@ impl Client {
         }
     }
 
-    fn cancel(&mut self, now: Instant, call: Option<(LinkId, crate::types::CallId)>) {
+    fn cancel(&mut self, now: Instant, call: Option<(LinkId, CallId)>) {
         if let Some((link, call)) = call {
             self.calls.remove(&(link, call));
             self.rpc.cancel(now, link, call);

@@ -10,7 +10,8 @@
 //! turn, with a pause between rounds so that an election is not disturbed.
 //!
 //! # Trying again
-//! An attempt ends with an answer, with a failed call (the node restarted) or after `attempt_timeout`. The next
+//! An attempt ends with an answer, with a failed call (the node restarted), when the node's link falls silent, or
+//! after `attempt_timeout`. The next
 //! attempt is a *new call*, usually to another node, with the same session and sequence: the calls below remove
 //! duplicates only within one pair of incarnations, the replicated session does so for ever. A read is simply
 //! asked again.
@@ -42,8 +43,8 @@ use crate::rpc::{Event, LinkId, Local, Output as RpcOutput, Rpc, RpcConfig, Send
 use crate::session::Window;
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, CallId, NodeId, SessionId};
-use crate::wire::SealRefusal;
 use crate::wire::client::ReadLevel;
+use crate::wire::{DropReason, SealRefusal};
 use operation::{Kind, Operation};
 
 /// How a client behaves.
@@ -102,6 +103,8 @@ struct Server {
     link: LinkId,
     /// Known once its hello was answered.
     node: Option<NodeId>,
+    /// True from when its link fell silent to the next sign of life.
+    is_silent: bool,
 }
 
 /// A session and the writes open in it.
@@ -152,7 +155,7 @@ impl Client {
         let local = Local::client(BootNonce(rng.bytes16()));
         let mut rpc = Rpc::new(config.rpc.clone(), local, rng.fork(), now)
             .unwrap_or_else(|error| panic!("rpc settings: {error}"));
-        let server = |&address| Server { address, link: rpc.connect(now, address, None), node: None };
+        let server = |&address| Server::new(address, rpc.connect(now, address, None), None);
         let servers = addresses.iter().map(server).collect();
         Self {
             config,
@@ -193,9 +196,9 @@ impl Client {
         self.begin(Kind::Status { server }, deadline)
     }
 
-    /// Hands in a datagram.
-    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
-        self.rpc.handle_datagram(now, from, bytes);
+    /// Hands in a datagram; tells why, if it is dropped.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> Option<DropReason> {
+        self.rpc.handle_datagram(now, from, bytes)
     }
 
     /// Tells that a datagram could not be sent. It counts as lost.
@@ -298,12 +301,10 @@ impl Client {
             }
             Event::Refused { reason, .. } => self.seal_refused = Some(reason),
             Event::Closed { link, reason } => self.on_closed(now, link, reason),
-            // Nobody calls a client, and a silent node is one whose attempts time out.
-            Event::Silent { .. }
-            | Event::Heard { .. }
-            | Event::Request { .. }
-            | Event::Cancelled { .. }
-            | Event::Notice { .. } => {}
+            Event::Silent { link } => self.on_silent(now, link),
+            Event::Heard { link } => self.on_sign_of_life(link),
+            // Nobody calls a client.
+            Event::Request { .. } | Event::Cancelled { .. } | Event::Notice { .. } => {}
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::Node;
 use crate::entry::Payload;
 use crate::machine::Machine;
+use crate::mutant::{self, Mutant};
 use crate::session::Outcome as SessionOutcome;
 use crate::time::Instant;
 use crate::types::{Index, Term};
@@ -38,7 +39,7 @@ impl<M: Machine> Node<M> {
     /// Answers the client whose proposal became this entry, if it was proposed here and in this term.
     fn answer_write(&mut self, now: Instant, index: Index, term: Term, outcome: &SessionOutcome) {
         let Some((proposed_in, token)) = self.writes.remove(&index) else { return };
-        if proposed_in != term {
+        if proposed_in != term && !mutant::is(Mutant::L15) {
             return self.redirect(now, token);
         }
         let reply = match outcome {

@@ -32,6 +32,46 @@ pub struct NodeConfig {
     pub rpc: RpcConfig,
     /// Changes the defaults of consensus.
     pub timing: Timing,
+    /// Bounds of consensus.
+    pub limits: Limits,
+}
+
+/// The bounds of consensus; see [`RaftConfig`] for what each does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a leader's log write may hang.
+    pub disk_hang_timeout: Duration,
+    /// Bytes of entries in one append.
+    pub append_bytes_max: usize,
+    /// Unanswered appends per follower.
+    pub inflight_appends_max: usize,
+    /// Bytes of entries in them.
+    pub inflight_bytes_max: usize,
+    /// Bytes of out-of-order appends that a follower keeps.
+    pub reorder_bytes_max: usize,
+    /// Bytes of log at which proposals are refused.
+    pub log_bytes_max: usize,
+    /// The part of them that is the cluster's own.
+    pub log_bytes_reserve: usize,
+    /// Reads that wait for confirmation.
+    pub reads_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let id = Identity { node: NodeId::MIN, store: StoreId([0; 16]) };
+        let config = RaftConfig::new(id, Incarnation(0), ClusterId::ZERO);
+        Self {
+            disk_hang_timeout: config.disk_hang_timeout,
+            append_bytes_max: config.append_bytes_max,
+            inflight_appends_max: config.inflight_appends_max,
+            inflight_bytes_max: config.inflight_bytes_max,
+            reorder_bytes_max: config.reorder_bytes_max,
+            log_bytes_max: config.log_bytes_max,
+            log_bytes_reserve: config.log_bytes_reserve,
+            reads_max: config.reads_max,
+        }
+    }
 }
 
 /// The clocks of consensus; see [`RaftConfig`] for what each does.
@@ -88,6 +128,7 @@ impl NodeConfig {
             waiting_max: 65_536,
             rpc: RpcConfig::default(),
             timing: Timing::default(),
+            limits: Limits::default(),
         }
     }
 
@@ -101,6 +142,14 @@ impl NodeConfig {
             election_timeout_min: self.timing.election_timeout_min,
             election_timeout_max: self.timing.election_timeout_max,
             heartbeat_interval: self.timing.heartbeat_interval,
+            disk_hang_timeout: self.limits.disk_hang_timeout,
+            append_bytes_max: self.limits.append_bytes_max,
+            inflight_appends_max: self.limits.inflight_appends_max,
+            inflight_bytes_max: self.limits.inflight_bytes_max,
+            reorder_bytes_max: self.limits.reorder_bytes_max,
+            log_bytes_max: self.limits.log_bytes_max,
+            log_bytes_reserve: self.limits.log_bytes_reserve,
+            reads_max: self.limits.reads_max,
             ..RaftConfig::new(identity, incarnation, cluster)
         }
     }

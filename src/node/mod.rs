@@ -42,19 +42,23 @@ use std::net::SocketAddr;
 
 use slog::{Logger, info, o, warn};
 
-pub use config::{NodeConfig, NodeStart, Timing};
+pub use config::{Limits, NodeConfig, NodeStart, Timing};
 pub use links::PeerRecord;
+pub use raft_io::PEER_TOKENS_MAX;
+pub use status::NodeLoad;
 
 use crate::entry::Entry;
 use crate::founding::FoundingRecord;
 use crate::machine::Machine;
 use crate::membership::Membership;
+use crate::mutant::{self, Mutant};
 use crate::raft::{Alarm, Raft, ReadId, ReplyToken, Restored, RoleKind, Ticket};
 use crate::rng::Rng;
 use crate::rpc::{LinkId, Output as RpcOutput, Rpc, SendErrorKind, Token};
-use crate::session::Sessions;
+use crate::session::{self, Sessions};
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, CallId, HardState, Identity, Incarnation, Index, NodeId, StoreId, Term};
+use crate::wire::DropReason;
 use founding::Blank;
 use links::Peer;
 use serve::PendingRead;
@@ -171,7 +175,12 @@ impl<M: Machine> Node<M> {
         now: Instant,
     ) -> Self {
         assert!(!start.cluster.is_zero(), "a node runs only in a cluster");
-        let identity = Identity { node: config.id, store: start.store };
+        let mut identity = Identity { node: config.id, store: start.store };
+        if mutant::is(Mutant::I1)
+            && let Some(member) = start.founding.as_ref().and_then(|it| it.membership.member(config.id))
+        {
+            identity.store = member.store;
+        }
         let raft_config = config.raft(identity, start.incarnation, start.cluster);
         if let Err(error) = raft_config.validate() {
             panic!("node settings: {error}");
@@ -184,6 +193,9 @@ impl<M: Machine> Node<M> {
             start.founding.as_ref().map_or_else(Membership::default, |record| record.membership.clone());
         let restored = Restored::new(start.hard_state, membership, start.entries);
         let raft = Raft::new(raft_config, restored, rng.fork(), now);
+        let founding = session::Limits::FOUNDING;
+        let own = session::Limits { sessions_max: 2 + u64::from(config.id.as_u16()), ..founding };
+        let limits = if mutant::is(Mutant::I10) { own } else { founding };
         let mut node = Self {
             log: logger.new(o!("node" => config.id.as_u16())),
             config,
@@ -192,7 +204,7 @@ impl<M: Machine> Node<M> {
             founding: start.founding,
             rpc,
             raft,
-            sessions: Sessions::new(),
+            sessions: Sessions::with_limits(limits),
             machine,
             peers: BTreeMap::new(),
             peer_tokens: BTreeMap::new(),
@@ -210,9 +222,9 @@ impl<M: Machine> Node<M> {
         node
     }
 
-    /// Hands in a datagram.
-    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
-        self.rpc.handle_datagram(now, from, bytes);
+    /// Hands in a datagram; tells why, if it is dropped.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> Option<DropReason> {
+        self.rpc.handle_datagram(now, from, bytes)
     }
 
     /// Tells that a datagram to `to` could not be sent. It counts as lost.

@@ -6,6 +6,7 @@ use super::links::{HELD_MAX, Standing};
 use super::{Node, NodeEvent, Output};
 use crate::machine::Machine;
 use crate::message::{Delivery, Message};
+use crate::mutant::{self, Mutant};
 use crate::raft::{Output as RaftOutput, ReplyToken, RoleKind};
 use crate::rpc::{Event, LinkId, Token};
 use crate::time::Instant;
@@ -16,7 +17,7 @@ use crate::wire::peer::{decode_message, encode_message};
 
 /// The most requests of peers that may wait for Raft's answer; beyond it the oldest is forgotten, and its caller
 /// asks again.
-const PEER_TOKENS_MAX: usize = 16_384;
+pub const PEER_TOKENS_MAX: usize = 16_384;
 
 impl<M: Machine> Node<M> {
     pub(super) fn on_rpc_event(&mut self, now: Instant, event: Event) {
@@ -110,6 +111,9 @@ impl<M: Machine> Node<M> {
             }
             RaftOutput::ReadReady { id, index } => {
                 if let Some(read) = self.reads.remove(&id) {
+                    if mutant::is(Mutant::R6) {
+                        return self.answer_read(now, read.token, &read.query);
+                    }
                     self.confirmed_reads.insert((index, id), read);
                 }
             }
@@ -122,7 +126,7 @@ impl<M: Machine> Node<M> {
                 info!(self.log, "role"; "role" => %role, "term" => %term,
                     "leader" => leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string()));
                 self.outputs.push_back(Output::Event(NodeEvent::RoleChanged { role, term, leader }));
-                if role != RoleKind::Leader {
+                if role != RoleKind::Leader && !mutant::is(Mutant::L15) {
                     self.send_waiting_clients_away(now);
                 }
             }

@@ -4,15 +4,59 @@ use super::Node;
 use crate::machine::Machine;
 use crate::membership::Membership;
 use crate::raft::RoleKind;
-use crate::types::ClusterId;
+use crate::rpc::Rpc;
+use crate::session::Sessions;
+use crate::types::{ClusterId, Index};
 use crate::wire::DropReason;
 use crate::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus};
+
+/// What a node keeps for others, by count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeLoad {
+    /// Clients that wait for an entry.
+    pub writes: usize,
+    /// Reads that wait for confirmation or for the machine.
+    pub reads: usize,
+    /// Requests of peers that Raft has not answered.
+    pub peer_tokens: usize,
+    /// Requests to peers that are open.
+    pub raft_calls: usize,
+}
 
 impl<M: Machine> Node<M> {
     /// The cluster this node is part of.
     #[must_use]
     pub fn cluster(&self) -> ClusterId {
         self.rpc.cluster()
+    }
+
+    /// The last entry given to the machine.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// The session table, for looking at.
+    #[must_use]
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// The layer below, for looking at.
+    #[must_use]
+    pub fn rpc(&self) -> &Rpc {
+        &self.rpc
+    }
+
+    /// How much waits here.
+    #[must_use]
+    pub fn load(&self) -> NodeLoad {
+        NodeLoad {
+            writes: self.writes.len(),
+            reads: self.reads.len() + self.confirmed_reads.len(),
+            peer_tokens: self.peer_tokens.len(),
+            raft_calls: self.raft_calls.len(),
+        }
     }
 
     /// How the node is.

@@ -147,10 +147,12 @@ impl Net {
         if is_cut && from != CLIENT && to != CLIENT {
             return;
         }
-        match (self.asleep.get_mut(&to), self.nodes.get_mut(&to)) {
-            (Some(queue), _) => queue.push_back((address(from), bytes)),
-            (None, Some(node)) => node.handle_datagram(self.now, address(from), &bytes),
-            (None, None) => self.client.handle_datagram(self.now, address(from), &bytes),
+        if let Some(queue) = self.asleep.get_mut(&to) {
+            queue.push_back((address(from), bytes));
+        } else if let Some(node) = self.nodes.get_mut(&to) {
+            node.handle_datagram(self.now, address(from), &bytes);
+        } else {
+            self.client.handle_datagram(self.now, address(from), &bytes);
         }
     }
 

@@ -43,6 +43,7 @@ const HELD_MAX: usize = 16_384;
 
 /// An output that waits.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) enum Held {
     /// Complete as it stands.
     Output(Output),
@@ -62,6 +63,7 @@ pub(super) struct Accepted {
 
 /// A batch the disk has not finished.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Write {
     ticket: Ticket,
     issued: Instant,
@@ -73,6 +75,7 @@ struct Write {
 
 /// What is staged, in flight, durable, and held.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Durable {
     /// Names the batch that is being gathered.
     next: Ticket,
@@ -178,7 +181,7 @@ impl Durable {
             self.staged_truncation = Some(self.staged_truncation.map_or(from, |staged| staged.min(from)));
         }
         self.index = self.index.min(from.prev());
-        for write in &mut self.in_flight {
+        for write in self.in_flight.iter_mut().filter(|_| !mutant::is(Mutant::L4)) {
             write.through = write.through.map(|through| through.min(from.prev()));
         }
         assert!(self.index < from, "durable {} after a cut from {from}", self.index);
@@ -337,7 +340,8 @@ impl Durable {
     fn acceptance(&self, accepted: Accepted, verified: Index) -> Output {
         let Accepted { token, attempt, through, .. } = accepted;
         assert!(through <= self.index, "acknowledging {through}, durable is {}", self.index);
-        let match_index = through.max(verified.min(self.index));
+        let bound = if mutant::is(Mutant::L3) { self.index } else { verified.min(self.index) };
+        let match_index = through.max(bound);
         let outcome = AppendOutcome::Accepted { match_index };
         let reply = AppendReply { term: self.hard_state.term, attempt, outcome };
         Output::Reply { token, message: Message::AppendReply(reply) }
@@ -351,6 +355,25 @@ impl Durable {
     /// How many outputs wait for the disk.
     pub(super) fn held_count(&self) -> usize {
         self.held_count
+    }
+
+    /// Everything that decides what happens next, tickets counted from the last finished one and moments from now.
+    #[cfg(test)]
+    pub(super) fn hash_into(&self, now: Instant, state: &mut impl core::hash::Hasher) {
+        use core::hash::Hash as _;
+        assert!(self.ready.is_empty(), "outputs are drained first");
+        let ticket = |ticket: Ticket| ticket.0.saturating_sub(self.done.0);
+        (ticket(self.next), ticket(self.hard_state_ticket), self.unissued, self.index).hash(state);
+        (self.hard_state.term, self.hard_state.vote, self.staged_truncation, self.sync_time).hash(state);
+        self.staged_hard_state.map(|staged| (staged.term, staged.vote)).hash(state);
+        for write in &self.in_flight {
+            let hard_state = write.hard_state.map(|written| (written.term, written.vote));
+            (ticket(write.ticket), hard_state, write.through).hash(state);
+            now.saturating_since(write.issued).hash(state);
+        }
+        for (at, held) in &self.held {
+            (ticket(*at), format!("{held:?}")).hash(state);
+        }
     }
 }
 

@@ -31,6 +31,7 @@ use super::output::{Output, ReplyToken};
 use super::quorum;
 use super::role::{Campaign, Role};
 use crate::message::{Message, VoteReply, VoteRequest};
+use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 use crate::types::{HardState, Identity, NodeId, Term};
 
@@ -57,7 +58,7 @@ impl Raft {
     pub(super) fn handle_election_timeout(&mut self, now: Instant) {
         assert!(!matches!(self.role, Role::Leader(_)), "a leader has no election timeout");
         assert!(self.election_deadline.is_some_and(|deadline| deadline <= now), "the timer is not due");
-        if !self.durable.is_hard_state_durable() {
+        if !self.durable.is_hard_state_durable() && !mutant::is(Mutant::I7) {
             // A slow sync must not cause an election. The timer runs again when the write is done.
             self.election_deadline = None;
             return;
@@ -98,13 +99,19 @@ impl Raft {
     /// so the questions are held, the own vote is counted only then, and the timer waits too.
     pub(super) fn start_campaign(&mut self, now: Instant, cause: Cause) {
         assert!(self.may_campaign(now), "{} must not campaign", self.config.identity);
+        let granted = match &self.role {
+            Role::PreCandidate(campaign) if mutant::is(Mutant::E10) => campaign.granted.clone(),
+            _ => BTreeSet::new(),
+        };
         self.leave_role();
         let term = self.term().next();
         self.set_hard_state(HardState { term, vote: Some(self.config.identity) });
         self.campaigns += 1;
-        self.role = Role::Candidate(Campaign { number: self.campaigns, granted: BTreeSet::new() });
+        self.role = Role::Candidate(Campaign { number: self.campaigns, granted });
         // Runs once the vote is durable: the write takes its time from nobody.
-        self.election_deadline = None;
+        if !mutant::is(Mutant::I7) {
+            self.election_deadline = None;
+        }
         self.request_votes(Message::Vote, term, cause);
     }
 
@@ -168,7 +175,13 @@ impl Raft {
         // A term that this voter has reached already was, or may be, voted in: no election could be won there.
         let is_granted = m.campaign_term > self.term() && !self.is_sticky(now) && self.is_worthy(from, m);
         let reply = Message::PreVoteReply(self.vote_reply(m, is_granted));
+        if mutant::is(Mutant::E8) && m.term < self.term() {
+            return;
+        }
         self.reply(token, reply);
+        if mutant::is(Mutant::E11) && m.campaign_term > self.term() {
+            self.adopt_term(now, m.campaign_term);
+        }
     }
 
     /// Raft paper §5.2: one vote per term, first come first served, durable before it is told (E1).
@@ -220,7 +233,8 @@ impl Raft {
     /// A node that leads, or heard a leader within the minimum election timeout, helps nobody to depose it.
     fn is_sticky(&self, now: Instant) -> bool {
         let min = self.config.election_timeout_min;
-        let has_heard = self.leader_heard.is_some_and(|heard| now.saturating_since(heard) < min);
+        let has_heard = self.leader_heard.is_some_and(|heard| now.saturating_since(heard) < min)
+            && !mutant::is(Mutant::E5);
         has_heard || self.is_quiet(now) || matches!(self.role, Role::Leader(_))
     }
 

@@ -23,6 +23,7 @@ use super::reorder::Waiting;
 use super::role::Role;
 use crate::entry::Entry;
 use crate::message::{Append, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, ReadProbe};
+use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 use crate::types::{Identity, Index, Term};
 
@@ -68,7 +69,7 @@ impl Raft {
         token: Option<ReplyToken>,
     ) {
         assert!(m.term <= self.term(), "a higher term was adopted before");
-        if m.term < self.term() {
+        if m.term < self.term() && !mutant::is(Mutant::U6) {
             // Raft paper §5.1: a stale leader is told the term; what it sent is not looked at.
             self.refuse(&m, token);
             return;
@@ -143,6 +144,9 @@ impl Raft {
         if chain != m.chain {
             return Check::Unsound(Alarm::ChainMismatch { from, index });
         }
+        if mutant::is(Mutant::L5) && index < self.log.last_index() {
+            truncate_from = truncate_from.or(Some(index.next()));
+        }
         Check::Fits { truncate_from, missing }
     }
 
@@ -150,7 +154,8 @@ impl Raft {
     fn acknowledge(&mut self, m: &Append, token: Option<ReplyToken>) {
         let through = Index(m.prev_index.0 + m.entries.len() as u64);
         assert!(through <= self.log.last_index(), "verified {through} of {}", self.log.last_index());
-        assert_eq!(m.term, self.hard_state.term, "only the current leader's appends are acknowledged");
+        let is_current = m.term == self.hard_state.term || mutant::is(Mutant::U6);
+        assert!(is_current, "only the current leader's appends are acknowledged, not of term {}", m.term);
         let Role::Follower(follower) = &mut self.role else { panic!("only followers acknowledge") };
         follower.anchor = follower.anchor.max(Some(m.attempt));
         self.ruler.verified = self.ruler.verified.max(through);
@@ -160,7 +165,8 @@ impl Raft {
         }
         // Figure 2, step 5: bounded by what *this* message verified, not by the log's end, which may belong to
         // another leader (L2).
-        self.commit_through(m.commit.min(through));
+        let bound = if mutant::is(Mutant::L2) { self.log.last_index() } else { through };
+        self.commit_through(m.commit.min(bound));
     }
 
     /// Raft paper §5.3, end: tells where to probe next.

@@ -32,6 +32,7 @@ use super::read::Reads;
 use super::role::{Leader, Role};
 use crate::entry::Payload;
 use crate::message::{AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message};
+use crate::mutant::{self, Mutant};
 use crate::time::{Instant, earliest};
 use crate::types::{Identity, Index, NodeId, Round, Term};
 
@@ -70,6 +71,10 @@ impl Raft {
     pub(super) fn become_leader(&mut self, now: Instant) {
         let own = self.config.identity;
         assert!(matches!(self.role, Role::Candidate(_)), "a {} cannot lead", self.role.kind());
+        let client_bytes_max = self.config.log_bytes_max - self.config.log_bytes_reserve;
+        if mutant::is(Mutant::I8) && self.log.bytes() >= client_bytes_max {
+            return self.become_follower(now, None);
+        }
         assert_eq!(self.hard_state.vote, Some(own), "a leader voted for itself");
         assert!(self.durable.is_hard_state_durable(), "a leader's own vote is durable");
         // Vote requests that are still open are overtaken by having won.
@@ -155,7 +160,8 @@ impl Raft {
     /// (L9).
     pub(super) fn advance_commit(&mut self) {
         let own = self.config.identity;
-        let durable = self.durable.index();
+        let is_own_disk_asked = !mutant::is(Mutant::L9);
+        let durable = if is_own_disk_asked { self.durable.index() } else { self.log.last_index() };
         let Role::Leader(leader) = &self.role else { return };
         let match_of = |who: Identity| {
             if who == own {
@@ -165,7 +171,8 @@ impl Raft {
         };
         let Some(reached) = quorum::reached(self.log.membership(), match_of) else { return };
         assert!(reached <= self.log.last_index(), "a quorum holds {reached}, beyond the leader's log");
-        if reached > self.commit && self.log.term_at(reached) == Some(self.hard_state.term) {
+        let is_of_own_term = self.log.term_at(reached) == Some(self.hard_state.term);
+        if reached > self.commit && (is_of_own_term || mutant::is(Mutant::L1)) {
             self.commit_through(reached);
         }
     }
@@ -188,7 +195,7 @@ impl Raft {
 
     /// A sign of life of this term, and perhaps a read's confirmation.
     pub(super) fn handle_heartbeat_reply(&mut self, now: Instant, from: Identity, m: HeartbeatReply) {
-        if m.term != self.term() {
+        if m.term != self.term() && !(mutant::is(Mutant::E14) && m.term > self.term()) {
             return;
         }
         if let Some(progress) = self.progress_of(from) {
@@ -230,6 +237,9 @@ impl Raft {
     fn quorum_deadline(&self) -> Option<Instant> {
         let own = self.config.identity;
         let Role::Leader(leader) = &self.role else { return None };
+        if mutant::is(Mutant::E7) {
+            return None;
+        }
         let heard = |who: Identity| {
             // It always hears itself.
             if who == own {

@@ -31,6 +31,7 @@ const APPEND_OVERHEAD_BYTES: usize = 8;
 
 /// Entries from `base` on.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Log {
     /// Covered by every chain value.
     cluster: ClusterId,

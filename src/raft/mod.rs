@@ -101,6 +101,7 @@ mod transfer;
 use std::collections::BTreeMap;
 
 use crate::message::Message;
+use crate::mutant::{self, Mutant};
 use crate::rng::Rng;
 use crate::time::Instant;
 use crate::types::{HardState, Identity, Incarnation, Index, NodeId, Term};
@@ -118,6 +119,7 @@ use role::{Follower, Role, Ruler};
 
 /// One node's part in one Raft group.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Raft {
     config: RaftConfig,
     rng: Rng,
@@ -203,7 +205,9 @@ impl Raft {
         token: Option<ReplyToken>,
     ) {
         let before = self.begin(now);
-        if from.node == self.config.identity.node || !plausible::is_plausible(&message) {
+        if from.node == self.config.identity.node
+            || !(plausible::is_plausible(&message) || mutant::is(Mutant::U16))
+        {
             self.durable.tell(Output::Alarm(Alarm::Implausible { from }));
         } else {
             self.heed_term(now, &message);
@@ -218,6 +222,7 @@ impl Raft {
         let is_heeded = match message {
             Message::PreVote(_) => false,
             Message::Vote(m) => self.may_vote_now(now, *m),
+            Message::HeartbeatReply(_) => !mutant::is(Mutant::E14),
             _ => true,
         };
         if is_heeded && message.term() > self.term() {
@@ -227,6 +232,10 @@ impl Raft {
 
     /// Every message here is of this term or a lower one, but for requests that were not heeded.
     fn dispatch(&mut self, now: Instant, from: Identity, message: Message, token: Option<ReplyToken>) {
+        let asks_for_votes = matches!(message, Message::PreVote(_) | Message::Vote(_));
+        if mutant::is(Mutant::E9) && message.term() < self.term() && !asks_for_votes {
+            return;
+        }
         match message {
             Message::PreVote(m) => self.handle_pre_vote(now, from, m, token),
             Message::PreVoteReply(m) => self.handle_pre_vote_reply(now, from, m),
@@ -330,7 +339,7 @@ impl Raft {
     fn commit_through(&mut self, index: Index) {
         let before = self.commit;
         assert!(index <= self.log.last_index(), "commit {index}, last {}", self.log.last_index());
-        self.commit = before.max(index);
+        self.commit = if mutant::is(Mutant::L6) { index } else { before.max(index) };
         assert!(self.commit >= before, "commit fell from {before} to {}", self.commit);
     }
 

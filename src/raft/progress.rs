@@ -41,11 +41,13 @@ use std::collections::VecDeque;
 use super::config::RaftConfig;
 use super::log::{Log, append_bytes};
 use crate::message::Append;
+use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 use crate::types::{Identity, Index, Round, Term};
 
 /// Unanswered appends, oldest first.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Window {
     /// The last index and the size of each.
     appends: VecDeque<(Index, usize)>,
@@ -84,7 +86,9 @@ impl Window {
                 break;
             }
             self.appends.pop_front();
-            self.bytes -= bytes;
+            if last == match_index || !mutant::is(Mutant::L12) {
+                self.bytes -= bytes;
+            }
         }
         assert!(!self.appends.is_empty() || self.bytes == 0, "{} bytes in no append", self.bytes);
     }
@@ -92,6 +96,7 @@ impl Window {
 
 /// How entries go to a peer.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) enum State {
     Probe {
         /// True while the attempt is unanswered.
@@ -103,6 +108,7 @@ pub(super) enum State {
 
 /// One peer.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Progress {
     /// The store that counts; answers of another store of this id do not.
     pub(super) identity: Identity,

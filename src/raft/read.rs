@@ -24,11 +24,13 @@ use super::output::{Output, ReadError, ReadId};
 use super::quorum;
 use super::role::{Leader, Role};
 use crate::message::{Message, ReadProbe};
+use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 use crate::types::{Identity, Index, Round};
 
 /// The reads of one leader.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Reads {
     /// They join the next round.
     waiting: Vec<ReadId>,
@@ -37,6 +39,7 @@ pub(super) struct Reads {
 
 /// The reads that one round confirms.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct ReadRound {
     round: Round,
     /// The commit index when the round began, after every one of these reads was asked for.
@@ -90,7 +93,8 @@ impl Raft {
     pub(super) fn advance_reads(&mut self, now: Instant) {
         let Role::Leader(leader) = &mut self.role else { return };
         // One round at a time: a read that arrives now gets a round that begins after it, never one that is out.
-        if leader.reads.out.is_none() && !leader.reads.waiting.is_empty() && self.commit >= leader.start {
+        let has_committed = self.commit >= leader.start || mutant::is(Mutant::R1);
+        if leader.reads.out.is_none() && !leader.reads.waiting.is_empty() && has_committed {
             let round = leader.next_round();
             let ids = core::mem::take(&mut leader.reads.waiting);
             assert!(
@@ -132,7 +136,12 @@ impl Raft {
         else {
             return;
         };
-        assert!(out.index >= leader.start, "read index {} before the own term's {}", out.index, leader.start);
+        assert!(
+            out.index >= leader.start || mutant::is(Mutant::R1),
+            "read index {} before the own term's {}",
+            out.index,
+            leader.start
+        );
         for id in out.ids {
             self.durable.tell(Output::ReadReady { id, index: out.index });
         }
@@ -157,6 +166,7 @@ impl Raft {
             return;
         }
         assert!(round <= leader.round, "round {round} of {}", leader.round);
+        let round = if mutant::is(Mutant::R2) { leader.round } else { round };
         if let Some(progress) = self.progress_of(from) {
             progress.acked(round);
             self.confirm_reads();

@@ -28,6 +28,7 @@ const APPEND_FIXED_BYTES: usize = 96;
 
 /// An append and the call it came by.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Waiting {
     pub(super) append: Append,
     pub(super) token: Option<ReplyToken>,
@@ -44,6 +45,7 @@ impl Waiting {
 /// Out-of-order appends by prev index, then by arrival; copies of one append are kept apart, because each came by
 /// a call that wants its answer.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Reorder {
     waiting: BTreeMap<(Index, u64), Waiting>,
     /// Tells arrivals apart.

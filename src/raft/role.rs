@@ -14,11 +14,13 @@ use super::output::{Output, RoleKind};
 use super::progress::Progress;
 use super::read::Reads;
 use super::reorder::Reorder;
+use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 use crate::types::{HardState, Identity, Index, NodeId, Round, Term};
 
 /// The role, and what dies with it.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) enum Role {
     Follower(Follower),
     PreCandidate(Campaign),
@@ -28,6 +30,7 @@ pub(super) enum Role {
 
 /// A follower of one term; a new one at each change of term or leader, so nothing of the old leader is kept.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Follower {
     /// Whom it hears; none before the first message of the term's leader, and after an election timeout.
     pub(super) leader: Option<Identity>,
@@ -47,6 +50,7 @@ impl Follower {
 /// The leader of the current term, whatever role this node has in it: a follower that campaigned in between has
 /// not forgotten whom it followed, nor what it acknowledged.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Ruler {
     /// Set by the first append, heartbeat, read probe or transfer of the term, or by being elected; then fixed
     /// (Raft paper §5.2: at most one per term).
@@ -57,6 +61,7 @@ pub(super) struct Ruler {
 
 /// A campaign or pre-campaign; a new one each time, so no answer to an earlier one is counted (E10).
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Campaign {
     /// Numbers this node's campaigns, over all its boots.
     pub(super) number: u64,
@@ -66,6 +71,7 @@ pub(super) struct Campaign {
 
 /// A leader of one term.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Leader {
     /// Every other member.
     pub(super) progress: BTreeMap<NodeId, Progress>,
@@ -128,8 +134,12 @@ impl Raft {
     pub(super) fn become_follower(&mut self, now: Instant, leader: Option<Identity>) {
         assert!(leader.is_none_or(|leader| leader != self.config.identity), "nobody follows itself");
         let was_follower = matches!(self.role, Role::Follower(_));
+        let kept = match &mut self.role {
+            Role::Follower(follower) if mutant::is(Mutant::I6) => core::mem::take(&mut follower.reorder),
+            _ => Reorder::default(),
+        };
         self.leave_role();
-        self.role = Role::Follower(Follower::of(leader));
+        self.role = Role::Follower(Follower { reorder: kept, ..Follower::of(leader) });
         if !was_follower {
             self.restart_election_timer(now);
         }
@@ -149,7 +159,9 @@ impl Raft {
             Role::Leader(leader) => {
                 self.cancel_requests();
                 for id in leader.reads.into_ids() {
-                    self.durable.tell(Output::ReadFailed { id });
+                    let ready = Output::ReadReady { id, index: self.commit };
+                    let failed = Output::ReadFailed { id };
+                    self.durable.tell(if mutant::is(Mutant::R3) { ready } else { failed });
                 }
             }
         }

@@ -12,6 +12,7 @@ use super::election::Cause;
 use super::output::{Output, ReplyToken, TransferError};
 use super::role::{Role, TransferState};
 use crate::message::{Message, Transfer, TransferReply};
+use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 use crate::types::{Identity, Incarnation, Index, NodeId};
 
@@ -101,8 +102,8 @@ impl Raft {
         if m.term == self.term() && !self.accept_leader(now, from) {
             return;
         }
-        let is_taken = m.term == self.term()
-            && m.incarnation == self.config.incarnation
+        let is_fresh = m.term == self.term() && m.incarnation == self.config.incarnation;
+        let is_taken = (is_fresh || mutant::is(Mutant::E15))
             && m.incarnation != Incarnation::UNKNOWN
             && m.last_index <= self.log.last_index()
             && self.may_campaign(now);

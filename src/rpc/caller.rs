@@ -95,6 +95,11 @@ impl Caller {
         self.open.get_mut(&call)
     }
 
+    /// The first open call whose id ends in the same four bits.
+    pub(super) fn alike(&self, call: CallId) -> Option<CallId> {
+        self.open.keys().find(|open| open.0 % 16 == call.0 % 16).copied()
+    }
+
     /// Ends an open call.
     pub(super) fn end(&mut self, call: CallId) -> Option<OutCall> {
         let ended = self.open.remove(&call)?;

@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
 
+use crate::mutant::{self, Mutant};
 use crate::rng::Rng;
 use crate::rpc::config::{LocalRole, SealConfig};
 use crate::rpc::core::Core;
@@ -168,7 +169,7 @@ impl Core {
     /// No datagram is larger than the limit, whatever it holds. `[W-11]`
     fn hand_out(&mut self, to: SocketAddr, bytes: Vec<u8>) {
         assert!(
-            bytes.len() <= self.config.datagram_bytes_max,
+            bytes.len() <= self.config.datagram_bytes_max || mutant::is(Mutant::U10),
             "a datagram of {} bytes above the limit of {}",
             bytes.len(),
             self.config.datagram_bytes_max

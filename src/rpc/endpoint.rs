@@ -3,16 +3,17 @@
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
 
+use crate::mutant::{self, Mutant};
 use crate::rng::Rng;
 use crate::rpc::body::OutBody;
 use crate::rpc::config::{ConfigError, Local, RpcConfig};
 use crate::rpc::core::Core;
 use crate::rpc::event::{CallError, CloseReason, Event, LinkId, Output, PeerInfo, SendErrorKind, Token};
 use crate::rpc::link::Link;
-use crate::rpc::stats::{LinkStats, RpcStats};
+use crate::rpc::stats::{LinkStats, RpcLoad, RpcStats};
 use crate::time::Instant;
 use crate::types::{BootNonce, CallId, ClusterId, Incarnation, NodeId, PacketNumber};
-use crate::wire::{CallRefusal, Class};
+use crate::wire::{CallRefusal, Class, DropReason};
 
 /// The whole room: every link of one node or client.
 ///
@@ -202,15 +203,17 @@ impl Rpc {
 
     // --- Input.
 
-    /// Takes in a datagram, whatever it holds. `received` grows by one, and so does either `accepted` or one of
-    /// `drops`.
-    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+    /// Takes in a datagram, whatever it holds; tells why, if it drops it. `received` grows by one, and so does
+    /// either `accepted` or one of `drops`.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> Option<DropReason> {
         self.last_now = now;
         self.core.stats.received += 1;
-        match self.receive(now, from, bytes) {
-            Ok(()) => self.core.stats.accepted += 1,
-            Err(reason) => self.core.stats.count_drop(reason),
+        let dropped = self.receive(now, from, bytes).err();
+        match dropped {
+            None => self.core.stats.accepted += 1,
+            Some(reason) => self.core.stats.count_drop(reason),
         }
+        dropped
     }
 
     /// Whatever is due by now. Harmless when nothing is.
@@ -230,6 +233,11 @@ impl Rpc {
     pub fn handle_send_error(&mut self, now: Instant, to: SocketAddr, kind: SendErrorKind) {
         self.last_now = now;
         self.core.stats.send_errors += 1;
+        if mutant::is(Mutant::U12)
+            && let Some(&id) = self.by_address.get(&to)
+        {
+            return self.close_link(id, CloseReason::Local);
+        }
         if kind == SendErrorKind::MessageTooLong {
             let links = self.links.values_mut().filter(|link| link.address == to);
             links.for_each(|link| link.on_too_long());
@@ -279,6 +287,17 @@ impl Rpc {
     #[must_use]
     pub fn stats(&self) -> &RpcStats {
         &self.core.stats
+    }
+
+    /// What the room holds.
+    #[must_use]
+    pub fn load(&self) -> RpcLoad {
+        RpcLoad {
+            links: self.links.len() - self.by_client.len(),
+            clients: self.by_client.len(),
+            greetings: self.greetings.len(),
+            arriving_bytes: self.core.arriving_bytes,
+        }
     }
 
     /// State and counters of a link.

@@ -108,7 +108,7 @@ mod window;
 pub use config::{ConfigError, DuplicateMode, Local, LocalRole, ReplayProtection, RpcConfig, SealConfig};
 pub use endpoint::Rpc;
 pub use event::{CallError, CallFailure, CloseReason, Event, LinkId, Output, PeerInfo, SendErrorKind, Token};
-pub use stats::{LinkStats, RpcStats};
+pub use stats::{LinkStats, RpcLoad, RpcStats};
 
 #[cfg(test)]
 mod tests;

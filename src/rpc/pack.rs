@@ -4,6 +4,7 @@
 //! then fragments, which also leave an eighth of the window to the rest. `[W-32]` So control traffic never waits
 //! behind bulk.
 
+use crate::mutant::{self, Mutant};
 use crate::rpc::config::DuplicateMode;
 use crate::rpc::core::Core;
 use crate::rpc::cover::Cover;
@@ -55,7 +56,8 @@ impl Link {
         while self.has_due(now) && !self.seal.is_exhausted() {
             let mut packing = Packing {
                 bytes: core.buffer(),
-                limit: self.datagram_bytes_max - self.seal_bytes,
+                limit: self.datagram_bytes_max - self.seal_bytes
+                    + if mutant::is(Mutant::U10) { HEADER_BYTES } else { 0 },
                 number: self.next_packet,
                 now,
                 frames: std::mem::take(&mut core.scratch.frames),

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use crate::mutant::{self, Mutant};
 use crate::rng::Rng;
 use crate::time::Instant;
 
@@ -54,7 +55,8 @@ impl Probe {
     pub(super) fn at(&self, unscaled: Duration, max: Duration) -> Instant {
         let mut timeout_ns = nanos(unscaled);
         let max_ns = nanos(max).max(timeout_ns);
-        for _ in 2..=self.count.min(BACK_OFF_MAX) {
+        let back_offs = if mutant::is(Mutant::U13) { 0 } else { self.count.min(BACK_OFF_MAX) };
+        for _ in 2..=back_offs {
             timeout_ns = (timeout_ns + timeout_ns / 2).min(max_ns);
         }
         self.last_sent + Duration::from_nanos(timeout_ns / 1024 * self.jitter)

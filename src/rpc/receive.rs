@@ -1,5 +1,6 @@
 //! A datagram of the peer's current incarnation, applied to its link frame by frame.
 
+use crate::mutant::{self, Mutant};
 use crate::rpc::callee::Admission;
 use crate::rpc::caller::ReplyPart;
 use crate::rpc::config::ReplayProtection;
@@ -67,6 +68,8 @@ impl Link {
                 return self.on_request_part(now, core, call, class, &part);
             }
             Frame::Reply { call, body } => {
+                let alike = if mutant::is(Mutant::U3) { self.caller.alike(call) } else { None };
+                let call = alike.unwrap_or(call);
                 if let Some(ended) = self.caller.end(call) {
                     self.credit_used -= ended.charged_bytes;
                     core.event(Event::Reply { link: self.id, call, body: body.to_vec() });

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use crate::time::Instant;
 use crate::wire::DropReason;
 
 /// Counters of the whole room since its start.
@@ -66,6 +67,21 @@ pub struct LinkStats {
     pub calls_open: usize,
     /// Calls of the peer that are open here.
     pub calls_served: usize,
+    /// When a datagram of the peer was last accepted.
+    pub heard: Instant,
+}
+
+/// What the room holds, by count and bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RpcLoad {
+    /// Links to nodes, parked ones included.
+    pub links: usize,
+    /// Links to clients.
+    pub clients: usize,
+    /// Handshakes under way.
+    pub greetings: usize,
+    /// Bytes of bodies being put together.
+    pub arriving_bytes: usize,
 }
 
 /// The counters of one link.

@@ -26,6 +26,7 @@ use crate::run::mailbox::{CloseOnDrop, Mailbox};
 use crate::run::net::Net;
 use crate::run::node::{NodeLoop, Request, RunError};
 use crate::run::random_rng;
+use crate::run::record::{Recorded, Recorder};
 use crate::run::shaper::Shaper;
 use crate::seal::SealMode;
 use crate::store::{
@@ -64,6 +65,8 @@ pub struct NodeOptions {
     pub fsync: Fsync,
     /// Faults between the node's socket and its machine, and the seed they are drawn from.
     pub faults: Option<(LinkConfig, u64)>,
+    /// A folder to record in what the node sends, gets and becomes: a file for each of its boots, see docs/trace.md.
+    pub record: Option<PathBuf>,
     /// Where log records go; each room adds its own keys.
     pub logger: Logger,
 }
@@ -82,6 +85,7 @@ impl NodeOptions {
             cluster: None,
             fsync: Fsync::On,
             faults: None,
+            record: None,
             logger: Logger::root(slog::Discard, o!()),
         }
     }
@@ -148,6 +152,13 @@ pub enum StartError {
     },
     /// A setting that cannot work.
     Config(String),
+    /// The folder for recordings could not be made.
+    Record {
+        /// Which.
+        folder: PathBuf,
+        /// What the disk said.
+        error: io::Error,
+    },
     /// No randomness, or no thread, was to be had.
     System(io::Error),
 }
@@ -172,6 +183,9 @@ impl fmt::Display for StartError {
                 write!(f, "{id} is not among the voters it should found a cluster with")
             }
             Self::Config(what) => f.write_str(what),
+            Self::Record { folder, error } => {
+                write!(f, "nothing can be recorded in {}: {error}", folder.display())
+            }
             Self::System(error) => write!(f, "the system refused: {error}"),
         }
     }
@@ -217,6 +231,10 @@ pub fn boot<M: Machine>(mut options: NodeOptions, machine: M) -> Result<Booted<M
     if options.if_blank == IfBlank::Refuse && !options.data.exists() {
         return Err(StartError::FolderBlank { folder: options.data });
     }
+    if let Some(folder) = &options.record {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| StartError::Record { folder: folder.clone(), error })?;
+    }
     let mut rng = random_rng().map_err(StartError::System)?;
     let disk = take_folder(&options.data)?;
     let net =
@@ -247,6 +265,7 @@ impl<M: Machine> Booted<M> {
         site.warn_of_small_buffers();
         site.warn_of_other_voters(&recovered);
         let Some((store, recovered)) = site.become_member(store, recovered)? else { return Ok(()) };
+        site.record(&recovered)?;
         let Site { options, mut net, mailbox, mut rng, log, .. } = site;
         let start = NodeStart {
             store: recovered.store,
@@ -282,6 +301,25 @@ impl Site {
         }
     }
 
+    /// Records this boot, if that was asked for; the one before ends here.
+    fn record(&mut self, recovered: &Recovered) -> Result<(), RunError> {
+        self.net.record(None);
+        let Some(folder) = &self.options.record else { return Ok(()) };
+        let begin = || {
+            let recorded = Recorded {
+                node: self.options.config.id,
+                store: recovered.store,
+                incarnation: recovered.incarnation,
+                cluster: recovered.cluster,
+                address: self.net.local_addr()?,
+            };
+            Recorder::start(folder, recorded, self.net.now(), &self.log)
+        };
+        let recorder = begin().map_err(|error| RunError::Record { folder: folder.clone(), error })?;
+        self.net.record(Some(recorder));
+        Ok(())
+    }
+
     /// The list of voters is read at the founding only; later it finds members by name and changes nothing.
     fn warn_of_other_voters(&self, recovered: &Recovered) {
         let Some(record) = &recovered.founding else { return };
@@ -302,6 +340,7 @@ impl Site {
         if !recovered.cluster.is_zero() {
             return Ok(Some((store, recovered)));
         }
+        self.record(&recovered)?;
         match self.found_or_join(&recovered)? {
             None => {
                 store.shutdown().map_err(RunError::Disk)?;

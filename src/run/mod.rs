@@ -6,7 +6,8 @@
 //! that one sync serves all. A node that runs without fsync writes in the event loop itself.
 //!
 //! [`boot`] turns a data folder and a plan into a running node: it opens the folder, founds or joins if it is blank,
-//! and opens it again as a founded node's. [`shaper`] puts seeded faults between a node's socket and its machine.
+//! and opens it again as a founded node's. [`shaper`] puts seeded faults between a node's socket and its machine, and
+//! [`record`] writes down what the machine sends, gets and becomes.
 
 pub mod boot;
 pub mod client;
@@ -17,6 +18,7 @@ pub mod keys;
 pub mod mailbox;
 pub mod net;
 pub mod node;
+pub mod record;
 pub mod shaper;
 pub mod socket;
 pub mod timer;

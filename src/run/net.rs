@@ -10,10 +10,13 @@ use slog::{Logger, info};
 
 use crate::rpc::SendErrorKind;
 use crate::run::clock::Clock;
+use crate::run::record::Recorder;
 use crate::run::shaper::{Direction, Shaper};
 use crate::run::socket::{BufferSizes, Outgoing, Socket};
 use crate::run::timer::Timer;
 use crate::time::{Instant, earliest};
+use crate::trace::Outcome;
+use crate::wire::DropReason;
 
 const SOCKET: Token = Token(0);
 const TIMER: Token = Token(1);
@@ -37,6 +40,8 @@ pub struct Net {
     is_readable: bool,
     outgoing: Vec<Outgoing>,
     shaper: Option<Shaper>,
+    /// Sees what the machine sends and is given, on the machine's side of the faults.
+    recorder: Option<Recorder>,
 }
 
 impl Net {
@@ -59,12 +64,23 @@ impl Net {
             is_readable: true,
             outgoing: Vec::new(),
             shaper: None,
+            recorder: None,
         })
     }
 
     /// Puts faults between the socket and whoever uses this.
     pub fn shape(&mut self, shaper: Shaper) {
         self.shaper = Some(shaper);
+    }
+
+    /// Records from now on what passes; gives back what recorded before.
+    pub fn record(&mut self, recorder: Option<Recorder>) -> Option<Recorder> {
+        std::mem::replace(&mut self.recorder, recorder)
+    }
+
+    /// What records, if anything does.
+    pub fn recorder(&mut self) -> Option<&mut Recorder> {
+        self.recorder.as_mut()
     }
 
     /// Logs what was injected, a line per path.
@@ -117,11 +133,17 @@ impl Net {
         Ok(())
     }
 
-    /// Reads what has come, at most a bounded batch, and hands each datagram over with the time of its reading.
-    pub fn receive(&mut self, mut take: impl FnMut(Instant, SocketAddr, &[u8])) {
-        let clock = self.clock;
+    /// Reads what has come, at most a bounded batch, and hands each datagram over with the time of its reading;
+    /// `take` says why, if it drops it.
+    pub fn receive(&mut self, mut take: impl FnMut(Instant, SocketAddr, &[u8]) -> Option<DropReason>) {
+        let Self { clock, recorder, shaper, .. } = self;
+        let mut take = |now, from, bytes: &[u8]| {
+            let outcome = take(now, from, bytes).map_or(Outcome::Delivered, Outcome::Dropped);
+            if let Some(recorder) = recorder {
+                recorder.received(now, from, bytes, outcome);
+            }
+        };
         if self.is_readable {
-            let shaper = &mut self.shaper;
             self.is_readable = self.socket.receive(RECEIVE_COUNT_MAX, &mut |from, bytes| {
                 let now = clock.now();
                 match shaper {
@@ -134,7 +156,7 @@ impl Net {
                 }
             });
         }
-        if let Some(shaper) = &mut self.shaper {
+        if let Some(shaper) = shaper {
             while let Some((peer, direction, bytes)) = shaper.poll_output(clock.now()) {
                 match direction {
                     Direction::In => take(clock.now(), peer, &bytes),
@@ -146,6 +168,9 @@ impl Net {
 
     /// Adds a datagram to those that the next [`Self::send`] sends.
     pub fn queue(&mut self, to: SocketAddr, bytes: Vec<u8>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.sent(self.clock.now(), to, &bytes);
+        }
         let passed = match &mut self.shaper {
             None => Some(bytes),
             Some(shaper) => shaper.offer(self.clock.now(), to, Direction::Out, bytes),
@@ -156,9 +181,16 @@ impl Net {
     /// Sends what was queued; `failed` hears what the kernel refused.
     pub fn send(&mut self, mut failed: impl FnMut(SocketAddr, SendErrorKind)) {
         self.queue_shaped();
-        if !self.outgoing.is_empty() {
-            self.socket.send(&mut self.outgoing, &mut failed);
+        if self.outgoing.is_empty() {
+            return;
         }
+        let Self { clock, recorder, .. } = self;
+        self.socket.send(&mut self.outgoing, &mut |to, error| {
+            if let Some(recorder) = recorder {
+                recorder.send_failed(clock.now(), to, error);
+            }
+            failed(to, error);
+        });
     }
 
     /// What has passed its path without delay goes out in the turn it was queued in.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use slog::{Logger, info, warn};
@@ -15,6 +16,7 @@ use crate::run::mailbox::Mailbox;
 use crate::run::net::Net;
 use crate::store::{Batch, Disk, OpenError, StoreError};
 use crate::time::{Instant, earliest};
+use crate::trace::NoteKind;
 use crate::types::{ClusterId, NodeId};
 use crate::wire::status::NodeStatus;
 use std::time::Duration;
@@ -56,6 +58,13 @@ pub enum RunError {
     Panicked,
     /// Its folder could not be opened again after founding.
     Reopen(OpenError),
+    /// Its recording could not be begun.
+    Record {
+        /// The folder for it.
+        folder: PathBuf,
+        /// What the disk said.
+        error: io::Error,
+    },
     /// It was to found a cluster, and a voter is of one that was founded without this data folder.
     FoundedWithoutUs {
         /// Which voter.
@@ -80,6 +89,9 @@ impl fmt::Display for RunError {
             Self::DiskThread => f.write_str("the node ended: its disk thread panicked"),
             Self::Panicked => f.write_str("the node ended: its thread panicked"),
             Self::Reopen(error) => write!(f, "the node ended after its founding: {error}"),
+            Self::Record { folder, error } => {
+                write!(f, "the node ended: recording in {} failed: {error}", folder.display())
+            }
             Self::OtherCluster { found, expected } => {
                 write!(f, "the voters belong to cluster {found}, not to {expected}: nothing was joined")
             }
@@ -110,6 +122,14 @@ impl<M: Machine, D: Disk + Send + 'static> NodeLoop<M, D> {
         let ended = self.turns();
         self.net.log_faults(&self.log);
         let store = self.writer.stop();
+        let (now, recorder) = (self.net.now(), self.net.record(None));
+        if let Some(mut recorder) = recorder {
+            recorder.observe(now, self.node.raft());
+            match &ended {
+                Ok(()) => recorder.stop(now),
+                Err(error) => recorder.note(now, NoteKind::Crash, error.to_string()),
+            }
+        }
         ended?;
         let mut store = store.ok_or(RunError::DiskThread)?;
         store.shutdown().map_err(RunError::Disk)?;
@@ -182,6 +202,11 @@ impl<M: Machine, D: Disk + Send + 'static> NodeLoop<M, D> {
 
     /// Does what the machine asks for.
     fn carry_out_outputs(&mut self) {
+        let now = self.net.now();
+        if let Some(recorder) = self.net.recorder() {
+            // Before what it sends, so that a reader sees what a message rests on before the message.
+            recorder.observe(now, self.node.raft());
+        }
         while let Some(output) = self.node.poll_output() {
             match output {
                 Output::Transmit { to, bytes } => self.net.queue(to, bytes),
@@ -192,7 +217,12 @@ impl<M: Machine, D: Disk + Send + 'static> NodeLoop<M, D> {
                 Output::RecordPeer { store, incarnation, nonce } => {
                     self.writer.ask(Job::RecordPeer { store, incarnation, nonce });
                 }
-                Output::Event(event) => (self.on_event)(&event),
+                Output::Event(event) => {
+                    if let (NodeEvent::Alarm(alarm), Some(recorder)) = (&event, self.net.recorder()) {
+                        recorder.note(now, NoteKind::Alarm, alarm.to_string());
+                    }
+                    (self.on_event)(&event);
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ use super::ranges::Ranges;
 use crate::cursor::{CursorError, Reader, Writer};
 use crate::hash::Fnv1a;
 use crate::machine::Machine;
+use crate::mutant::{self, Mutant};
 use crate::types::{Index, Sequence, SessionId, Term};
 
 /// What applying one command entry came to; the same on every replica.
@@ -143,6 +144,13 @@ impl Sessions {
         Self::default()
     }
 
+    /// The empty table under other bounds than the founding ones. They are part of the replicated state: every
+    /// replica of a log must begin with the same.
+    #[must_use]
+    pub fn with_limits(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
     /// Applies a committed command entry. The machine is called once, and only when the outcome is `Applied` and
     /// no repeat.
     ///
@@ -160,7 +168,7 @@ impl Sessions {
         };
         match command {
             Command::SetLimits(limits) => {
-                self.limits = limits;
+                self.limits = if mutant::is(Mutant::I10) { self.limits } else { limits };
                 self.expire_to_limits();
                 Outcome::LimitsSet(limits)
             }
@@ -175,7 +183,10 @@ impl Sessions {
                 Outcome::Expired { count }
             }
             Command::Write { session, sequence, finished, command } => {
-                let Some(mut taken) = self.take(session) else { return Outcome::SessionExpired };
+                let forgotten = mutant::is(Mutant::U2).then(Session::default);
+                let Some(mut taken) = self.take(session).or(forgotten) else {
+                    return Outcome::SessionExpired;
+                };
                 taken.last_use = index;
                 taken.finish(&finished);
                 let outcome =
@@ -220,7 +231,9 @@ impl Sessions {
             return Outcome::WindowFull;
         }
         let result: Arc<[u8]> = carry_out().into();
-        session.record(sequence, Recorded::new(sequence, index, term, result.clone()));
+        if !mutant::is(Mutant::U1) {
+            session.record(sequence, Recorded::new(sequence, index, term, result.clone()));
+        }
         Outcome::Applied { index, term, result, is_repeat: false }
     }
 
@@ -246,6 +259,9 @@ impl Sessions {
 
     /// Expires the longest-idle sessions until the table is within its limits; the one used last always stays.
     fn expire_to_limits(&mut self) {
+        if mutant::is(Mutant::C2) {
+            return;
+        }
         while self.sessions.len() as u64 > self.limits.sessions_max
             || (self.bytes > self.limits.bytes_max && self.sessions.len() > 1)
         {

@@ -7,6 +7,7 @@
 
 use core::ops::Range;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::rng::Rng;
 use crate::store::block::SECTOR_BYTES;
@@ -40,7 +41,8 @@ struct MemoryFile {
 /// A whole folder in memory.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDisk {
-    files: BTreeMap<FileNumber, MemoryFile>,
+    /// Shared with copies of the disk until either writes.
+    files: BTreeMap<FileNumber, Arc<MemoryFile>>,
     names: BTreeMap<String, FileNumber>,
     names_on_medium: BTreeMap<String, FileNumber>,
     files_made: u64,
@@ -106,7 +108,7 @@ impl MemoryDisk {
         self.names.clone_from(&self.names_on_medium);
         for (name, number) in &self.names {
             if let Some(file) = self.files.get_mut(number) {
-                file.crash(|sector| keep_sector(name, sector));
+                Arc::make_mut(file).crash(|sector| keep_sector(name, sector));
             }
         }
         self.drop_nameless();
@@ -135,7 +137,7 @@ impl MemoryDisk {
     pub fn rot(&mut self, file: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let number = self.names.get(file).copied().unwrap_or_else(|| self.add_file(file));
         self.names_on_medium.insert(file.to_owned(), number);
-        let file = self.files.entry(number).or_default();
+        let file = Arc::make_mut(self.files.entry(number).or_default());
         change(&mut file.cache);
         file.sync();
     }
@@ -150,7 +152,7 @@ impl MemoryDisk {
     fn add_file(&mut self, name: &str) -> FileNumber {
         self.files_made += 1;
         let number = FileNumber(self.files_made);
-        self.files.insert(number, MemoryFile::default());
+        self.files.insert(number, Arc::default());
         self.names.insert(name.to_owned(), number);
         number
     }
@@ -184,9 +186,16 @@ impl MemoryDisk {
         self.names.get(file).copied().ok_or_else(|| error(operation, file, DiskErrorKind::Missing))
     }
 
+    fn file(&self, operation: Operation, name: &str) -> Result<&MemoryFile, DiskError> {
+        let number = self.number(operation, name)?;
+        let file = self.files.get(&number).map(Arc::as_ref);
+        file.ok_or_else(|| error(operation, name, DiskErrorKind::Missing))
+    }
+
     fn file_mut(&mut self, operation: Operation, name: &str) -> Result<&mut MemoryFile, DiskError> {
         let number = self.number(operation, name)?;
-        self.files.get_mut(&number).ok_or_else(|| error(operation, name, DiskErrorKind::Missing))
+        let file = self.files.get_mut(&number).map(Arc::make_mut);
+        file.ok_or_else(|| error(operation, name, DiskErrorKind::Missing))
     }
 
     fn total_bytes(&self) -> u64 {
@@ -260,7 +269,7 @@ impl Disk for MemoryDisk {
 
     fn file_bytes(&mut self, file: &str) -> Result<u64, DiskError> {
         self.meet_or_fail(Operation::Read, file)?;
-        Ok(self.file_mut(Operation::Read, file)?.cache.len() as u64)
+        Ok(self.file(Operation::Read, file)?.cache.len() as u64)
     }
 
     fn create(&mut self, file: &str) -> Result<(), DiskError> {
@@ -274,7 +283,7 @@ impl Disk for MemoryDisk {
 
     fn read_at(&mut self, file: &str, offset: u64, out: &mut [u8]) -> Result<(), DiskError> {
         self.meet_or_fail(Operation::Read, file)?;
-        let content = &self.file_mut(Operation::Read, file)?.cache;
+        let content = &self.file(Operation::Read, file)?.cache;
         let start = offset as usize;
         match content.get(start..start + out.len()) {
             Some(bytes) => out.copy_from_slice(bytes),

@@ -1,12 +1,13 @@
 //! Reading a data folder without changing it: which record stands, what the log holds, what is damaged.
 
 use crate::entry::Entry;
+use crate::mutant::{self, Mutant};
 use crate::store::block::{BLOCK_BYTES, HEADER_BYTES, Header};
 use crate::store::disk::{Disk, DiskError};
 use crate::store::error::{Damage, DamageKind, OpenError};
 use crate::store::record::{self, Invalid, Record};
 use crate::store::segment::{self, Expected, FoundBatch, Generation, Scan, SegmentEnd, SegmentRef};
-use crate::types::{ClusterId, Index};
+use crate::types::{ClusterId, HardState, Index};
 
 /// Stands in the folder while it is being formatted; a folder that holds it was never used.
 pub(super) const FORMATTING: &str = "formatting";
@@ -101,7 +102,7 @@ pub(super) fn find_record<D: Disk>(disk: &mut D, files: &[String]) -> Result<Fou
 
 fn choose(copies: [Option<Record>; 2]) -> Result<FoundRecord, OpenError> {
     let sequences = [&copies[0], &copies[1]].map(|copy| copy.as_ref().map(|record| record.sequence));
-    let (record, stalest) = match copies {
+    let (mut record, stalest) = match copies {
         [None, None] => {
             let damage = Damage { file: record::FILES[0].to_owned(), offset: 0, what: DamageKind::HardState };
             return Err(damage.into());
@@ -118,6 +119,9 @@ fn choose(copies: [Option<Record>; 2]) -> Result<FoundRecord, OpenError> {
             if first.sequence > second.sequence { (first, 1) } else { (second, 0) }
         }
     };
+    if mutant::is(Mutant::E3) && sequences.contains(&None) {
+        record.hard_state = HardState::default();
+    }
     Ok(FoundRecord { record, stalest, copies: sequences })
 }
 
@@ -241,12 +245,12 @@ fn add_batch(
 ) -> Result<(), Damage> {
     let file = || segment.generation.file();
     let expected = last_index(log).next();
-    if batch.header.first != expected {
+    if batch.header.first != expected && !mutant::is(Mutant::D6) {
         return Err(Damage { file: file(), offset: batch.offset, what: DamageKind::Gap { expected } });
     }
     for (offset, entry) in &batch.entries {
         let prev_chain = log.entries.last().map_or(0, |last| last.chain);
-        if !entry.is_chained_to(cluster, prev_chain) {
+        if !entry.is_chained_to(cluster, prev_chain) && !mutant::is(Mutant::D6) {
             let what = DamageKind::Chain { index: entry.index };
             return Err(Damage { file: file(), offset: *offset, what });
         }

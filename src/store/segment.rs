@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::entry::Entry;
+use crate::mutant::{self, Mutant};
 use crate::store::block::{self, BLOCK_BYTES, Header};
 use crate::store::error::{Damage, DamageKind};
 use crate::types::{ClusterId, Index, StoreId};
@@ -129,7 +130,8 @@ fn read_batch(
 ) -> Result<FoundBatch, DamageKind> {
     let rest = &bytes[offset..];
     let header = Header::read(rest).ok_or(DamageKind::Header)?;
-    if !belongs(&header, expected) || header.sequence != sequence {
+    let is_in_place = belongs(&header, expected) && header.sequence == sequence;
+    if !is_in_place && !mutant::is(Mutant::D6) {
         return Err(DamageKind::Misplaced);
     }
     if header.record > expected.record {
@@ -148,6 +150,9 @@ fn read_batch(
 fn judge(bytes: &[u8], offset: usize, what: DamageKind, expected: &Expected) -> SegmentEnd {
     let was_durable = (offset as u64) < expected.segment.durable_bytes;
     let can_tear = matches!(what, DamageKind::Header | DamageKind::Body);
+    if mutant::is(Mutant::D1) {
+        return SegmentEnd::Torn { offset: offset as u64 };
+    }
     if !can_tear {
         return SegmentEnd::Damaged(damage_at(offset, what, expected));
     }
@@ -164,7 +169,7 @@ fn judge(bytes: &[u8], offset: usize, what: DamageKind, expected: &Expected) -> 
         let what = if is_cut_short { DamageKind::Lost } else { what };
         return SegmentEnd::Damaged(damage_at(offset, what, expected));
     }
-    if !is_cut_short {
+    if !is_cut_short && !mutant::is(Mutant::I5) {
         return SegmentEnd::Damaged(damage_at(offset, what, expected));
     }
     if rest.iter().all(|byte| *byte == 0) {

@@ -1,6 +1,7 @@
 //! The open store: durable writes, one at a time.
 
 use crate::founding::FoundingRecord;
+use crate::mutant::{self, Mutant};
 use crate::store::batch::Batch;
 use crate::store::block::{BLOCK_BYTES, Encoder, Header};
 use crate::store::disk::{Disk, DiskError};
@@ -224,7 +225,7 @@ impl<D: Disk> Store<D> {
             return Err(StoreError::AlreadyFounded { cluster: self.record.cluster });
         }
         let binds = founding.membership.iter().any(|(_, member)| member.store == self.record.store);
-        assert!(binds, "a founding record without store {}", self.record.store);
+        assert!(binds || mutant::is(Mutant::I1), "a founding record without store {}", self.record.store);
         self.record.cluster = founding.cluster;
         self.record.founding = Some(founding.clone());
         self.write_record()
@@ -401,8 +402,14 @@ impl<D: Disk> Store<D> {
         let end = self.active.offset + bytes.len() as u64;
         assert!(end <= self.active.bytes, "batch ends at {end} of {}", self.active.bytes);
         let mut written = self.disk.write_at(&self.active.file, self.active.offset, bytes);
-        if self.record.syncing == Syncing::Always {
+        if mutant::is(Mutant::L16) {
+            written = Ok(());
+        }
+        if self.record.syncing == Syncing::Always && !mutant::is(Mutant::D5) {
             written = written.and_then(|()| self.disk.sync(&self.active.file));
+        }
+        if mutant::is(Mutant::D3) {
+            written = written.or_else(|_| self.disk.sync(&self.active.file));
         }
         self.guard(written)?;
         self.active.offset = end;
@@ -414,9 +421,15 @@ impl<D: Disk> Store<D> {
     }
 
     fn write_record(&mut self) -> Result<(), StoreError> {
-        let sync = if self.record.syncing == Syncing::Always { Sync::Now } else { Sync::Later };
+        let mut sync = if self.record.syncing == Syncing::Always { Sync::Now } else { Sync::Later };
+        if mutant::is(Mutant::E1) {
+            let vote = self.record.hard_state.vote.take();
+            let written = self.write_copies(sync);
+            self.guard(written)?;
+            (self.record.hard_state.vote, sync) = (vote, Sync::Later);
+        }
         let written = self.write_copies(sync);
-        self.guard(written)
+        if mutant::is(Mutant::E4) { Ok(()) } else { self.guard(written) }
     }
 
     /// Writes the next record to both files, the second only after the first is synced (E1, I4).
@@ -430,6 +443,9 @@ impl<D: Disk> Store<D> {
             self.disk.write_at(record::FILES[copy], 0, &self.record_bytes)?;
             if sync == Sync::Now {
                 self.disk.sync(record::FILES[copy])?;
+            }
+            if mutant::is(Mutant::I4) {
+                break;
             }
         }
         self.marked = self.last;

@@ -16,6 +16,8 @@ use crate::wire::hello::{Description, Greeting};
 use crate::wire::print_body;
 use crate::wire::walk::{Frames, split};
 
+pub use crate::wire::print_body::{message_name, reply_name, request_name};
+
 /// Names and values in the order of the bytes. Names are dotted paths such as `frame0.call`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields {

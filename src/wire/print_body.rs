@@ -13,7 +13,7 @@ use crate::wire::status::NodeStatus;
 
 pub(super) fn peer(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> {
     let (group, message) = decode_message(body)?;
-    fields.put("kind", kind_name(&message));
+    fields.put("kind", message_name(&message));
     fields.put("group", group);
     fields.put("term", message.term());
     match &message {
@@ -42,15 +42,7 @@ pub(super) fn peer(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> 
 
 pub(super) fn request(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> {
     let (group, request) = decode_request(body)?;
-    let kind = match &request {
-        ClientRequest::OpenSession => "open-session",
-        ClientRequest::CloseSession { .. } => "close-session",
-        ClientRequest::Propose(_) => "propose",
-        ClientRequest::Read { .. } => "read",
-        ClientRequest::Status => "status",
-        ClientRequest::Founding => "founding",
-    };
-    fields.put("kind", kind);
+    fields.put("kind", request_name(&request));
     fields.put("group", group);
     match &request {
         ClientRequest::OpenSession | ClientRequest::Status | ClientRequest::Founding => {}
@@ -107,7 +99,9 @@ pub(super) fn reply(body: &[u8], fields: &mut Fields) -> Result<(), CursorError>
     Ok(())
 }
 
-const fn kind_name(message: &Message) -> &'static str {
+/// The kind of a message's body.
+#[must_use]
+pub const fn message_name(message: &Message) -> &'static str {
     match message {
         Message::PreVote(_) => "pre-vote",
         Message::PreVoteReply(_) => "pre-vote-reply",
@@ -124,7 +118,22 @@ const fn kind_name(message: &Message) -> &'static str {
     }
 }
 
-const fn reply_name(reply: &ClientReply<'_>) -> &'static str {
+/// The kind of a client's request.
+#[must_use]
+pub const fn request_name(request: &ClientRequest<'_>) -> &'static str {
+    match request {
+        ClientRequest::OpenSession => "open-session",
+        ClientRequest::CloseSession { .. } => "close-session",
+        ClientRequest::Propose(_) => "propose",
+        ClientRequest::Read { .. } => "read",
+        ClientRequest::Status => "status",
+        ClientRequest::Founding => "founding",
+    }
+}
+
+/// The kind of an answer to a client.
+#[must_use]
+pub const fn reply_name(reply: &ClientReply<'_>) -> &'static str {
     match reply {
         ClientReply::SessionOpened { .. } => "session-opened",
         ClientReply::SessionClosed => "session-closed",

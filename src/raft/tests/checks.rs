@@ -1,16 +1,17 @@
 //! The invariants of a whole cluster, checked after every event for what the touched node may have broken. The
 //! numbers are those of the project's list; one node's own share is `raft::invariant`.
 
+use core::hash::{Hash, Hasher};
 use std::collections::BTreeMap;
 
-use super::cluster::Node;
+use super::node::Node;
 use crate::entry::Entry;
 use crate::message::{AppendOutcome, Message};
 use crate::raft::{Output, Raft, RoleKind, quorum};
 use crate::types::{HardState, Identity, Index, NodeId, Term};
 
 /// What is known of the past.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Checks {
     /// Who led each term, in which boot.
     leaders: BTreeMap<Term, (NodeId, u32)>,
@@ -30,6 +31,13 @@ pub(super) struct Checks {
 impl Checks {
     pub(super) fn highest_commit(&self) -> Index {
         self.committed.last_key_value().map_or(Index(0), |(index, _)| *index)
+    }
+
+    /// What of the past decides whether a later state is allowed: who led and what was committed. The rest is
+    /// what the nodes still hold, or follows from it.
+    pub(super) fn hash_into(&self, state: &mut impl Hasher) {
+        self.leaders.hash(state);
+        self.committed.hash(state);
     }
 
     pub(super) fn booted(&mut self, node: NodeId) {

@@ -3,9 +3,10 @@
 
 use core::fmt::Write as _;
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::checks::Checks;
+use super::node::{Batch, Disk, Node};
 use super::{CLUSTER, id, identity};
 use crate::entry::{Entry, Payload};
 use crate::membership::Membership;
@@ -13,7 +14,7 @@ use crate::message::Message;
 use crate::raft::{Output, Raft, RaftConfig, ReadId, ReplyToken, Restored, RoleKind, Ticket};
 use crate::rng::Rng;
 use crate::time::Instant;
-use crate::types::{HardState, Incarnation, Index, NodeId, Term};
+use crate::types::{HardState, Incarnation, Index, NodeId};
 
 pub(super) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -44,67 +45,6 @@ impl Net {
             resend: Some(ms(5)),
         }
     }
-}
-
-/// One node's disk.
-#[derive(Debug, Default)]
-pub(super) struct Disk {
-    pub(super) hard_state: HardState,
-    pub(super) entries: Vec<Entry>,
-    /// Handed over and not finished, in order.
-    pending: VecDeque<Batch>,
-    pub(super) delay_min: Duration,
-    pub(super) delay_max: Duration,
-    /// Nothing finishes while it hangs.
-    pub(super) hangs: bool,
-    /// When the last pending write finishes: writes queue.
-    busy_until: Instant,
-}
-
-#[derive(Debug)]
-struct Batch {
-    ticket: Ticket,
-    hard_state: Option<HardState>,
-    truncate_from: Option<Index>,
-    entries: Vec<Entry>,
-}
-
-impl Disk {
-    fn apply(&mut self, batch: Batch) {
-        self.hard_state = batch.hard_state.unwrap_or(self.hard_state);
-        if let Some(index) = batch.truncate_from {
-            self.entries.truncate(usize::try_from(index.0 - 1).unwrap());
-        }
-        for entry in batch.entries {
-            assert_eq!(entry.index.0, self.entries.len() as u64 + 1, "the disk's log has no holes");
-            self.entries.push(entry);
-        }
-    }
-
-    /// The chain value through this index, 0 before the first.
-    pub(super) fn chain_at(&self, index: Index) -> Option<u32> {
-        match index.0.checked_sub(1) {
-            None => Some(0),
-            Some(position) => self.entries.get(usize::try_from(position).unwrap()).map(|entry| entry.chain),
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Node {
-    /// `None` while it is down.
-    pub(super) raft: Option<Raft>,
-    pub(super) disk: Disk,
-    pub(super) boot: u32,
-    /// It neither reads nor writes nor looks at the clock until then.
-    pub(super) paused_until: Instant,
-    pub(super) applied: Index,
-    /// What it was founded with.
-    membership: Membership,
-    /// Proposals taken by this boot and not yet seen committed, by index.
-    proposed: BTreeMap<Index, Term>,
-    /// Open calls: the callee and what was asked.
-    calls: BTreeMap<u64, (NodeId, Message)>,
 }
 
 #[derive(Debug)]
@@ -205,17 +145,7 @@ impl Cluster {
         entries: Vec<Entry>,
     ) {
         let disk = Disk { hard_state, entries, delay_min: ms(1), delay_max: ms(1), ..Disk::default() };
-        let empty = Node {
-            membership,
-            raft: None,
-            disk,
-            boot: 0,
-            paused_until: Instant::ZERO,
-            applied: Index(0),
-            proposed: BTreeMap::new(),
-            calls: BTreeMap::new(),
-        };
-        self.nodes.insert(node, empty);
+        self.nodes.insert(node, Node::down(membership, disk));
         self.start(node);
     }
 

@@ -5,22 +5,31 @@
 //!   fed by hand (`bench`).
 //! - `golden`: scripts under `tests/raft/`, replayed on a whole cluster.
 //! - `scenarios`: named faults on a whole cluster in virtual time (`cluster`).
+//! - `digraphs`: every network that 3 or 4 nodes can have.
+//! - `explore`: every order of events of two elections, in a world without chance (`world`, `digest`).
+//! - `figure8`: the paper's example of why old terms are not committed by counting.
 //! - `random`: seeds, with every invariant checked after every event (`checks`).
 
 mod bench;
 mod checks;
 mod cluster;
+mod digest;
+mod digraphs;
 mod election;
+mod explore;
+mod figure8;
 mod following;
 mod forged;
 mod golden;
 mod log;
+mod node;
 mod quorum;
 mod random;
 mod reads;
 mod replication;
 mod scenarios;
 mod transfer;
+mod world;
 
 use crate::entry::{Entry, Payload};
 use crate::membership::{Member, Members, Membership};

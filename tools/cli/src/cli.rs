@@ -17,7 +17,9 @@ use crate::log::LogLevel;
 use crate::node;
 use crate::output::{Format, Json};
 use crate::reach::Reach;
+use crate::sim;
 use crate::status;
+use crate::trace;
 use crate::units::Span;
 use crate::wire;
 
@@ -109,6 +111,11 @@ pub(crate) enum Command {
     /// Keys for sealed clusters.
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Run clusters in virtual time under faults, from seeds.
+    Sim(sim::Sim),
+    /// What nodes and simulations recorded.
+    #[command(subcommand)]
+    Trace(trace::Trace),
     /// Datagrams and test vectors.
     #[command(subcommand)]
     Wire(wire::Wire),

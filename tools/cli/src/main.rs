@@ -17,7 +17,9 @@ mod log;
 mod node;
 mod output;
 mod reach;
+mod sim;
 mod status;
+mod trace;
 mod units;
 mod wire;
 
@@ -77,6 +79,8 @@ fn dispatch(
         Command::Bench(bench) => bench.run(&reach, format, &logger),
         Command::Check(check) => check.run(format),
         Command::Key(key) => key.run(format),
+        Command::Sim(sim) => sim.run(format),
+        Command::Trace(trace) => trace.run(format),
         Command::Wire(wire) => wire.run(key_file.as_deref(), format),
         Command::Inspect(inspect) => inspect.run(format),
         Command::Config(ConfigCommand::Show { prefix }) => {

@@ -66,6 +66,9 @@ pub(crate) struct Node {
     /// Write without waiting for the disk: for measurements only, a machine crash loses data.
     #[arg(long)]
     no_fsync: bool,
+    /// Record what the node sends, gets and becomes, in a file for each of its boots; `trace` reads them.
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
     #[command(flatten)]
     faults: Faults,
     /// Stop when stdin closes, so that no node outlives the process that started it.
@@ -169,6 +172,7 @@ impl Node {
             cluster,
             fsync,
             faults,
+            record: self.record,
             logger: logger.clone(),
         })
     }
@@ -252,7 +256,9 @@ fn start_fault(error: &StartError) -> CliError {
             let code = if is_callers { Code::Failed } else { Code::Corrupt };
             CliError::new(code, text).at(folder.display()).hint("`raftgram inspect` shows what the folder holds")
         }
-        StartError::Folder { folder, .. } => CliError::new(Code::Failed, text).at(folder.display()),
+        StartError::Folder { folder, .. } | StartError::Record { folder, .. } => {
+            CliError::new(Code::Failed, text).at(folder.display())
+        }
         StartError::NotAVoter { .. } => CliError::usage(text).hint("--voters must list this node's --id too"),
         StartError::Config(_) => CliError::usage(text),
         StartError::Address { address, .. } => CliError::new(Code::Failed, text).at(address),

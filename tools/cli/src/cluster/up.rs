@@ -50,6 +50,9 @@ pub(crate) struct Up {
     /// Wait this long for a leader.
     #[arg(long, value_name = "SPAN", default_value = "30s")]
     patience: Span,
+    /// Record what the nodes send, get and become, in a file for each boot of each; `trace` reads them.
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
     #[command(flatten)]
     faults: Faults,
 }
@@ -145,6 +148,8 @@ impl Up {
             pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
         arguments.extend(start.flag().map(str::to_owned));
         arguments.extend(self.no_fsync.then(|| "--no-fsync".to_owned()));
+        let record = self.record.as_ref().map(|dir| dir.to_string_lossy().into_owned());
+        arguments.extend(record.into_iter().flat_map(|dir| ["--record".to_owned(), dir]));
         arguments.extend(self.faults.arguments(u64::from(id)));
         if let Some(file) = key_file {
             arguments.extend(["--key".to_owned(), file.to_string_lossy().into_owned()]);

@@ -1,0 +1,106 @@
+//! The shadows of all data folders, those that are gone included.
+
+use std::collections::BTreeMap;
+
+use super::marks::Mark;
+use super::oracle::Oracle;
+use super::shadow::{Found, Shadow};
+use super::violation::{Broken, hold};
+use crate::store::Batch;
+use crate::types::{Identity, Index, NodeId};
+
+/// Every data folder that was ever booted.
+#[derive(Debug, Default)]
+pub(super) struct Folders {
+    /// The folder each node runs on.
+    current: BTreeMap<NodeId, Shadow>,
+    /// Folders that were wiped, or damaged beyond what a store survives, as they were before. What they held counted
+    /// when it was committed, and nobody can speak for them.
+    gone: Vec<Shadow>,
+}
+
+impl Folders {
+    pub(super) fn of(&self, node: NodeId) -> Option<&Shadow> {
+        self.current.get(&node)
+    }
+
+    pub(super) fn get_mut(&mut self, node: NodeId) -> Option<&mut Shadow> {
+        self.current.get_mut(&node)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &Shadow)> {
+        self.current.iter().map(|(node, shadow)| (*node, shadow))
+    }
+
+    pub(super) fn wiped(&mut self, node: NodeId) {
+        self.gone.extend(self.current.remove(&node));
+    }
+
+    /// A boot found what was promised (9, 11), and promises that from here on.
+    pub(super) fn booted(&mut self, oracle: &mut Oracle, found: &Found<'_>) -> Result<(), Broken> {
+        let node = found.identity.node;
+        if self.current.get(&node).is_some_and(|shadow| shadow.identity() != found.identity) {
+            self.wiped(node);
+        }
+        let shadow = self.current.entry(node).or_insert_with(|| Shadow::new(found.identity));
+        if shadow.is_forsworn() {
+            self.gone.push(shadow.clone());
+        } else {
+            check_found(shadow, found)?;
+        }
+        shadow.boot(found);
+        oracle.voted(found.identity, found.hard_state)
+    }
+
+    /// A disk write is done. 9: terms rise, and each has one vote.
+    pub(super) fn persisted(
+        &mut self,
+        oracle: &mut Oracle,
+        node: NodeId,
+        batch: &Batch,
+    ) -> Result<(), Broken> {
+        let Some(shadow) = self.current.get_mut(&node) else { return Ok(()) };
+        let before = shadow.hard_state();
+        shadow.finish(batch);
+        let after = shadow.hard_state();
+        if after == before {
+            return Ok(());
+        }
+        hold!(after.term >= before.term, Monotone, "its disk went from {before} to {after}");
+        oracle.voted(shadow.identity(), after)
+    }
+
+    /// True when this very folder holds this entry, or held it until it was wiped.
+    pub(super) fn hold(&self, who: Identity, index: Index, mark: Mark) -> bool {
+        let holds = |shadow: &Shadow| {
+            let log = shadow.log();
+            shadow.identity() == who && (index < log.base().index || log.at(index) == Some(mark))
+        };
+        self.current.get(&who.node).is_some_and(holds) || self.gone.iter().any(holds)
+    }
+}
+
+fn check_found(shadow: &Shadow, found: &Found<'_>) -> Result<(), Broken> {
+    let known = shadow.incarnation();
+    hold!(found.incarnation > known, Monotone, "boot {} follows boot {known}", found.incarnation);
+    let (promised, held) = (shadow.hard_state(), found.hard_state);
+    hold!(shadow.may_hold(held), Monotone, "boots with {held}, its disk had {promised}");
+    let index = shadow.promised();
+    let log = shadow.log();
+    if index > log.base().index {
+        let first = found.base.index.next();
+        let at = index.0.checked_sub(first.0).and_then(|at| found.entries.get(usize::try_from(at).ok()?));
+        let mark = if index == found.base.index {
+            Some(Mark { term: found.base.term, chain: found.base.chain })
+        } else {
+            at.map(Mark::of)
+        };
+        hold!(
+            index < found.base.index || mark == log.at(index),
+            DurableBeforeAcknowledged,
+            "boots with {mark:?} at {index}, its disk had {:?}",
+            log.at(index)
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Everything from scratch, once in a while: what the incremental checks rest on is looked at itself.
+//!
+//! Whole logs against the committed log, committed entries against the shadows, and a copy of one data folder after a
+//! power cut against its shadow. Long logs are looked at in slices, so that a recheck stays as cheap in an hour as in
+//! the first minute.
+
+use super::cores::Cores;
+use super::folders::Folders;
+use super::oracle::Oracle;
+use super::quorum;
+use super::shadow::Shadow;
+use super::subject::Subject;
+use super::violation::{Broken, hold};
+use crate::store::{MemoryDisk, OpenOptions, Store};
+use crate::types::Index;
+
+/// How many entries of one log are looked at in one recheck.
+const SLICE: u64 = 256;
+
+/// One recheck in so many opens a copy of a data folder; the folders take turns.
+pub(super) const REOPEN_EVERY: u64 = 24;
+
+/// A slice of one node's log: every entry continues the chain, is where it was seen before, and is the committed one
+/// as far as anything is committed there (3, 7).
+pub(super) fn check_log(
+    round: u64,
+    node: &impl Subject,
+    cores: &Cores,
+    oracle: &Oracle,
+) -> Result<(), Broken> {
+    let id = node.identity().node;
+    let Some(mirror) = cores.log_of(id) else { return Ok(()) };
+    let (base, last) = (node.base().index, node.last());
+    hold!(mirror.last() == last, LogMatching, "its log ends at {last}, the checks saw {}", mirror.last());
+    let slices = (last.0 - base.0) / SLICE + 1;
+    let first = Index(base.0 + 1 + (round % slices) * SLICE);
+    let mut before = node.mark(first.prev()).map_or(0, |mark| mark.chain);
+    for index in (first.0..=last.0.min(first.0 + SLICE - 1)).map(Index) {
+        let Some(entry) = node.entry(index) else {
+            hold!(false, Ordering, "has no entry {index} of {last}");
+            return Ok(());
+        };
+        hold!(
+            entry.is_chained_to(node.cluster(), before),
+            LogMatching,
+            "{index}@{} does not continue the one before it",
+            entry.term
+        );
+        before = entry.chain;
+        let mark = node.mark(index);
+        hold!(mirror.at(index) == mark, LogMatching, "{index} changed unseen from {:?}", mirror.at(index));
+        let is_committed = index <= node.commit();
+        hold!(
+            !is_committed || oracle.mark(index) == mark,
+            CommittedImmutable,
+            "has {mark:?} at {index} as committed, the cluster has {:?}",
+            oracle.mark(index)
+        );
+    }
+    Ok(())
+}
+
+/// 6: what is committed is still durable on a quorum, folders that were wiped since counted in.
+pub(super) fn check_quorum(node: &impl Subject, oracle: &Oracle, folders: &Folders) -> Result<(), Broken> {
+    // Only who has committed the newest entry knows by which membership.
+    let commit = node.commit();
+    if commit != oracle.commit() {
+        return Ok(());
+    }
+    let Some(mark) = oracle.mark(commit) else { return Ok(()) };
+    let (membership, since) = node.membership();
+    let is_kept = since > commit || quorum::is_quorum(membership, |who| folders.hold(who, commit, mark));
+    hold!(is_kept, CommittedOnQuorum, "{commit} is committed, and no quorum of {membership} has it on disk");
+    Ok(())
+}
+
+/// A copy of a data folder is opened as after a power cut that lost all that was not synced: it holds exactly what its
+/// shadow says, or a write that was under way (9, 11).
+pub(super) fn check_folder(shadow: &Shadow, disk: &MemoryDisk, options: &OpenOptions) -> Result<(), Broken> {
+    if shadow.is_forsworn() {
+        return Ok(());
+    }
+    let mut copy = disk.clone();
+    copy.crash_keeping(|_, _| false, |_| false);
+    copy.set_capacity(None);
+    let (_, recovered) = match Store::open(copy, *options) {
+        Ok(opened) => opened,
+        Err(error) => {
+            hold!(false, DurableBeforeAcknowledged, "a copy of its folder does not open: {error}");
+            return Ok(());
+        }
+    };
+    let (held, promised) = (recovered.hard_state, shadow.hard_state());
+    hold!(shadow.may_hold(held), Monotone, "a copy of its folder holds {held}, it should be {promised}");
+    hold!(
+        recovered.incarnation > shadow.incarnation(),
+        Monotone,
+        "a copy of its folder boots as {}, it runs as {}",
+        recovered.incarnation,
+        shadow.incarnation()
+    );
+    let log = shadow.log();
+    for index in (log.base().index.0 + 1..=shadow.promised().0).map(Index) {
+        let position = index.0.checked_sub(recovered.entries.first().map_or(1, |entry| entry.index.0));
+        let entry = position.and_then(|at| recovered.entries.get(usize::try_from(at).ok()?));
+        hold!(
+            entry.map(super::marks::Mark::of) == log.at(index),
+            DurableBeforeAcknowledged,
+            "a copy of its folder has {entry:?} at {index}, it should be {:?}",
+            log.at(index)
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! What a data folder holds for certain, kept apart from the node's own belief.
+//!
+//! A shadow changes when a disk write is *finished*, and in no other way, so it is what the folder gives back after a
+//! power cut at any later moment. It outlives the node's process; a wiped folder begins a new one.
+
+use crate::entry::Entry;
+use crate::raft::Base;
+use crate::store::Batch;
+use crate::types::{HardState, Identity, Incarnation, Index};
+
+use super::marks::{Mark, Marks};
+
+/// The certain content of one data folder.
+#[derive(Clone, Debug)]
+pub struct Shadow {
+    identity: Identity,
+    incarnation: Incarnation,
+    hard_state: HardState,
+    log: Marks,
+    /// Handed to the disk and not known to be finished: a crash may leave it done or undone.
+    in_flight: Option<InFlight>,
+    /// A fault beyond what a store promises to survive befell the folder: the next boot is believed as it is.
+    is_forsworn: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    hard_state: Option<HardState>,
+    truncate_from: Option<Index>,
+}
+
+impl Shadow {
+    /// An empty folder.
+    #[must_use]
+    pub fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            incarnation: Incarnation::UNKNOWN,
+            hard_state: HardState::default(),
+            log: Marks::default(),
+            in_flight: None,
+            is_forsworn: false,
+        }
+    }
+
+    /// Whose folder it is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The number of the last boot.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Term and vote on the disk.
+    #[must_use]
+    pub fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// The log on the disk.
+    #[must_use]
+    pub fn log(&self) -> &Marks {
+        &self.log
+    }
+
+    /// A write is handed to the disk; from here on a crash may leave it done.
+    pub fn begin(&mut self, batch: &Batch) {
+        let before = self.in_flight.take();
+        let older_cut = before.and_then(|before| before.truncate_from);
+        let cut = [older_cut, batch.truncate_from].into_iter().flatten().min();
+        let hard_state = batch.hard_state.or(before.and_then(|before| before.hard_state));
+        self.in_flight = Some(InFlight { hard_state, truncate_from: cut });
+    }
+
+    /// The disk has it.
+    pub fn finish(&mut self, batch: &Batch) {
+        self.in_flight = None;
+        if let Some(hard_state) = batch.hard_state {
+            self.hard_state = hard_state;
+        }
+        if let Some(from) = batch.truncate_from {
+            self.log.truncate_from(from);
+        }
+        for entry in &batch.entries {
+            self.log.truncate_from(entry.index);
+            self.log.push(Mark::of(entry));
+        }
+    }
+
+    /// The folder is another one now than it promised to be: rotten, or an older copy put back.
+    pub fn forswear(&mut self) {
+        self.is_forsworn = true;
+    }
+
+    pub(super) fn is_forsworn(&self) -> bool {
+        self.is_forsworn
+    }
+
+    /// Up to where a boot must find the log that is here.
+    pub(super) fn promised(&self) -> Index {
+        let cut = self.in_flight.and_then(|batch| batch.truncate_from);
+        cut.map_or(self.log.last(), |from| self.log.last().min(from.prev()))
+    }
+
+    /// True when a boot may find this hard state.
+    pub(super) fn may_hold(&self, hard_state: HardState) -> bool {
+        let begun = self.in_flight.and_then(|batch| batch.hard_state);
+        hard_state == self.hard_state || begun == Some(hard_state)
+    }
+
+    /// A boot found this, and it is durable now.
+    pub(super) fn boot(&mut self, found: &Found<'_>) {
+        self.incarnation = found.incarnation;
+        self.hard_state = found.hard_state;
+        self.log = Marks::above(found.base);
+        found.entries.iter().for_each(|entry| self.log.push(Mark::of(entry)));
+        self.in_flight = None;
+        self.is_forsworn = false;
+    }
+}
+
+/// What a boot found in a folder.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// Whose folder.
+    pub identity: Identity,
+    /// This boot's number.
+    pub incarnation: Incarnation,
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// What lies before the first entry.
+    pub base: Base,
+    /// The log.
+    pub entries: &'a [Entry],
+}

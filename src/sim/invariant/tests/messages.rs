@@ -1,0 +1,216 @@
+//! Invariants 10, 11, 14, 16, 22 and 25 on datagrams, broken one by one.
+
+use std::net::SocketAddr;
+
+use super::super::codec::CodecCheck;
+use super::super::shown::Known;
+use super::super::stranger::Strangers;
+use super::super::violation::{Broken, Invariant};
+use super::puppet::{CLUSTER, Stage, assert_broken, id};
+use crate::message::{AppendOutcome, AppendReply, Heartbeat, Message, VoteReply, VoteRequest};
+use crate::types::{CallId, GroupId, Incarnation, Index, PacketNumber, Round, Term};
+use crate::wire::client::{ClientReply, Outcome, encode_reply};
+use crate::wire::peer::encode_message;
+use crate::wire::{self, Class, Confirm, Flags, Frame, Header, Party};
+
+fn header(from: u16, to: u16) -> Header {
+    Header {
+        flags: Flags::NONE,
+        cluster_tag: CLUSTER.tag(),
+        source: Party::Node(id(from)),
+        destination: Party::Node(id(to)),
+        source_incarnation: Incarnation(1),
+        destination_incarnation: Incarnation(1),
+        packet: PacketNumber(1),
+    }
+}
+
+fn body(message: &Message) -> Vec<u8> {
+    let mut body = Vec::new();
+    encode_message(GroupId(0), message, &mut body);
+    body
+}
+
+impl Stage {
+    /// What the checks say to a message on its way.
+    fn shows(&self, from: u16, to: u16, message: &Message) -> Result<(), Broken> {
+        self.shows_body(from, to, &body(message))
+    }
+
+    fn shows_body(&self, from: u16, to: u16, body: &[u8]) -> Result<(), Broken> {
+        let Self { oracle, folders, cores, operations } = self;
+        let known = Known { oracle, folders, cores, operations };
+        let frame = Frame::Reply { call: CallId(1), body };
+        known.check_frame(folders.of(id(from)).unwrap(), &header(from, to), &frame)
+    }
+}
+
+fn accepted(term: u64, match_index: u64) -> Message {
+    let outcome = AppendOutcome::Accepted { match_index: Index(match_index) };
+    Message::AppendReply(AppendReply { term: Term(term), attempt: 0, outcome })
+}
+
+fn granted(term: u64) -> Message {
+    let (term, is_granted) = (Term(term), true);
+    Message::VoteReply(VoteReply { term, campaign_term: term, campaign: 1, is_granted })
+}
+
+fn vote(term: u64) -> Message {
+    let term = Term(term);
+    Message::Vote(VoteRequest {
+        term,
+        campaign_term: term,
+        campaign: 1,
+        last_index: Index(1),
+        last_term: Term(1),
+        is_transfer: false,
+    })
+}
+
+fn heartbeat(term: u64) -> Message {
+    Message::Heartbeat(Heartbeat { term: Term(term), round: Round(1), commit: Index(1) })
+}
+
+#[test]
+fn what_is_durable_may_be_shown() {
+    let (stage, _) = Stage::settled();
+    stage.shows(2, 1, &granted(1)).unwrap();
+    stage.shows(2, 1, &accepted(1, 1)).unwrap();
+    stage.shows(1, 2, &vote(1)).unwrap();
+    stage.shows(1, 2, &heartbeat(1)).unwrap();
+}
+
+#[test]
+fn invariant_10_terms_and_votes_that_are_not_on_disk_are_found() {
+    let (stage, _) = Stage::settled();
+    assert_broken(stage.shows(2, 1, &accepted(2, 1)), Invariant::DurableBeforeShown);
+    assert_broken(stage.shows(2, 3, &granted(1)), Invariant::DurableBeforeShown);
+    assert_broken(stage.shows(2, 3, &vote(1)), Invariant::DurableBeforeShown);
+    assert_broken(stage.shows(2, 3, &vote(2)), Invariant::DurableBeforeShown);
+}
+
+#[test]
+fn invariant_1_a_message_of_a_leader_that_is_none_is_found() {
+    let (stage, _) = Stage::settled();
+    assert_broken(stage.shows(2, 3, &heartbeat(1)), Invariant::ElectionSafety);
+}
+
+#[test]
+fn invariant_11_an_acknowledgement_beyond_the_disk_is_found() {
+    let (mut stage, mut puppets) = Stage::settled();
+    puppets[1].append_noop(1);
+    stage.turn(&puppets[1]).unwrap();
+    assert_broken(stage.shows(2, 1, &accepted(1, 2)), Invariant::DurableBeforeAcknowledged);
+}
+
+#[test]
+fn invariant_11_an_acknowledgement_of_other_entries_than_the_leaders_is_found() {
+    let (mut stage, mut puppets) = Stage::settled();
+    puppets[0].append_noop(1);
+    stage.turn(&puppets[0]).unwrap();
+    puppets[1].append(1, super::consensus::write(b"x"));
+    stage.persist(&mut puppets[1]).unwrap();
+    assert_broken(stage.shows(2, 1, &accepted(1, 2)), Invariant::DurableBeforeAcknowledged);
+}
+
+#[test]
+fn invariant_14_a_datagram_of_a_boot_that_the_disk_did_not_count_is_found() {
+    let (stage, _) = Stage::settled();
+    let Stage { oracle, folders, cores, operations } = &stage;
+    let known = Known { oracle, folders, cores, operations };
+    let shadow = folders.of(id(1)).unwrap();
+    known.check_header(shadow, &header(1, 2)).unwrap();
+    let later = Header { source_incarnation: Incarnation(2), ..header(1, 2) };
+    assert_broken(known.check_header(shadow, &later), Invariant::CampaignMembership);
+}
+
+#[test]
+fn invariant_16_a_reply_without_an_effect_is_found() {
+    let (stage, _) = Stage::settled();
+    let mut body = Vec::new();
+    let outcome = Outcome { index: Index(9), term: Term(1), result: b"done" };
+    encode_reply(GroupId(0), &ClientReply::Applied(outcome), &mut body);
+    assert_broken(stage.shows_body(1, 2, &body), Invariant::AtMostOnce);
+}
+
+fn datagram(frames: &[Frame<'_>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    wire::begin(&mut bytes, &header(1, 2));
+    frames.iter().for_each(|frame| frame.encode(&mut bytes));
+    wire::finish(&mut bytes, CLUSTER);
+    bytes
+}
+
+/// Sends as often as it takes to be a sample.
+fn sample(bytes: &[u8]) -> Result<(), Broken> {
+    let mut check = CodecCheck::default();
+    (0..4096).try_for_each(|_| check.sent(CLUSTER, bytes))
+}
+
+#[test]
+fn invariant_25_datagrams_that_do_not_come_back_as_they_were_are_found() {
+    let heartbeat = body(&heartbeat(1));
+    sample(&datagram(&[Frame::Notice { body: &heartbeat }])).unwrap();
+    // A body with a byte that encoding would not write, one of no family, and a checksum that fits nothing.
+    let longer = [&heartbeat[..], &[0]].concat();
+    assert_broken(sample(&datagram(&[Frame::Notice { body: &longer }])), Invariant::Codec);
+    let request = Frame::Request { call: CallId(1), class: Class::Again, body: &[0xff] };
+    assert_broken(sample(&datagram(&[request])), Invariant::Codec);
+    let mut broken = datagram(&[Frame::Notice { body: &heartbeat }]);
+    *broken.last_mut().unwrap() ^= 1;
+    assert_broken(sample(&broken), Invariant::Codec);
+}
+
+#[test]
+fn invariant_22_a_stranger_that_gets_more_than_it_sent_is_found() {
+    let from = SocketAddr::from(([10, 0, 0, 1], 1));
+    let request = datagram(&[Frame::Version { min: 1, max: 1 }]);
+    let header = wire::parse_header(&request).unwrap();
+    let frames = wire::frames(&header, &request).unwrap();
+    let answer = |strangers: &mut Strangers, bytes| strangers.sent(id(1), from, bytes, &frames);
+
+    let mut strangers = Strangers::default();
+    assert_broken(answer(&mut strangers, 10), Invariant::DatagramSize);
+    strangers.received(id(1), from, &request);
+    assert_broken(answer(&mut strangers, request.len() + 1), Invariant::DatagramSize);
+    answer(&mut strangers, request.len()).unwrap();
+    assert_broken(answer(&mut strangers, request.len()), Invariant::DatagramSize);
+}
+
+#[test]
+fn invariant_22_only_the_number_that_was_sent_to_an_address_proves_it() {
+    let from = SocketAddr::from(([10, 0, 0, 1], 1));
+    let confirm = |nonce_b| datagram(&[Frame::Confirm(Confirm { nonce_a: 1, nonce_b })]);
+    let ack = Frame::HelloAck(crate::wire::HelloAck { nonce_a: 1, nonce_b: 77, description: description() });
+    let ack = datagram(&[ack]);
+    let header = wire::parse_header(&ack).unwrap();
+    let frames = wire::frames(&header, &ack).unwrap();
+    let padded = datagram(&[Frame::Padding { bytes: 256 }]);
+
+    let mut strangers = Strangers::default();
+    strangers.received(id(1), from, &padded);
+    strangers.sent(id(1), from, ack.len(), &frames).unwrap();
+    strangers.received(id(1), from, &confirm(78));
+    assert_broken(strangers.sent(id(1), from, 1200, &frames), Invariant::DatagramSize);
+    strangers.received(id(1), from, &confirm(77));
+    strangers.sent(id(1), from, 1200, &frames).unwrap();
+    strangers.booted(id(1));
+    assert_broken(strangers.sent(id(1), from, 1200, &frames), Invariant::DatagramSize);
+}
+
+fn description() -> crate::wire::Description {
+    crate::wire::Description {
+        version_min: 1,
+        version_max: 1,
+        features: 0,
+        store: crate::types::StoreId([1; 16]),
+        boot_nonce: crate::types::BootNonce([2; 16]),
+        cluster: CLUSTER,
+        election_timeout_min_us: 1,
+        election_timeout_max_us: 2,
+        heartbeat_us: 1,
+        datagram_bytes_max: 1200,
+        credit_bytes: 1,
+        greeting: crate::wire::Greeting::Plain,
+    }
+}

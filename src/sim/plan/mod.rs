@@ -1,0 +1,315 @@
+//! What goes wrong in a run, drawn from its seed.
+//!
+//! A plan is called whenever one of its timers is due and does a *deed*: something befalls a link, a node, a disk or a
+//! client, and a later timer takes it back. It decides by what it finds (who leads, who is up), so the same deed can
+//! hit where it hurts. An *ambush* waits for something to happen at a node and strikes right then.
+//!
+//! # What it never does
+//! The checks demand that nothing acknowledged is lost, so a plan stays within what Raft can bear: at most a minority
+//! of the nodes ever loses its data or has it changed behind its back. Everything else may hit all nodes at once.
+
+mod adversary;
+mod ambush;
+mod deeds;
+mod disks;
+mod mix;
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use ambush::Ambush;
+use mix::{Mix, is_weather};
+
+use super::faults::{Fault, FaultSet};
+use super::network::End;
+use super::settings::Settings;
+use super::simulation::Simulation;
+use super::storage::DiskProfile;
+use crate::machine::Machine;
+use crate::rng::Rng;
+use crate::store::{MemoryDisk, OpenError};
+use crate::trace::NoteKind;
+use crate::types::Incarnation;
+
+/// The plan's timers are numbered from here on.
+const TOKEN: u64 = 1 << 63;
+
+/// What a timer is for.
+#[derive(Clone, Debug)]
+enum Later {
+    /// The next deed.
+    Deed,
+    /// Wait in another ambush.
+    Ambush,
+    Start(u16),
+    Unblock(Vec<(End, End)>),
+    CalmLinks(Vec<(End, End)>),
+    CalmDisk(u16),
+    FreeDisk(u16),
+    CalmSocket(u16),
+    CalmClock(u16),
+}
+
+/// The faults of a run; see the module's page.
+pub(super) struct Plan {
+    rng: Rng,
+    mix: Mix,
+    /// The deeds that the mix has, each as often as it is to be drawn.
+    deeds: Vec<Fault>,
+    pending: BTreeMap<u64, Later>,
+    tokens: u64,
+    is_over: bool,
+    disk: DiskProfile,
+    /// Nodes that may have lost data by what was done to them; they count as lost.
+    spoiled: BTreeSet<u16>,
+    /// Of those, the ones that are not to be started again.
+    retired: BTreeSet<u16>,
+    /// Copies of folders, and the boot they were taken in.
+    backups: BTreeMap<u16, (Incarnation, MemoryDisk)>,
+    ambush: Option<Ambush>,
+    glances: Vec<ambush::Glance>,
+    /// How often each kind struck.
+    counts: BTreeMap<Fault, u64>,
+    /// A node refused its data folder though nothing was done to it.
+    refusal: Option<(u16, OpenError)>,
+    client_crashes: VecDeque<usize>,
+    floods: VecDeque<(usize, u64)>,
+}
+
+impl Plan {
+    /// Draws the plan of a run, and changes the settings where it has to.
+    pub(super) fn draw(enabled: FaultSet, settings: &mut Settings, mut rng: Rng) -> Self {
+        let mix = Mix::draw(enabled, settings, &mut rng);
+        let is_deed = |fault: &Fault| {
+            !matches!(fault, Fault::Churn | Fault::SmallLimits | Fault::Ambush) && !is_weather(*fault)
+        };
+        let mut deeds: Vec<Fault> = mix.chosen.iter().filter(is_deed).collect();
+        // One deed stands for all that links do at once.
+        deeds.extend(mix.chosen.iter().find(|fault| is_weather(*fault)));
+        let glances = (0..settings.nodes).map(|_| ambush::Glance::default()).collect();
+        Self {
+            rng,
+            mix,
+            deeds,
+            pending: BTreeMap::new(),
+            tokens: TOKEN,
+            is_over: false,
+            disk: settings.disk,
+            spoiled: BTreeSet::new(),
+            retired: BTreeSet::new(),
+            backups: BTreeMap::new(),
+            ambush: None,
+            glances,
+            counts: BTreeMap::new(),
+            refusal: None,
+            client_crashes: VecDeque::new(),
+            floods: VecDeque::new(),
+        }
+    }
+
+    /// What the run does, for its report.
+    pub(super) fn chosen(&self) -> FaultSet {
+        self.mix.chosen
+    }
+
+    /// Nodes whose data was touched.
+    pub(super) fn spoiled(&self) -> &BTreeSet<u16> {
+        &self.spoiled
+    }
+
+    /// Whether a timer is the plan's.
+    pub(super) const fn owns(token: u64) -> bool {
+        token >= TOKEN
+    }
+
+    /// Begins with faults.
+    pub(super) fn begin<M: Machine>(&mut self, sim: &mut Simulation<M>) {
+        if self.mix.chosen.has(Fault::Captured) || self.mix.chosen.has(Fault::Forge) {
+            sim.tap(400);
+        }
+        if !self.deeds.is_empty() {
+            self.next_deed(sim);
+        }
+        if self.mix.chosen.has(Fault::Ambush) {
+            self.lay_ambush();
+        }
+    }
+
+    /// A timer is due.
+    pub(super) fn timer<M: Machine>(&mut self, sim: &mut Simulation<M>, token: u64) {
+        let Some(later) = self.pending.remove(&token) else { return };
+        match later {
+            Later::Start(node) => self.start(sim, node),
+            Later::Unblock(paths) => paths.iter().for_each(|&(from, to)| sim.unblock(from, to)),
+            Later::CalmLinks(paths) => {
+                for (from, to) in paths {
+                    sim.set_link(from, to, self.mix.calm.clone());
+                }
+            }
+            Later::CalmDisk(node) => sim.set_disk(node, self.disk),
+            Later::FreeDisk(node) => sim.with_disk(node, |disk| disk.set_capacity(None)),
+            Later::CalmSocket(node) => sim.set_socket(node, 0.0, None),
+            Later::CalmClock(node) => sim.set_clock_rate(node, 1.0),
+            Later::Deed | Later::Ambush if self.is_over => {}
+            Later::Deed => {
+                let fault = self.deeds[self.rng.below(self.deeds.len() as u64) as usize];
+                *self.counts.entry(fault).or_default() += 1;
+                sim.record_note(NoteKind::Fault, None, || fault.name().to_owned());
+                self.strike(sim, fault);
+                self.next_deed(sim);
+            }
+            Later::Ambush => self.lay_ambush(),
+        }
+    }
+
+    fn next_deed<M: Machine>(&mut self, sim: &mut Simulation<M>) {
+        let gap = self.about(self.mix.gap);
+        self.later(sim, gap, Later::Deed);
+    }
+
+    /// Ends all faults, and starts whoever can be started.
+    pub(super) fn heal<M: Machine>(&mut self, sim: &mut Simulation<M>) {
+        self.is_over = true;
+        sim.record_note(NoteKind::Heal, None, || "all faults end".to_owned());
+        self.ambush = None;
+        self.pending.clear();
+        sim.tap(0);
+        sim.unblock_all();
+        sim.set_links(&self.mix.calm);
+        for node in 1..=sim.nodes() {
+            sim.set_disk(node, self.disk);
+            sim.with_disk(node, |disk| {
+                disk.set_capacity(None);
+                disk.clear_faults();
+            });
+            sim.end_trouble(node);
+        }
+        for node in 1..=sim.nodes() {
+            self.start(sim, node);
+        }
+    }
+
+    /// Starts a node that is down and may be started.
+    fn start<M: Machine>(&mut self, sim: &mut Simulation<M>, node: u16) {
+        if sim.down(node).is_none() || self.retired.contains(&node) {
+            return;
+        }
+        match sim.start(node) {
+            Ok(()) => {}
+            Err(OpenError::Disk(_) | OpenError::Full) => {
+                sim.with_disk(node, MemoryDisk::revive);
+                let soon = self.about(self.mix.span);
+                self.later(sim, soon, Later::Start(node));
+            }
+            Err(_) if self.spoiled.contains(&node) => {
+                self.retired.insert(node);
+            }
+            Err(error) => self.refusal = Some((node, error)),
+        }
+    }
+
+    /// After each event: nodes that ended by themselves are started again, and an ambush may strike.
+    pub(super) fn look<M: Machine>(&mut self, sim: &mut Simulation<M>) {
+        let Some(node) = sim.touched() else { return };
+        if sim.down(node).is_some() {
+            return;
+        }
+        if self.ambush.is_some() {
+            self.look_for_prey(sim, node);
+        }
+    }
+
+    /// A node has ended; it is started again unless that is planned already.
+    pub(super) fn ended<M: Machine>(&mut self, sim: &mut Simulation<M>, node: u16) {
+        let is_planned = self.pending.values().any(|later| matches!(later, Later::Start(n) if *n == node));
+        if !is_planned && !self.retired.contains(&node) {
+            let span = self.about(self.mix.span);
+            self.later(sim, span, Later::Start(node));
+        }
+    }
+
+    fn later<M: Machine>(&mut self, sim: &mut Simulation<M>, after: Duration, what: Later) {
+        self.tokens += 1;
+        self.pending.insert(self.tokens, what);
+        sim.set_timer(after, self.tokens);
+    }
+
+    /// A span around this one: mostly shorter, now and then several times as long.
+    fn about(&mut self, span: Duration) -> Duration {
+        let (a, b) = (self.rng.unit(), self.rng.unit());
+        span.mul_f64(0.05 + a * b * 4.0)
+    }
+
+    fn any_node<M: Machine>(&mut self, sim: &Simulation<M>) -> u16 {
+        // Leaders are where it hurts.
+        match sim.leader() {
+            Some(leader) if self.rng.chance(0.4) => leader,
+            _ => 1 + self.rng.below(u64::from(sim.nodes())) as u16,
+        }
+    }
+
+    /// Whether one more node may lose its data.
+    fn may_spoil<M: Machine>(&self, sim: &Simulation<M>, node: u16) -> bool {
+        let minority = usize::from(sim.nodes() - 1) / 2;
+        let is_founded = (1..=sim.nodes()).all(|node| sim.node(node).is_some() || sim.is_founded(node));
+        is_founded && (self.spoiled.contains(&node) || self.spoiled.len() < minority)
+    }
+
+    /// A node that refused its data folder though nothing was done to it.
+    pub(super) fn take_refusal(&mut self) -> Option<(u16, OpenError)> {
+        self.refusal.take()
+    }
+
+    /// A client that is to end.
+    pub(super) fn poll_client_crash(&mut self) -> Option<usize> {
+        self.client_crashes.pop_front()
+    }
+
+    /// A client that is to begin so many things at once.
+    pub(super) fn poll_flood(&mut self) -> Option<(usize, u64)> {
+        self.floods.pop_front()
+    }
+
+    /// Whether this run looks at life in a graph that is connected in part.
+    pub(super) fn wants_partial_graph(&mut self) -> bool {
+        let cuts = self.mix.chosen.has(Fault::OneWay) || self.mix.chosen.has(Fault::Partition);
+        cuts && self.rng.chance(0.5)
+    }
+
+    /// Ends all faults but cuts: of the paths outside a majority that is whole, each is cut or not.
+    pub(super) fn heal_to_partial_graph<M: Machine>(&mut self, sim: &mut Simulation<M>) {
+        self.heal(sim);
+        let up: Vec<u16> = (1..=sim.nodes()).filter(|node| !self.spoiled.contains(node)).collect();
+        let quorum = usize::from(sim.nodes()) / 2 + 1;
+        let mut core = up;
+        while core.len() > quorum {
+            let out = self.rng.below(core.len() as u64) as usize;
+            core.swap_remove(out);
+        }
+        let (core, all) = (ends(core), ends(1..=sim.nodes()));
+        let share = self.rng.unit();
+        for (from, to) in paths(&all, &all) {
+            let is_inside = core.contains(&from) && core.contains(&to);
+            if !is_inside && self.rng.chance(share) {
+                sim.block(from, to);
+            }
+        }
+    }
+
+    /// What struck, and how often.
+    pub(super) fn counts(&self) -> &BTreeMap<Fault, u64> {
+        &self.counts
+    }
+}
+
+/// Every path between different ends of these.
+fn paths(from: &[End], to: &[End]) -> Vec<(End, End)> {
+    let pair =
+        |from: &End| to.iter().map(|to| (*from, *to)).filter(|(from, to)| from != to).collect::<Vec<_>>();
+    from.iter().flat_map(pair).collect()
+}
+
+/// The ends of nodes by number.
+fn ends(nodes: impl IntoIterator<Item = u16>) -> Vec<End> {
+    nodes.into_iter().map(|node| End::Node(usize::from(node) - 1)).collect()
+}

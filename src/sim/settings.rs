@@ -1,0 +1,78 @@
+//! What a simulation is made of.
+
+use crate::client::ClientConfig;
+use crate::fault::LinkConfig;
+use crate::node::{Limits, NodeConfig, Timing};
+use crate::rpc::RpcConfig;
+use crate::sim::invariant::Language;
+use crate::sim::storage::DiskProfile;
+use crate::store::OpenOptions;
+use crate::types::NodeId;
+use core::time::Duration;
+
+/// The most nodes of one simulation.
+pub const NODES_MAX: u16 = 15;
+
+/// What a [`Simulation`](super::Simulation) is made of. Two simulations of equal settings to which the same is done
+/// are equal to the last byte.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Decides every draw.
+    pub seed: u64,
+    /// How many nodes, 1 to [`NODES_MAX`]. All are founders.
+    pub nodes: u16,
+    /// The clocks of consensus.
+    pub timing: Timing,
+    /// The bounds of consensus. Small ones make rare paths common.
+    pub limits: Limits,
+    /// The lower layer of the nodes.
+    pub rpc: RpcConfig,
+    /// The clients.
+    pub client: ClientConfig,
+    /// The length of a log segment. A short one is changed often, and costs little to make.
+    pub segment_bytes: u64,
+    /// What every link does until told otherwise.
+    pub link: LinkConfig,
+    /// How long every disk takes until told otherwise.
+    pub disk: DiskProfile,
+    /// What commands and queries mean, so that the checks can look into them.
+    pub language: Language,
+}
+
+impl Settings {
+    /// A healthy local network.
+    ///
+    /// # Panics
+    /// For a number of nodes outside 1 to [`NODES_MAX`].
+    #[must_use]
+    pub fn new(seed: u64, nodes: u16) -> Self {
+        assert!((1..=NODES_MAX).contains(&nodes), "a simulation of {nodes} nodes, not of 1 to {NODES_MAX}");
+        Self {
+            seed,
+            nodes,
+            timing: Timing::default(),
+            limits: Limits::default(),
+            rpc: RpcConfig::default(),
+            client: ClientConfig::default(),
+            segment_bytes: 64 * 1024,
+            link: LinkConfig { delay: Duration::from_micros(50), ..LinkConfig::default() },
+            disk: DiskProfile::default(),
+            language: Language::Opaque,
+        }
+    }
+
+    /// How a node is set up.
+    pub(super) fn node(&self, id: NodeId, address: String) -> NodeConfig {
+        NodeConfig {
+            rpc: self.rpc.clone(),
+            timing: self.timing,
+            limits: self.limits,
+            ..NodeConfig::new(id, address)
+        }
+    }
+
+    /// How a data folder is opened.
+    pub(super) fn open_options(&self) -> OpenOptions {
+        OpenOptions { segment_bytes: self.segment_bytes, ..OpenOptions::default() }
+    }
+}
