@@ -92,10 +92,11 @@ impl Rpc {
                     return Ok(Answering::Again(link.id, answered.offer));
                 }
                 // A late copy of a confirm must not bring an earlier handshake back.
-                Some(answered) if is_same_boot(link, &envelope.header, hello) => {
-                    if envelope.header.packet.0 <= answered.packet {
-                        return Err(DropReason::Replay);
-                    }
+                Some(answered)
+                    if is_same_boot(link, &envelope.header, hello)
+                        && envelope.header.packet.0 <= answered.packet =>
+                {
+                    return Err(DropReason::Replay);
                 }
                 _ => {}
             }

@@ -161,19 +161,30 @@ impl KeyLog for KeyLogFile {
     }
 }
 
+/// What opens a capture.
+#[derive(Debug)]
+pub struct CaptureKeys {
+    /// For handshakes.
+    pub keys: Option<KeyRing>,
+    /// For what links carry.
+    pub sessions: Vec<(SessionId, Secret)>,
+}
+
 /// The keys and the session secrets of a file for reading captures: a key file, a key log, or both in one.
-pub fn read_capture_keys(path: &Path) -> Result<(Option<KeyRing>, Vec<(SessionId, Secret)>), KeyError> {
+pub fn read_capture_keys(path: &Path) -> Result<CaptureKeys, KeyError> {
     let text = read_text(path, CAPTURE_FILE_BYTES_MAX)?;
     let sessions = parse_sessions(&text.0);
     let is_key = |line: &&str| !line.trim_start().starts_with("session ");
     let keys = Wiped(text.0.lines().filter(is_key).flat_map(|line| [line, "\n"]).collect());
     let bad = |error| KeyError::Content { file: path.to_owned(), error };
     match parse_keys(&keys.0) {
-        Err(KeyFileError { fault: KeyFault::Empty, .. }) if !sessions.is_empty() => Ok((None, sessions)),
+        Err(KeyFileError { fault: KeyFault::Empty, .. }) if !sessions.is_empty() => {
+            Ok(CaptureKeys { keys: None, sessions })
+        }
         Err(error) => Err(bad(error)),
         Ok(keys) => {
             let keys = KeyRing::new(suite().ok_or(KeyError::NoSeal)?, keys).map_err(bad)?;
-            Ok((Some(keys), sessions))
+            Ok(CaptureKeys { keys: Some(keys), sessions })
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use raftgram::run::keys::{KeyError, read_capture_keys};
+use raftgram::run::keys::{CaptureKeys, KeyError, read_capture_keys};
 use raftgram::seal::{KeyRing, MAC_BYTES, Phase, Secret, SessionId, Suite, TAG_BYTES, open_captured, suite};
 use raftgram::types::ClusterId;
 use raftgram::wire::{Flags, HEADER_BYTES, associated, cluster_in_force, parse_header, seal_id};
@@ -33,7 +33,7 @@ pub(super) struct Opened {
 impl Opener {
     pub(super) fn load(file: &Path) -> Result<Self, CliError> {
         let fault = |error: KeyError| key::fault(&error);
-        let (keys, list) = read_capture_keys(file).map_err(fault)?;
+        let CaptureKeys { keys, sessions: list } = read_capture_keys(file).map_err(fault)?;
         let mut sessions: BTreeMap<SessionId, Vec<Secret>> = BTreeMap::new();
         for (id, secret) in list {
             sessions.entry(id).or_default().push(secret);
