@@ -47,12 +47,12 @@ pub use links::PeerRecord;
 pub use raft_io::PEER_TOKENS_MAX;
 pub use status::NodeLoad;
 
-use crate::entry::Entry;
+use crate::entry::{Entry, Payload};
 use crate::founding::FoundingRecord;
 use crate::machine::Machine;
 use crate::membership::Membership;
 use crate::mutant::{self, Mutant};
-use crate::raft::{Alarm, Raft, ReadId, ReplyToken, Restored, RoleKind, Ticket};
+use crate::raft::{Alarm, ProposeError, Raft, ReadId, ReplyToken, Restored, RoleKind, Ticket};
 use crate::rng::Rng;
 use crate::rpc::{LinkId, Output as RpcOutput, Rpc, SendErrorKind, Token};
 use crate::session::{self, Sessions};
@@ -251,6 +251,16 @@ impl<M: Machine> Node<M> {
         if let Err(error) = self.raft.transfer_leadership(now, to) {
             info!(self.log, "leadership not handed over"; "reason" => %error);
         }
+    }
+
+    /// Proposes other bounds for client sessions, if this node leads. They are in force from the entry on that they
+    /// become.
+    ///
+    /// # Errors
+    /// When this node does not lead, or cannot take proposals.
+    pub fn set_session_limits(&mut self, now: Instant, limits: session::Limits) -> Result<(), ProposeError> {
+        let command = session::Command::SetLimits(limits).to_bytes();
+        self.raft.propose(now, Payload::Command(command.into())).map(|_| ())
     }
 
     /// Does everything that follows from what was handed in, and sends nothing yet: for drivers that have quick

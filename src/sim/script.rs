@@ -208,10 +208,10 @@ impl<M: Machine> Simulation<M> {
         self.servers[place(node)].disk.with(work)
     }
 
-    /// Changes what is on a node's disk in ways that no store promises to survive: its next boot is believed.
+    /// Changes what is on a node's disk in ways that a store finds out: it does not open, or is as it was.
     pub fn spoil_disk<T>(&mut self, node: u16, work: impl FnOnce(&mut MemoryDisk) -> T) -> T {
         let server = &self.servers[place(node)];
-        self.invariants.forswear(server.id);
+        self.invariants.damaged(server.id);
         server.disk.with(work)
     }
 
@@ -219,7 +219,7 @@ impl<M: Machine> Simulation<M> {
     pub fn set_clock_rate(&mut self, node: u16, rate: f64) {
         let (now, server) = (self.now, &mut self.servers[place(node)]);
         server.clock.set_rate(now, rate);
-        server.wake = None;
+        server.alarms.clear();
         self.schedule_wake(place(node));
     }
 
@@ -227,7 +227,7 @@ impl<M: Machine> Simulation<M> {
     pub fn jump_clock(&mut self, node: u16, span: Duration) {
         let (now, server) = (self.now, &mut self.servers[place(node)]);
         server.clock.jump(now, span);
-        server.wake = None;
+        server.alarms.clear();
         self.schedule_wake(place(node));
     }
 
@@ -274,7 +274,25 @@ impl<M: Machine> Simulation<M> {
         assert!(self.down(node).is_some(), "node {node} runs");
         let server = &mut self.servers[place(node)];
         server.disk = super::storage::SharedDisk::of(disk);
+        server.is_old_copy = true;
         self.invariants.forswear(server.id);
+    }
+
+    /// The leader proposes these bounds for sessions, unless they are in force.
+    pub fn limit_sessions(&mut self, limits: crate::session::Limits) {
+        let Some(leader) = self.leader() else { return };
+        let place = place(leader);
+        let local = self.servers[place].clock.local(self.now);
+        if self.servers[place].paused_until.is_some() {
+            return;
+        }
+        if let Some(Running { life: Life::Member(node), .. }) = self.servers[place].running.as_deref_mut()
+            && node.sessions().limits() != limits
+        {
+            // Refused for the moment; the owner asks again.
+            node.set_session_limits(local, limits).ok();
+            self.settle(place);
+        }
     }
 
     /// Ends what troubles a node beside its disk: a pause, a hanging disk, a planned crash, a bad clock or socket.

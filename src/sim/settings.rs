@@ -25,6 +25,10 @@ pub struct Settings {
     pub timing: Timing,
     /// The bounds of consensus. Small ones make rare paths common.
     pub limits: Limits,
+    /// How many entries a node applies in one turn.
+    pub apply_count_max: usize,
+    /// The bounds of client sessions, to be set once there is a leader; those of the founding without.
+    pub session_limits: Option<crate::session::Limits>,
     /// The lower layer of the nodes.
     pub rpc: RpcConfig,
     /// The clients.
@@ -52,6 +56,8 @@ impl Settings {
             nodes,
             timing: Timing::default(),
             limits: Limits::default(),
+            apply_count_max: 1024,
+            session_limits: None,
             rpc: RpcConfig::default(),
             client: ClientConfig::default(),
             segment_bytes: 64 * 1024,
@@ -67,6 +73,7 @@ impl Settings {
             rpc: self.rpc.clone(),
             timing: self.timing,
             limits: self.limits,
+            apply_count_max: self.apply_count_max,
             ..NodeConfig::new(id, address)
         }
     }

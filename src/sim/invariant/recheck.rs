@@ -77,7 +77,7 @@ pub(super) fn check_quorum(node: &impl Subject, oracle: &Oracle, folders: &Folde
 /// A copy of a data folder is opened as after a power cut that lost all that was not synced: it holds exactly what its
 /// shadow says, or a write that was under way (9, 11).
 pub(super) fn check_folder(shadow: &Shadow, disk: &MemoryDisk, options: &OpenOptions) -> Result<(), Broken> {
-    if shadow.is_forsworn() {
+    if !shadow.is_whole() {
         return Ok(());
     }
     let mut copy = disk.clone();

@@ -19,8 +19,18 @@ pub struct Shadow {
     log: Marks,
     /// Handed to the disk and not known to be finished: a crash may leave it done or undone.
     in_flight: Option<InFlight>,
-    /// A fault beyond what a store promises to survive befell the folder: the next boot is believed as it is.
-    is_forsworn: bool,
+    trust: Trust,
+}
+
+/// What the next boot owes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// To open, and hold what was promised.
+    Full,
+    /// To hold what was promised, or not to open: the folder was damaged in a way that a store finds out.
+    OrRefusal,
+    /// Nothing: it is believed as it is.
+    None,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +49,7 @@ impl Shadow {
             hard_state: HardState::default(),
             log: Marks::default(),
             in_flight: None,
-            is_forsworn: false,
+            trust: Trust::Full,
         }
     }
 
@@ -91,13 +101,25 @@ impl Shadow {
         }
     }
 
-    /// The folder is another one now than it promised to be: rotten, or an older copy put back.
+    /// The folder is damaged, and may refuse to open.
+    pub fn damage(&mut self) {
+        if self.trust == Trust::Full {
+            self.trust = Trust::OrRefusal;
+        }
+    }
+
+    /// The folder is another one now than it promised to be: an older copy was put back.
     pub fn forswear(&mut self) {
-        self.is_forsworn = true;
+        self.trust = Trust::None;
     }
 
     pub(super) fn is_forsworn(&self) -> bool {
-        self.is_forsworn
+        self.trust == Trust::None
+    }
+
+    /// True when the folder must open.
+    pub(super) fn is_whole(&self) -> bool {
+        self.trust == Trust::Full
     }
 
     /// Up to where a boot must find the log that is here.
@@ -119,7 +141,7 @@ impl Shadow {
         self.log = Marks::above(found.base);
         found.entries.iter().for_each(|entry| self.log.push(Mark::of(entry)));
         self.in_flight = None;
-        self.is_forsworn = false;
+        self.trust = Trust::Full;
     }
 }
 

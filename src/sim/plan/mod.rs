@@ -117,6 +117,11 @@ impl Plan {
         &self.spoiled
     }
 
+    /// Whether a node can never take part again, because of what was done to its data.
+    pub(super) fn has_lost<M: Machine>(&self, sim: &Simulation<M>, node: u16) -> bool {
+        self.spoiled.contains(&node) && (self.retired.contains(&node) || sim.node(node).is_none())
+    }
+
     /// Whether a timer is the plan's.
     pub(super) const fn owns(token: u64) -> bool {
         token >= TOKEN
@@ -152,6 +157,9 @@ impl Plan {
             Later::CalmClock(node) => sim.set_clock_rate(node, 1.0),
             Later::Deed | Later::Ambush if self.is_over => {}
             Later::Deed => {
+                if let Some(limits) = sim.settings().session_limits {
+                    sim.limit_sessions(limits);
+                }
                 let fault = self.deeds[self.rng.below(self.deeds.len() as u64) as usize];
                 *self.counts.entry(fault).or_default() += 1;
                 sim.record_note(NoteKind::Fault, None, || fault.name().to_owned());
