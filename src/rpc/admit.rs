@@ -72,7 +72,7 @@ impl Rpc {
     }
 
     /// A session's datagrams are its link's, and a link that has a session takes no others; a key's are a
-    /// handshake's, of which each is read once. `[W-58]` `[W-62]`
+    /// handshake's, of which each is read once. `[W-74]` `[W-78]`
     fn check_cover(&mut self, envelope: &Envelope, known: Option<LinkId>) -> Result<(), DropReason> {
         let link = known.and_then(|id| self.links.get_mut(&id));
         match (envelope.cover, link) {

@@ -80,7 +80,7 @@ impl Core {
         Session::new(seal.keys.as_ref().expect("only with keys is anything sealed").suite(), made_of)
     }
 
-    /// An id for a session, not in use. `[W-56]`
+    /// An id for a session, not in use. `[W-72]`
     pub(super) fn next_session(&mut self, slot: KeySlot) -> Option<SessionId> {
         let key = self.keys()?.id(slot);
         loop {
@@ -93,7 +93,7 @@ impl Core {
     }
 
     /// How this end covers a greeting: sealed where it may be; in the mode that takes both, every other time, for
-    /// the peer may be one that knows no seal. `[W-62]`
+    /// the peer may be one that knows no seal. `[W-78]`
     pub(super) fn greeting_cover(&self, tries: u32) -> Cover {
         let Some(keys) = self.keys() else {
             return Cover::Plain;
@@ -126,13 +126,13 @@ impl Core {
     }
 
     /// True when the holder of this key may be that party, towards this end: a node holds the cluster's; only a
-    /// client, which has nothing better, takes the word of a client's key for a node's. `[W-55]`
+    /// client, which has nothing better, takes the word of a client's key for a node's. `[W-71]`
     pub(super) fn may_speak_as(&self, slot: KeySlot, source: Party) -> bool {
         let role = self.keys().map(|keys| keys.role(slot));
         source == Party::Any || self.is_client() || role == Some(KeyRole::Cluster)
     }
 
-    /// Closes a datagram outside any session and hands it out. `[W-4]` `[W-58]`
+    /// Closes a datagram outside any session and hands it out. `[W-4]` `[W-74]`
     pub(super) fn transmit(&mut self, to: SocketAddr, mut bytes: Vec<u8>, cluster: ClusterId, cover: Cover) {
         match (cover, self.config.seal.keys.as_ref()) {
             (Cover::Key(slot), Some(keys)) => {
@@ -145,7 +145,7 @@ impl Core {
         self.hand_out(to, bytes);
     }
 
-    /// Closes a datagram of a session and hands it out. `[W-57]`
+    /// Closes a datagram of a session and hands it out. `[W-73]`
     pub(super) fn transmit_sealed(
         &mut self,
         to: SocketAddr,

@@ -113,7 +113,7 @@ pub enum Event {
         link: LinkId,
     },
     /// A peer says, in plain, why it does not take this end's greeting. Anyone can say so; it changes nothing and is
-    /// for an operator to know. `[W-61]`
+    /// for an operator to know. `[W-77]`
     Refused {
         /// The link.
         link: LinkId,

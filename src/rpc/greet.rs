@@ -89,7 +89,7 @@ impl Rpc {
         let Some(handshake) = link.handshake else {
             return;
         };
-        // One session comes of a handshake: the first sealed answer is the one that is confirmed. `[W-59]`
+        // One session comes of a handshake: the first sealed answer is the one that is confirmed. `[W-75]`
         if matches!(handshake.step, Step::Confirm(Answerer { cover: Cover::Key(_), .. })) {
             return;
         }

@@ -2,7 +2,7 @@
 //!
 //! Whoever initiated a handshake seals with its session as soon as the welcome is there; the answerer goes on with the
 //! session before until a datagram opens under the new one, which proves that the peer has it. The session before is
-//! kept for three probe timeouts after such a datagram, for what is still on its way. `[W-59]`
+//! kept for three probe timeouts after such a datagram, for what is still on its way. `[W-75]`
 
 use core::net::SocketAddr;
 use core::time::Duration;

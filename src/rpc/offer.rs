@@ -1,5 +1,5 @@
 //! The seal's own handshake inside the link's: its first message stands beside the confirm, its second beside the
-//! welcome. `[W-59]`
+//! welcome. `[W-75]`
 //!
 //! It is not beside the hello, where an answerer would have to compute for whoever sends one. A confirm shows a fresh
 //! nonce that only the hello's address got, under the MAC of a key; before it an answerer computes two MACs and keeps
@@ -28,7 +28,7 @@ pub(super) enum Answering {
     Ignore,
 }
 
-/// What both ends mix into the handshake: who speaks to whom about which hello. `[W-59]`
+/// What both ends mix into the handshake: who speaks to whom about which hello. `[W-75]`
 fn prologue(cluster: ClusterId, confirm: &Header, nonces: Confirm) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     out.put_bytes(b"raftgram 1");
@@ -161,7 +161,7 @@ impl Rpc {
         link.seal.answered = Some(answered);
     }
 
-    /// True when plain datagrams are taken at all. `[W-62]`
+    /// True when plain datagrams are taken at all. `[W-78]`
     pub(super) fn takes_plain(&self) -> bool {
         self.core.config.seal.mode != SealMode::Require
     }

@@ -36,7 +36,7 @@ impl Rpc {
         }
     }
 
-    /// A handshake's datagram: its MAC is checked, and nothing of it is secret. `[W-58]`
+    /// A handshake's datagram: its MAC is checked, and nothing of it is secret. `[W-74]`
     fn receive_under_key(
         &mut self,
         now: Instant,
@@ -57,7 +57,7 @@ impl Rpc {
         self.receive_open(now, &Envelope { cover: Cover::Key(slot), ..*envelope }, covered)
     }
 
-    /// A link's datagram. `[W-57]`
+    /// A link's datagram. `[W-73]`
     fn receive_under_session(
         &mut self,
         now: Instant,
@@ -91,7 +91,7 @@ impl Rpc {
     }
 
     /// Whoever sends under a session that this end does not know had it with an earlier boot, or from a link that is
-    /// gone. It is told to greet again, under the key that the session's id is marked with. `[W-23]` `[W-56]`
+    /// gone. It is told to greet again, under the key that the session's id is marked with. `[W-23]` `[W-72]`
     fn hint_lost_session(&mut self, now: Instant, envelope: &Envelope, session: SessionId) {
         let header = &envelope.header;
         let is_greeting_it = match header.source {
@@ -115,7 +115,7 @@ impl Rpc {
     }
 
     /// A plain datagram where only sealed ones are taken: its sender is told, if it greets; and a client takes note
-    /// of being told so itself. `[W-61]`
+    /// of being told so itself. `[W-77]`
     pub(super) fn refuse_plain(&mut self, now: Instant, envelope: &Envelope, bytes: &[u8]) {
         if wire::verify_crc(bytes, self.core.local.cluster).is_err() {
             return;
@@ -130,7 +130,7 @@ impl Rpc {
         }
     }
 
-    /// Passes on what anyone may have said. `[W-61]`
+    /// Passes on what anyone may have said. `[W-77]`
     pub(super) fn on_seal_refused(&mut self, envelope: &Envelope, reason: SealRefusal) {
         let greeting = self.greetings.values().find(|id| {
             self.links.get(id).is_some_and(|link| link.address == envelope.from && link.peer.is_none())
@@ -140,7 +140,7 @@ impl Rpc {
         }
     }
 
-    /// Says in plain why a greeting is dropped: to a client only, and in a smaller datagram. `[W-61]`
+    /// Says in plain why a greeting is dropped: to a client only, and in a smaller datagram. `[W-77]`
     fn refuse(&mut self, now: Instant, envelope: &Envelope, reason: SealRefusal) {
         let header = &envelope.header;
         let is_hello = envelope.bytes >= HELLO_DATAGRAM_BYTES && header.cluster_tag == 0;

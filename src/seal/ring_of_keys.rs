@@ -28,7 +28,7 @@ pub enum Trust {
     Key(KeyRole),
 }
 
-/// A key's public name: 31 bits that follow from it. `[W-55]`
+/// A key's public name: 31 bits that follow from it. `[W-71]`
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyId(pub u32);
 
@@ -46,7 +46,7 @@ impl fmt::Debug for KeyId {
 
 impl KeyId {
     /// The seven bits of it that the ids of sessions repeat, so that also a receiver that has forgotten a session
-    /// knows a key to answer under. `[W-56]`
+    /// knows a key to answer under. `[W-72]`
     #[must_use]
     pub const fn mark(self) -> u32 {
         self.0 & 0x7f
@@ -79,7 +79,7 @@ impl fmt::Debug for KeyRing {
 }
 
 impl KeyRing {
-    /// Derives what is needed of each key; the keys themselves are dropped. `[W-55]`
+    /// Derives what is needed of each key; the keys themselves are dropped. `[W-71]`
     pub fn new(suite: Arc<dyn Suite>, keys: Vec<Key>) -> Result<Self, KeyFileError> {
         let mut held: Vec<Held> = Vec::with_capacity(keys.len());
         for Key { role, secret } in keys {
@@ -149,7 +149,7 @@ impl KeyRing {
         self.keys[slot.0].role
     }
 
-    /// The MAC of a handshake's datagram. `[W-58]`
+    /// The MAC of a handshake's datagram. `[W-74]`
     #[must_use]
     pub fn mac(&self, slot: KeySlot, cluster: &[u8], datagram: &[u8]) -> [u8; MAC_BYTES] {
         let whole = self.suite.hmac(self.keys[slot.0].mac.expose(), &[cluster, datagram]);
@@ -188,5 +188,5 @@ impl KeyRing {
     }
 }
 
-/// The bit that tells the ids of sessions from those of keys. `[W-56]`
+/// The bit that tells the ids of sessions from those of keys. `[W-72]`
 pub(super) const SESSION_BIT: u32 = 1 << 31;

@@ -49,7 +49,7 @@ impl Suite for Ringed {
 #[derive(Debug)]
 struct Gcm(LessSafeKey);
 
-/// Four zero bytes and the packet number. `[W-57]`
+/// Four zero bytes and the packet number. `[W-73]`
 fn nonce(number: u64) -> Nonce {
     let mut bytes = [0; 12];
     bytes[4..].copy_from_slice(&number.to_be_bytes());

@@ -4,7 +4,7 @@
 //! A sender turns to the next phase when it has sealed `packets_per_phase_max` datagrams and one of the present phase
 //! was acknowledged, so that the receiver has followed; the flag KEY_PHASE tells the phase's parity. A receiver tries
 //! what is flagged otherwise with the next key, or, if its number says that it was sent earlier, with the one before,
-//! which it keeps for a while. Nothing but a datagram that opens moves it on. `[W-60]`
+//! which it keeps for a while. Nothing but a datagram that opens moves it on. `[W-76]`
 
 use core::fmt;
 use core::time::Duration;
@@ -17,7 +17,7 @@ use crate::time::Instant;
 /// Datagrams sealed before the next phase, unless set lower. RFC 9001 §6.6 allows AES-GCM twice as many.
 pub const PACKETS_PER_PHASE_MAX: u64 = 1 << 22;
 
-/// The id by which a receiver knows a session: bit 31, the mark of the cluster key, 24 bits of its own. `[W-56]`
+/// The id by which a receiver knows a session: bit 31, the mark of the cluster key, 24 bits of its own. `[W-72]`
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId(pub u32);
 
@@ -231,7 +231,7 @@ impl Session {
         sending.phase
     }
 
-    /// Encrypts in place and returns the tag. `[W-57]`
+    /// Encrypts in place and returns the tag. `[W-73]`
     ///
     /// # Panics
     /// When it is exhausted.

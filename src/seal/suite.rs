@@ -21,7 +21,7 @@ pub struct Split {
     pub answerer: Secret,
 }
 
-/// HMAC-SHA-256, AES-128-GCM and `Noise_NNpsk0_25519_AESGCM_SHA256`. `[W-54]`
+/// HMAC-SHA-256, AES-128-GCM and `Noise_NNpsk0_25519_AESGCM_SHA256`. `[W-70]`
 pub trait Suite: fmt::Debug + Send + Sync {
     /// The MAC of the parts, one after another.
     fn hmac(&self, key: &[u8], parts: &[&[u8]]) -> [u8; 32];

@@ -44,7 +44,7 @@ fn open(session: &mut Session, at_ms: u64, (packet, phase, text): &Datagram) -> 
     is_open
 }
 
-// [W-60]
+// [W-76]
 #[test]
 fn a_sender_turns_to_the_next_phase_only_when_the_peer_has_followed() {
     let (mut here, mut there) = pair(3);
@@ -66,7 +66,7 @@ fn a_sender_turns_to_the_next_phase_only_when_the_peer_has_followed() {
     assert!(open(&mut there, 1, &turned));
 }
 
-// [W-60]
+// [W-76]
 #[test]
 fn the_phase_before_is_opened_for_a_while_and_a_forged_phase_moves_nothing() {
     let (mut here, mut there) = pair(2);
@@ -87,7 +87,7 @@ fn the_phase_before_is_opened_for_a_while_and_a_forged_phase_moves_nothing() {
     assert!(open(&mut there, 9, &next));
 }
 
-// [W-60]
+// [W-76]
 #[test]
 fn a_session_that_is_not_followed_ends_at_twice_the_limit() {
     let (mut here, _) = pair(3);
@@ -98,7 +98,7 @@ fn a_session_that_is_not_followed_ends_at_twice_the_limit() {
     assert!(here.is_exhausted());
 }
 
-// [W-54] [W-59]
+// [W-70] [W-75]
 #[test]
 fn a_handshake_needs_the_key_and_the_prologue_and_gives_each_direction_a_secret() {
     let suite = suite().unwrap();
@@ -141,7 +141,7 @@ fn entropy_repeats_for_a_simulation_and_differs_by_seed_owner_and_draw() {
     assert_eq!(all.len(), 6);
 }
 
-// [W-55] [W-56]
+// [W-71] [W-72]
 #[test]
 fn ids_tell_keys_from_sessions_and_a_session_s_mark_leads_to_its_key() {
     let keys = [(KeyRole::Client, 1), (KeyRole::Cluster, 2)];

@@ -32,7 +32,7 @@ pub struct Flags(pub u8);
 impl Flags {
     /// None.
     pub const NONE: Self = Self(0);
-    /// Under a key, whose id stands in the checksum's place. `[W-56]`
+    /// Under a key, whose id stands in the checksum's place. `[W-72]`
     pub const SEALED: Self = Self(0x01);
     /// The receiver must acknowledge it.
     pub const ACK_ELICITING: Self = Self(0x02);
@@ -40,7 +40,7 @@ impl Flags {
     pub const PROBE: Self = Self(0x04);
     /// The sender is a client.
     pub const CLIENT: Self = Self(0x08);
-    /// The parity of the phase whose key sealed it. `[W-60]`
+    /// The parity of the phase whose key sealed it. `[W-76]`
     pub const KEY_PHASE: Self = Self(0x10);
 
     /// True when every bit of `other` is set.

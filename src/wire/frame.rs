@@ -38,9 +38,9 @@ pub enum Frame<'a> {
         /// The sender's own incarnation.
         current: Incarnation,
     },
-    /// Half of the handshake of the seal, beside a confirm or a welcome. `[W-59]`
+    /// Half of the handshake of the seal, beside a confirm or a welcome. `[W-75]`
     Seal(SealOffer),
-    /// Why a greeting was dropped, said in plain; an excuse to an operator and nothing else. `[W-61]`
+    /// Why a greeting was dropped, said in plain; an excuse to an operator and nothing else. `[W-77]`
     SealRefused {
         /// Why.
         reason: SealRefusal,

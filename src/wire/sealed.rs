@@ -9,7 +9,7 @@ use crate::wire::datagram::{CRC_AT, FLAGS_AT, Flags, HEADER_BYTES, TAG_AT, u32_a
 /// Half of the handshake of the seal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SealOffer {
-    /// The id under which its sender wants to receive. `[W-56]`
+    /// The id under which its sender wants to receive. `[W-72]`
     pub session: u32,
     /// The message of NNpsk0.
     pub message: [u8; 48],
@@ -78,7 +78,7 @@ pub fn seal_id(datagram: &[u8]) -> u32 {
     u32_at(datagram, CRC_AT)
 }
 
-/// The bytes of the cluster id that the datagram is under: zeros where its tag is 0. `[W-4]` `[W-57]`
+/// The bytes of the cluster id that the datagram is under: zeros where its tag is 0. `[W-4]` `[W-73]`
 ///
 /// # Panics
 /// When there is no whole header.
@@ -87,7 +87,7 @@ pub fn cluster_in_force(datagram: &[u8], cluster: ClusterId) -> ClusterId {
     if u32_at(datagram, TAG_AT) == 0 { ClusterId::ZERO } else { cluster }
 }
 
-/// What a sealed datagram's tag covers besides the frames: cluster id and header. `[W-57]`
+/// What a sealed datagram's tag covers besides the frames: cluster id and header. `[W-73]`
 ///
 /// # Panics
 /// When there is no whole header.

@@ -98,7 +98,7 @@ fn case(name: &str, bytes: Vec<u8>, keys: &[(&str, String)]) -> Case {
     case
 }
 
-// [W-5] [W-54] [W-55] [W-56] [W-57] [W-58] [W-59] [W-60]
+// [W-5] [W-70] [W-71] [W-72] [W-73] [W-74] [W-75] [W-76]
 pub(crate) fn cases() -> Vec<Case> {
     let of_key = [("cluster", hex(key().expose()))];
     let of_client = [("client", hex(key().expose()))];

@@ -43,7 +43,7 @@ fn meet(a: RpcConfig, b: RpcConfig) -> Option<Trust> {
     is_answered.then_some(trust).flatten()
 }
 
-// [W-62]: who can speak to whom, and how, in every pair of modes.
+// [W-78]: who can speak to whom, and how, in every pair of modes.
 #[test]
 fn modes_meet_as_the_table_says() {
     use SealMode::{Accept, Off, Require};
@@ -65,7 +65,7 @@ fn modes_meet_as_the_table_says() {
     }
 }
 
-// [W-55]: each row is a state in which a rolling change of keys may leave two nodes.
+// [W-71]: each row is a state in which a rolling change of keys may leave two nodes.
 #[test]
 fn nodes_meet_when_each_holds_the_key_the_other_greets_with() {
     let sealed = Some(Trust::Key(KeyRole::Cluster));
@@ -114,7 +114,7 @@ fn stays_as_it_was(world: &mut World, answers_max: usize) {
     assert_eq!(events, [(0, Event::Reply { link, call, body: b"alive".to_vec() })]);
 }
 
-// [W-57] [W-58]
+// [W-73] [W-74]
 #[test]
 fn nothing_of_a_sealed_link_can_be_read_and_no_flipped_bit_gets_through() {
     let (mut world, record) = captured(ReplayProtection::Off);
@@ -144,7 +144,7 @@ fn nothing_of_a_sealed_link_can_be_read_and_no_flipped_bit_gets_through() {
     stays_as_it_was(&mut world, 20);
 }
 
-// [W-5] [W-28] [W-56]: wrong key, unknown key and session ids, plain, replayed, each by its reason.
+// [W-5] [W-28] [W-72]: wrong key, unknown key and session ids, plain, replayed, each by its reason.
 #[test]
 fn forged_replayed_and_plain_datagrams_are_counted_and_change_nothing() {
     let (mut world, record) = captured(ReplayProtection::Window);
@@ -187,7 +187,7 @@ fn forged_replayed_and_plain_datagrams_are_counted_and_change_nothing() {
     }
 }
 
-// [W-17] [W-59]: each datagram of a handshake comes again, whenever and in whatever order.
+// [W-17] [W-75]: each datagram of a handshake comes again, whenever and in whatever order.
 #[test]
 fn captured_handshakes_bring_no_earlier_session_back() {
     let (mut world, record) = captured(ReplayProtection::Off);
@@ -200,7 +200,7 @@ fn captured_handshakes_bring_no_earlier_session_back() {
     }
 }
 
-// [W-55]: the key of a client makes nobody a node.
+// [W-71]: the key of a client makes nobody a node.
 #[test]
 fn a_client_s_key_speaks_for_a_client_only() {
     let roles = [(KeyRole::Cluster, 1), (KeyRole::Client, 2)];
@@ -230,7 +230,7 @@ fn a_client_s_key_speaks_for_a_client_only() {
     assert!(world.ends[0].rpc.stats().dropped(DropReason::Crc) > before);
 }
 
-// [W-61]
+// [W-77]
 #[test]
 fn a_client_is_told_why_it_is_not_taken() {
     let require = || node_config(SealMode::Require, &[1]);
@@ -284,7 +284,7 @@ fn phases(record: &[(SocketAddr, SocketAddr, Vec<u8>)], from: SocketAddr) -> Vec
     sealed.map(|(_, _, bytes)| (wire::seal_id(bytes), Flags(bytes[3]).contains(Flags::KEY_PHASE))).collect()
 }
 
-// [W-60]: under loss, reordering and copies, at a limit that is reached every few datagrams.
+// [W-76]: under loss, reordering and copies, at a limit that is reached every few datagrams.
 #[test]
 fn keys_change_long_before_the_limit_and_no_call_notices() {
     for (seed, packets_per_phase_max) in [(1, 1), (2, 2), (3, 16), (4, 50)] {
@@ -311,7 +311,7 @@ fn keys_change_long_before_the_limit_and_no_call_notices() {
     }
 }
 
-// [W-60]: who only says what is never acknowledged gets new keys by a new handshake.
+// [W-76]: who only says what is never acknowledged gets new keys by a new handshake.
 #[test]
 fn a_session_whose_peer_cannot_be_seen_to_follow_is_replaced_before_the_limit() {
     let mut config = Mode::Sealed.config();
@@ -371,7 +371,7 @@ fn secrets(world_seed: u64, entropy: [u8; 2]) -> BTreeSet<[u8; 32]> {
     seen.slots.iter().filter_map(|slot| slot.get().copied()).collect()
 }
 
-// [W-57]: a nonce is a packet number, and a copy of a disk begins again at 1 with the same incarnation. That the key is
+// [W-73]: a nonce is a packet number, and a copy of a disk begins again at 1 with the same incarnation. That the key is
 // another one is what keeps the pair from coming twice, even when only one end's randomness differs.
 #[test]
 fn a_copy_of_a_disk_started_elsewhere_never_seals_under_the_same_key() {
