@@ -21,6 +21,7 @@
 //! [`Secret`] overwrites itself when it goes (with the feature `seal`; without it nothing can be sealed). The round
 //! keys inside ring's ciphers are not overwritten: they are derived from a secret of one session's one phase.
 
+mod captured;
 mod key;
 #[cfg(feature = "seal")]
 mod noise;
@@ -33,10 +34,11 @@ mod suite;
 #[cfg(test)]
 mod tests;
 
+pub use captured::Captured;
 pub use key::{
     KEYS_MAX, Key, KeyFault, KeyFileError, KeyRole, format_key, format_session, parse_keys, parse_sessions,
 };
 pub use ring_of_keys::{KeyId, KeyRing, KeySlot, SealMode, Trust};
 pub use secret::{Entropy, Secret};
-pub use session::{KeyLog, PACKETS_PER_PHASE_MAX, Phase, Session, SessionId, SessionKeys, open_captured};
+pub use session::{KeyLog, PACKETS_PER_PHASE_MAX, Phase, Session, SessionId, SessionKeys};
 pub use suite::{Cipher, Initiator, MAC_BYTES, NOISE_BYTES, Split, Suite, TAG_BYTES, suite};

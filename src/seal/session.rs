@@ -56,7 +56,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    const fn next(self) -> Self {
+    pub(super) const fn next(self) -> Self {
         match self {
             Self::Even => Self::Odd,
             Self::Odd => Self::Even,
@@ -85,35 +85,6 @@ pub trait KeyLog: fmt::Debug + Send + Sync {
     /// Datagrams that bear this id follow from this secret.
     fn note(&self, id: SessionId, secret: &Secret);
 }
-
-/// Decrypts in place a captured datagram of a session whose secret is known, in whatever phase of its parity it is,
-/// as far as that is near the first.
-pub fn open_captured(
-    suite: &dyn Suite,
-    secret: &Secret,
-    phase: Phase,
-    packet: u64,
-    associated: &[u8],
-    text_and_tag: &mut [u8],
-) -> bool {
-    let sealed = text_and_tag.to_vec();
-    let mut secret = secret.clone();
-    let mut at = Phase::Even;
-    for _ in 0..CAPTURED_PHASES_MAX {
-        if at == phase {
-            text_and_tag.copy_from_slice(&sealed);
-            if cipher_of(suite, &secret).open(packet, associated, text_and_tag) {
-                return true;
-            }
-        }
-        secret = next_of(suite, &secret);
-        at = at.next();
-    }
-    false
-}
-
-/// A thousand million datagrams of one session.
-const CAPTURED_PHASES_MAX: u32 = 256;
 
 /// See the file's page.
 #[derive(Debug)]
@@ -150,14 +121,14 @@ struct Receiving {
 }
 
 /// The cipher of a phase.
-fn cipher_of(suite: &dyn Suite, secret: &Secret) -> Box<dyn Cipher> {
+pub(super) fn cipher_of(suite: &dyn Suite, secret: &Secret) -> Box<dyn Cipher> {
     let whole = Secret::new(suite.hmac(secret.expose(), &[b"raftgram 1 key"]));
     let (key, _) = whole.expose().split_first_chunk().expect("16 bytes are fewer than 32");
     suite.cipher(key)
 }
 
 /// The secret of the phase after.
-fn next_of(suite: &dyn Suite, secret: &Secret) -> Secret {
+pub(super) fn next_of(suite: &dyn Suite, secret: &Secret) -> Secret {
     Secret::new(suite.hmac(secret.expose(), &[b"raftgram 1 next"]))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use raftgram::message::{Heartbeat, Message};
 use raftgram::seal::{
-    Key, KeyRing, KeyRole, Phase, Secret, Session, SessionId, SessionKeys, TAG_BYTES, open_captured, suite,
+    Captured, Key, KeyRing, KeyRole, Phase, Secret, Session, SessionId, SessionKeys, TAG_BYTES, suite,
 };
 use raftgram::types::{GroupId, Incarnation, Index, NodeId, PacketNumber, Round, Term};
 use raftgram::wire::peer::encode_message;
@@ -268,7 +268,9 @@ fn open(case: &Case) -> Option<(Vec<u8>, String)> {
             let associated = associated(bytes, case.cluster);
             let mut text = bytes[HEADER_BYTES..].to_vec();
             let secret = secret("secret").filter(|_| is_known)?;
-            let is_open = open_captured(&*suite()?, &secret, phase, header.packet.0, &associated, &mut text);
+            let suite = suite()?;
+            let mut session = Captured::new(&*suite, &secret);
+            let is_open = session.open(&*suite, phase, header.packet.0, &associated, &mut text);
             text.truncate(text.len() - TAG_BYTES);
             is_open.then(|| (text, format!("session {:08x}", id.0)))
         }

@@ -61,25 +61,26 @@ struct Many<'a> {
 
 impl Decode {
     pub(crate) fn run(&self, key_file: Option<&Path>, format: Format) -> Result<(), CliError> {
-        let opener = key_file.map(Opener::load).transpose()?.unwrap_or_default();
+        let mut opener = key_file.map(Opener::load).transpose()?.unwrap_or_default();
         match self.read()? {
             Input::One(bytes) => {
-                let decoded = self.decode(&opener, &bytes);
+                let decoded = self.decode(&mut opener, &bytes);
                 format.answer(&decoded, |_| decoded.text.clone())
             }
             Input::Lines(lines) => {
-                let decoded: Vec<Decoded> = lines.iter().map(|bytes| self.decode(&opener, bytes)).collect();
+                let decoded: Vec<Decoded> =
+                    lines.iter().map(|bytes| self.decode(&mut opener, bytes)).collect();
                 print_many(format, &decoded, 0)
             }
             Input::Capture(capture) => {
                 let decoded: Vec<Decoded> =
-                    capture.datagrams.iter().map(|captured| self.captured(&opener, captured)).collect();
+                    capture.datagrams.iter().map(|captured| self.captured(&mut opener, captured)).collect();
                 print_many(format, &decoded, capture.others)
             }
         }
     }
 
-    fn decode(&self, opener: &Opener, bytes: &[u8]) -> Decoded {
+    fn decode(&self, opener: &mut Opener, bytes: &[u8]) -> Decoded {
         let printed = match opener.open(bytes, self.cluster_id) {
             Some(opened) => print_opened(bytes, &opened.frames, &opened.under),
             None => print_datagram(bytes, self.cluster_id),
@@ -94,7 +95,7 @@ impl Decode {
         Decoded { from: None, to: None, verdict, drop, fields: Named(fields.as_slice().to_vec()), text }
     }
 
-    fn captured(&self, opener: &Opener, captured: &capture::Captured) -> Decoded {
+    fn captured(&self, opener: &mut Opener, captured: &capture::Captured) -> Decoded {
         let decoded = self.decode(opener, &captured.payload);
         let text = format!("from: {}\nto: {}\n{}", captured.from, captured.to, decoded.text);
         Decoded { from: Some(captured.from), to: Some(captured.to), text, ..decoded }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use raftgram::run::keys::{CaptureKeys, KeyError, read_capture_keys};
-use raftgram::seal::{KeyRing, MAC_BYTES, Phase, Secret, SessionId, Suite, TAG_BYTES, open_captured, suite};
+use raftgram::seal::{Captured, KeyRing, MAC_BYTES, Phase, SessionId, Suite, TAG_BYTES, suite};
 use raftgram::types::ClusterId;
 use raftgram::wire::{Flags, HEADER_BYTES, associated, cluster_in_force, parse_header, seal_id};
 
@@ -19,7 +19,7 @@ use crate::key;
 #[derive(Debug, Default)]
 pub(super) struct Opener {
     keys: Option<KeyRing>,
-    sessions: BTreeMap<SessionId, Vec<Secret>>,
+    sessions: BTreeMap<SessionId, Vec<Captured>>,
     suite: Option<Arc<dyn Suite>>,
 }
 
@@ -34,16 +34,17 @@ impl Opener {
     pub(super) fn load(file: &Path) -> Result<Self, CliError> {
         let fault = |error: KeyError| key::fault(&error);
         let CaptureKeys { keys, sessions: list } = read_capture_keys(file).map_err(fault)?;
-        let mut sessions: BTreeMap<SessionId, Vec<Secret>> = BTreeMap::new();
-        for (id, secret) in list {
-            sessions.entry(id).or_default().push(secret);
+        let suite = suite();
+        let mut sessions: BTreeMap<SessionId, Vec<Captured>> = BTreeMap::new();
+        for ((id, secret), suite) in list.iter().zip(std::iter::repeat(suite.as_deref()).flatten()) {
+            sessions.entry(*id).or_default().push(Captured::new(suite, secret));
         }
-        Ok(Self { keys, sessions, suite: suite() })
+        Ok(Self { keys, sessions, suite })
     }
 
     /// The datagram in plain; `None` when it is not sealed, or by something else. Without the cluster's id only what
     /// is under no cluster can be opened.
-    pub(super) fn open(&self, bytes: &[u8], cluster: Option<ClusterId>) -> Option<Opened> {
+    pub(super) fn open(&mut self, bytes: &[u8], cluster: Option<ClusterId>) -> Option<Opened> {
         let header = parse_header(bytes).ok().filter(|header| header.flags.contains(Flags::SEALED))?;
         if bytes.len() < HEADER_BYTES + TAG_BYTES {
             return None;
@@ -63,9 +64,9 @@ impl Opener {
         let phase = if header.flags.contains(Flags::KEY_PHASE) { Phase::Odd } else { Phase::Even };
         let associated = associated(bytes, cluster);
         let suite = self.suite.as_deref()?;
-        self.sessions.get(&id)?.iter().find_map(|secret| {
+        self.sessions.get_mut(&id)?.iter_mut().find_map(|session| {
             let mut text = bytes[HEADER_BYTES..].to_vec();
-            open_captured(suite, secret, phase, header.packet.0, &associated, &mut text).then(|| {
+            session.open(suite, phase, header.packet.0, &associated, &mut text).then(|| {
                 text.truncate(text.len() - TAG_BYTES);
                 Opened { frames: text, under: format!("session {:08x}", id.0) }
             })
