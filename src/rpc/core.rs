@@ -61,7 +61,7 @@ pub(super) struct Scratch {
 impl Core {
     pub(super) fn new(config: RpcConfig, local: Local, mut rng: Rng) -> Self {
         let cookies = CookieKey::draw(&mut rng);
-        let seals = Seals::new(&config.seal, &mut rng);
+        let seals = Seals::new(&config.seal, &rng);
         Self {
             stray_answers_left: config.stray_answers_max,
             next_packet: local.first_packet.0.max(1),

@@ -36,11 +36,13 @@ pub(super) struct Seals {
 }
 
 impl Seals {
-    /// Draws from `rng` only when anything is sealed.
-    pub(super) fn new(config: &SealConfig, rng: &mut Rng) -> Self {
+    /// Leaves `rng` as it is, so that whatever else the room draws is the same sealed and plain. What is drawn here is
+    /// no secret: ids, and the salt that keeps apart whoever shares a seed.
+    pub(super) fn new(config: &SealConfig, rng: &Rng) -> Self {
+        let mut rng = rng.clone().fork();
         let entropy = config.entropy.as_ref().filter(|_| config.mode != SealMode::Off);
-        let entropy = entropy.map(|entropy| entropy.fork(rng));
-        let next_own = if entropy.is_some() { rng.next_u64() as u32 } else { 0 };
+        let entropy = entropy.map(|entropy| entropy.fork(&mut rng));
+        let next_own = rng.next_u64() as u32;
         Self { entropy, sessions: BTreeMap::new(), next_own }
     }
 }
