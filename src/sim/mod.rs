@@ -65,6 +65,7 @@ mod recorder;
 mod report;
 mod run;
 mod script;
+mod sealing;
 mod server;
 mod settings;
 mod simulation;
