@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::world::{CLUSTER, Faults, Mode, World, client_local, node_local, seal_config};
 use crate::rpc::{Event, ReplayProtection, RpcConfig, SealConfig};
-use crate::seal::{Entropy, KeyLog, KeyRole, SealMode, Secret, SessionId, Trust};
+use crate::seal::{Entropy, KeyLog, KeyRole, MAC_BYTES, SealMode, Secret, SessionId, Trust};
 use crate::types::NodeId;
 use crate::wire::{self, Class, DropReason, Flags, HEADER_BYTES, SealRefusal};
 
@@ -165,21 +165,43 @@ fn forged_replayed_and_plain_datagrams_are_counted_and_change_nothing() {
         bytes[3] ^= Flags::KEY_PHASE.0;
         bytes
     };
+    let with_flipped = |bytes: &[u8], at: usize| {
+        let mut bytes = bytes.to_vec();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let hello = record[0].2.clone();
+    // The right key's id over another key's MAC.
+    let forged_hello = {
+        let ring = |key| seal_config(SealMode::Require, &[(KeyRole::Cluster, key)]).keys.unwrap();
+        let other = ring(9);
+        let covered = &hello[..hello.len() - MAC_BYTES];
+        let cluster = wire::cluster_in_force(covered, CLUSTER);
+        [covered, &other.mac(other.for_client(), &cluster.0, covered)].concat()
+    };
     let cases = [
         ("replayed", request.clone(), DropReason::Replay),
         ("plain", plain, DropReason::Crc),
+        ("altered", with_flipped(&request, HEADER_BYTES), DropReason::Crc),
+        ("altered in its number", with_flipped(&request, HEADER_BYTES - 1), DropReason::Crc),
+        ("cut short", request[..request.len() - 1].to_vec(), DropReason::Crc),
+        ("too long", [&request[..], &[0]].concat(), DropReason::Crc),
+        ("a hello under a wrong key", forged_hello, DropReason::Crc),
+        ("an altered hello", with_flipped(&hello, HEADER_BYTES + 1), DropReason::Crc),
+        ("a hello cut short", hello[..hello.len() - 1].to_vec(), DropReason::Crc),
         ("of a session that is none", with_id(0x8000_0000), DropReason::Crc),
         ("under a key that is none", with_id(7), DropReason::Crc),
         ("in another phase", other_phase, DropReason::Crc),
         ("without room for a tag", request[..HEADER_BYTES + 15].to_vec(), DropReason::Crc),
     ];
     for (what, bytes, reason) in cases {
-        let before = *world.ends[1].rpc.stats();
+        let (before, sent_before) = (*world.ends[1].rpc.stats(), world.ends[1].sent_bytes);
         assert_eq!(world.ends[1].address, to);
         for _ in 0..50 {
             world.inject(from, to, bytes.clone(), MS);
         }
         world.run_for(2 * MS);
+        assert!(world.ends[1].sent_bytes - sent_before <= 50 * bytes.len(), "{what}: it answers with more");
         let stats = *world.ends[1].rpc.stats();
         assert_eq!(stats.dropped(reason) - before.dropped(reason), 50, "{what}");
         assert_eq!(stats.accepted, before.accepted, "{what}");
