@@ -155,7 +155,10 @@ impl Cluster {
     /// The same with a list of voters of its own.
     pub(crate) fn command_with(&self, id: u16, start: Start, voters: &str) -> Command {
         let mut command = command(&["node"]);
-        command.arg("--id").arg(id.to_string()).arg("--listen").arg(self.address(id).to_string());
+        command.arg("--id").arg(id.to_string());
+        if !self.nodes[&id].flags.iter().any(|flag| flag == "--listen") {
+            command.arg("--listen").arg(self.address(id).to_string());
+        }
         command.arg("--voters").arg(voters).arg("--data").arg(self.data(id));
         command.args((start == Start::Bootstrap).then_some("--bootstrap"));
         command.args(&self.nodes[&id].flags);

@@ -14,7 +14,7 @@ use crate::load::Load;
 use crate::process::{refused, run};
 
 /// A fresh key beside the nodes' data.
-fn new_key(folder: &Path, name: &str, flags: &[&str]) -> PathBuf {
+pub(crate) fn new_key(folder: &Path, name: &str, flags: &[&str]) -> PathBuf {
     let file = folder.join(name);
     let output = run(&[&["key", "new", file.to_str().unwrap()], flags].concat());
     assert!(output.status.success(), "{output:?}");
@@ -30,13 +30,13 @@ fn joined(folder: &Path, name: &str, files: &[&Path]) -> PathBuf {
     path
 }
 
-fn client(mode: SealMode, file: &Path) -> ClientConfig {
+pub(crate) fn client(mode: SealMode, file: &Path) -> ClientConfig {
     let mut config = ClientConfig::default();
     config.rpc.seal = SealConfig::with(mode, Arc::new(read_keys(file).unwrap()));
     config
 }
 
-fn flags(file: &Path, mode: &str) -> Vec<String> {
+pub(crate) fn flags(file: &Path, mode: &str) -> Vec<String> {
     ["--key", file.to_str().unwrap(), "--seal", mode].map(str::to_owned).to_vec()
 }
 
@@ -175,4 +175,35 @@ fn keys_are_refused_by_name_and_never_shown() {
     let (code, error) = node(&["--key", only_client.to_str().unwrap()]);
     assert!(code == 2 && error.to_string().contains("key of the cluster"), "{code}: {error}");
     assert!(!data.exists(), "a refused node made its folder");
+}
+
+/// Issue 7: whoever listens beyond loopback and takes plain datagrams is told the risk at each start.
+#[test]
+fn a_node_that_others_can_reach_and_fool_says_so_at_every_start() {
+    let mut cluster = Cluster::stopped(loopback(), 1);
+    let file = new_key(cluster.dir(), "cluster.key", &[]);
+    let told = |cluster: &Cluster| {
+        let log = cluster.log(1);
+        let count = |words| log.matches(words).count();
+        (count("without a key: whoever reaches"), count("accepting plain datagrams: whoever reaches"))
+    };
+    let everywhere = format!("0.0.0.0:{}", cluster.address(1).port());
+    let here = cluster.address(1).to_string();
+    let open = ["--listen", &everywhere, "--advertise", &here].map(str::to_owned);
+    let cases = [
+        (Vec::new(), (1, 0)),
+        (Vec::new(), (2, 0)),
+        (flags(&file, "accept"), (2, 1)),
+        (flags(&file, "accept"), (2, 2)),
+        (flags(&file, "require"), (2, 2)),
+    ];
+    for (place, (more, expected)) in cases.into_iter().enumerate() {
+        let mode = if more.is_empty() { ClientConfig::default() } else { client(SealMode::Require, &file) };
+        cluster.set_client(mode);
+        cluster.set_flags(1, [&more[..], &open].concat());
+        cluster.start(1, if place == 0 { Start::Bootstrap } else { Start::AsItIs });
+        cluster.leader();
+        cluster.stop(1);
+        assert_eq!(told(&cluster), expected, "start {place}");
+    }
 }
