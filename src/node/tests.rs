@@ -364,3 +364,15 @@ fn a_store_that_cannot_be_recorded_is_not_listened_to() {
     node.on_peer_message(now, link, None, of_term(9));
     assert_eq!(node.raft().term(), Term(0));
 }
+
+/// A client's key makes a client of its holder, and what a client says as a member is not heard.
+#[test]
+fn nobody_is_heard_as_a_member_over_a_client_s_link() {
+    let (mut net, leader) = Net::elected();
+    let term = net.nodes[&leader].raft().term();
+    let link = net.client.connect(net.now, address(leader), None);
+    net.client.call(net.now, link, Class::Again, of_term(99)).unwrap();
+    net.client.notice(net.now, link, of_term(99)).unwrap();
+    net.run_for(Duration::from_secs(1));
+    assert_eq!(net.nodes[&leader].raft().term(), term);
+}

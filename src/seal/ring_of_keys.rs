@@ -28,6 +28,15 @@ pub enum Trust {
     Key(KeyRole),
 }
 
+impl Trust {
+    /// True when who proved this may change the cluster itself, such as its members: not the holder of a client's key.
+    /// Where nobody needs a key everybody may.
+    #[must_use]
+    pub const fn may_change_cluster(self) -> bool {
+        !matches!(self, Self::Key(KeyRole::Client))
+    }
+}
+
 /// A key's public name: 31 bits that follow from it. `[W-71]`
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyId(pub u32);

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::{
     Entropy, Key, KeyFault, KeyFileError, KeyId, KeyRing, KeyRole, Phase, Secret, Session, SessionId,
-    SessionKeys, Split, format_key, format_session, parse_keys, parse_sessions, suite,
+    SessionKeys, Split, Trust, format_key, format_session, parse_keys, parse_sessions, suite,
 };
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -159,6 +159,12 @@ fn ids_tell_keys_from_sessions_and_a_session_s_mark_leads_to_its_key() {
     assert_eq!(ring.for_node(), ring.find(ids[1]));
     assert_eq!(Some(ring.for_client()), ring.find(ids[0]));
     assert_eq!(ring.find(KeyId(ids[0].0 ^ 1)), None);
+}
+
+#[test]
+fn a_client_s_key_is_not_for_changing_the_cluster() {
+    let may = [Trust::None, Trust::Key(KeyRole::Cluster), Trust::Key(KeyRole::Client)];
+    assert_eq!(may.map(Trust::may_change_cluster), [true, true, false]);
 }
 
 #[test]
