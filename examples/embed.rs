@@ -7,11 +7,12 @@ use std::error::Error;
 use std::net::UdpSocket;
 use std::time::Duration;
 
+use raftgram::machine::{Fields, Frozen, RestoreError, Sink, SinkClosed, Source};
 use raftgram::types::Index;
 use raftgram::{Answer, IfBlank, Machine, Node, NodeOptions, ReadLevel};
 
 /// A command is a name: its counter goes up by one. A query is a name: the answer is its count.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Counters(BTreeMap<Vec<u8>, u64>);
 
 impl Machine for Counters {
@@ -23,6 +24,34 @@ impl Machine for Counters {
 
     fn query(&self, query: &[u8]) -> Vec<u8> {
         self.0.get(query).copied().unwrap_or_default().to_be_bytes().to_vec()
+    }
+
+    /// A few counters are copied in no time; `raftgram::layered` is for larger states.
+    fn freeze(&mut self) -> Box<dyn Frozen> {
+        Box::new(self.clone())
+    }
+
+    fn blank(&self) -> Self {
+        Self::default()
+    }
+
+    fn restore(&mut self, source: &mut dyn Source) -> Result<(), RestoreError> {
+        let mut fields = Fields::new(source);
+        for _ in 0..fields.number()? {
+            let name = fields.prefixed(1 << 20)?;
+            self.0.insert(name, fields.number()?);
+        }
+        Ok(())
+    }
+}
+
+impl Frozen for Counters {
+    fn write(&self, sink: &mut dyn Sink) -> Result<(), SinkClosed> {
+        sink.put(&(self.0.len() as u64).to_be_bytes())?;
+        self.0.iter().try_for_each(|(name, count)| {
+            sink.put_record(name)?;
+            sink.put(&count.to_be_bytes())
+        })
     }
 }
 

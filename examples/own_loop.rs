@@ -115,6 +115,7 @@ fn site(
         cluster: record.cluster,
         founding: Some(record.clone()),
         hard_state: found.hard_state,
+        snapshot: None,
         entries: found.entries,
     };
     let config = NodeConfig::new(id, member.address.clone());
@@ -142,6 +143,16 @@ fn turn(site: &mut Site, time: &Time) -> Result<(), Failure> {
                     PeerSeen::Copy { .. } => PeerRecord::Copy,
                 };
                 node.handle_peer_recorded(time.now(), peer, incarnation, nonce, seen);
+                node.turn(time.now());
+            }
+            Output::Snapshot(job) => {
+                let done = job.carry_out(store.disk_mut())?;
+                node.handle_snapshot_done(time.now(), done);
+                node.turn(time.now());
+            }
+            Output::AdoptSnapshot { meta, log } => {
+                let adopted = store.adopt_snapshot(meta, log)?;
+                node.handle_snapshot_adopted(time.now(), meta, adopted);
                 node.turn(time.now());
             }
             Output::Event(event) => println!("{event:?}"),

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use raftgram::machine::Machine;
+use raftgram::machine::{Fields, Frozen, RestoreError, Sink, SinkClosed, Source};
 use raftgram::rng::Rng;
 use raftgram::sim::workload::{Outcome, Process, Request, Workload};
 use raftgram::sim::{Config, run};
@@ -20,7 +21,7 @@ const PUT: u8 = 0;
 const TAKE: u8 = 1;
 
 /// The machine: put adds an item, take returns the oldest, a query tells how many there are.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Queue(VecDeque<u64>);
 
 impl Machine for Queue {
@@ -37,6 +38,30 @@ impl Machine for Queue {
 
     fn query(&self, _: &[u8]) -> Vec<u8> {
         (self.0.len() as u64).to_be_bytes().to_vec()
+    }
+
+    /// A few items are copied in no time; `raftgram::layered` is for larger states.
+    fn freeze(&mut self) -> Box<dyn Frozen> {
+        Box::new(self.clone())
+    }
+
+    fn blank(&self) -> Self {
+        Self::default()
+    }
+
+    fn restore(&mut self, source: &mut dyn Source) -> Result<(), RestoreError> {
+        let mut fields = Fields::new(source);
+        for _ in 0..fields.number()? {
+            self.0.push_back(fields.number()?);
+        }
+        Ok(())
+    }
+}
+
+impl Frozen for Queue {
+    fn write(&self, sink: &mut dyn Sink) -> Result<(), SinkClosed> {
+        sink.put(&(self.0.len() as u64).to_be_bytes())?;
+        self.0.iter().try_for_each(|item| sink.put(&item.to_be_bytes()))
     }
 }
 

@@ -35,14 +35,14 @@
 //! | 3 | [`node`]: the whole server · [`client`]: the whole client |
 //! | 2 | [`rpc`]: links and calls · [`trace`]: what happened, an event a line |
 //! | 1 | [`raft`] · [`wire`] · [`store`] · [`fault`] · [`seal`] · [`session`] · [`kv`] · [`check`] |
-//! | 0 | [`types`] [`cursor`] [`entry`] [`founding`] [`hash`] [`membership`] [`message`] |
-//! | | [`machine`] [`mutant`] [`rng`] [`time`] |
+//! | 0 | [`types`] [`cursor`] [`entry`] [`founding`] [`hash`] [`layered`] [`membership`] |
+//! | | [`message`] [`machine`] [`mutant`] [`rng`] [`snapshot`] [`time`] |
 //!
 //! Floors 0 to 3 are sans-I/O: no socket, file, thread, clock or global randomness. Each machine there has
 //! commands, `handle_*(now, …)`, `poll_output` and `poll_timeout`; after any mutation its driver drains the outputs.
 //!
 //! # Left out so far
-//! Snapshots and compaction, membership changes, lease reads. README.md says more.
+//! Membership changes, lease reads. README.md says more.
 
 #![forbid(unsafe_code)]
 
@@ -50,11 +50,13 @@ pub mod cursor;
 pub mod entry;
 pub mod founding;
 pub mod hash;
+pub mod layered;
 pub mod machine;
 pub mod membership;
 pub mod message;
 pub mod mutant;
 pub mod rng;
+pub mod snapshot;
 pub mod time;
 pub mod types;
 

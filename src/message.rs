@@ -9,6 +9,7 @@
 use core::fmt;
 
 use crate::entry::Payload;
+use crate::snapshot::SnapshotMeta;
 use crate::types::{Incarnation, Index, Round, Term};
 
 /// One message of the consensus protocol.
@@ -39,6 +40,10 @@ pub enum Message {
     Transfer(Transfer),
     /// The answer to it.
     TransferReply(TransferReply),
+    /// What you need is not in my log any more: here is a snapshot (Raft paper §7).
+    SnapshotOffer(SnapshotOffer),
+    /// The answer to it: how far the receiver is.
+    SnapshotOfferReply(SnapshotOfferReply),
 }
 
 /// A candidate's question.
@@ -187,6 +192,43 @@ pub struct TransferReply {
     pub is_taken: bool,
 }
 
+/// A leader's offer of a snapshot, repeated until the receiver has caught up. The bytes do not travel with it: the
+/// receiver asks for them, from whoever has the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotOffer {
+    /// The leader's term.
+    pub term: Term,
+    /// The file that the receiver may ask for; what it covers is committed.
+    pub meta: SnapshotMeta,
+}
+
+/// A follower's answer to an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotOfferReply {
+    /// The sender's current term.
+    pub term: Term,
+    /// The index of the snapshot that was offered.
+    pub index: Index,
+    /// What the sender knows as committed and holds durably.
+    pub match_index: Index,
+    /// How far it is.
+    pub outcome: SnapshotOutcome,
+}
+
+/// How far the receiver of a snapshot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotOutcome {
+    /// It has this much of the file.
+    Pulling {
+        /// Bytes of the file that are here.
+        bytes: u64,
+    },
+    /// It has all of the file and has not installed it yet.
+    Transferred,
+    /// It is installed, or nothing of it was needed.
+    Installed,
+}
+
 /// How a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
@@ -212,6 +254,8 @@ impl Message {
             Self::ReadProbe(m) | Self::ReadProbeReply(m) => m.term,
             Self::Transfer(m) => m.term,
             Self::TransferReply(m) => m.term,
+            Self::SnapshotOffer(m) => m.term,
+            Self::SnapshotOfferReply(m) => m.term,
         }
     }
 
@@ -219,14 +263,18 @@ impl Message {
     #[must_use]
     pub fn delivery(&self) -> Delivery {
         match self {
-            Self::PreVote(_) | Self::Vote(_) | Self::Append(_) | Self::ReadProbe(_) | Self::Transfer(_) => {
-                Delivery::Request
-            }
+            Self::PreVote(_)
+            | Self::Vote(_)
+            | Self::Append(_)
+            | Self::ReadProbe(_)
+            | Self::Transfer(_)
+            | Self::SnapshotOffer(_) => Delivery::Request,
             Self::PreVoteReply(_)
             | Self::VoteReply(_)
             | Self::AppendReply(_)
             | Self::ReadProbeReply(_)
-            | Self::TransferReply(_) => Delivery::Reply,
+            | Self::TransferReply(_)
+            | Self::SnapshotOfferReply(_) => Delivery::Reply,
             Self::Heartbeat(_) | Self::HeartbeatReply(_) => Delivery::Notice,
         }
     }
@@ -253,6 +301,21 @@ impl fmt::Display for Message {
             Self::TransferReply(m) => {
                 write!(f, "transfer-reply term={} {}", m.term, if m.is_taken { "taken" } else { "refused" })
             }
+            Self::SnapshotOffer(m) => write!(f, "snapshot-offer term={} {}", m.term, m.meta),
+            Self::SnapshotOfferReply(m) => {
+                write!(f, "snapshot-offer-reply term={} ", m.term)?;
+                write!(f, "snapshot={} match={} {}", m.index, m.match_index, m.outcome)
+            }
+        }
+    }
+}
+
+impl fmt::Display for SnapshotOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pulling { bytes } => write!(f, "pulling bytes={bytes}"),
+            Self::Transferred => f.write_str("transferred"),
+            Self::Installed => f.write_str("installed"),
         }
     }
 }

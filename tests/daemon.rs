@@ -33,6 +33,8 @@ mod relay;
 mod sealed;
 #[path = "daemon/sizes.rs"]
 mod sizes;
+#[path = "daemon/snapshot.rs"]
+mod snapshot;
 #[path = "../tools/cli/tests/support/mod.rs"]
 mod support;
 #[path = "daemon/up.rs"]

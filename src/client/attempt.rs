@@ -45,7 +45,7 @@ impl Client {
             }
         }
         let (server, class) = match &operation.kind {
-            Kind::Status { server } => (*server, Class::Again),
+            Kind::Status { server } | Kind::TakeSnapshot { server, .. } => (*server, Class::Again),
             Kind::Read { .. } => (self.pick_server(), Class::Again),
             Kind::Write { .. } | Kind::OpenSession => (self.pick_server(), Class::Once),
         };
@@ -87,6 +87,9 @@ impl Client {
         match kind {
             Kind::OpenSession => encode_request(group, &ClientRequest::OpenSession, &mut body),
             Kind::Status { .. } => encode_request(group, &ClientRequest::Status, &mut body),
+            Kind::TakeSnapshot { through, .. } => {
+                encode_request(group, &ClientRequest::TakeSnapshot { through: *through }, &mut body);
+            }
             Kind::Read { query, level } => {
                 encode_request(group, &ClientRequest::Read { level: *level, query }, &mut body);
             }
@@ -185,6 +188,9 @@ impl Client {
                 self.end(id, Ok(Answer::Read { index, term, result: result.to_vec() }));
             }
             ClientReply::Status(status) => self.end(id, Ok(Answer::Status(status))),
+            ClientReply::SnapshotState { taken, in_force } => {
+                self.end(id, Ok(Answer::Snapshot { taken, in_force }));
+            }
             ClientReply::Redirect { leader } => self.on_redirect(now, id, link, leader),
             ClientReply::Busy { retry_after_us } => {
                 self.retry_after(now, id, Duration::from_micros(retry_after_us).max(self.config.retry_pause));

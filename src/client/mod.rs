@@ -42,7 +42,7 @@ use crate::rng::Rng;
 use crate::rpc::{Event, LinkId, Local, Output as RpcOutput, Rpc, RpcConfig, SendErrorKind};
 use crate::session::Window;
 use crate::time::{Instant, earliest};
-use crate::types::{BootNonce, CallId, NodeId, SessionId};
+use crate::types::{BootNonce, CallId, Index, NodeId, SessionId};
 use crate::wire::client::ReadLevel;
 use crate::wire::{DropReason, SealRefusal};
 use operation::{Kind, Operation};
@@ -194,6 +194,16 @@ impl Client {
     pub fn status(&mut self, server: usize, deadline: Instant) -> OperationId {
         assert!(server < self.servers.len(), "server {server} of {}", self.servers.len());
         self.begin(Kind::Status { server }, deadline)
+    }
+
+    /// Has the node at the `server`th of the addresses given take a snapshot of its own, or, with an index, tell how
+    /// far the one through it is.
+    ///
+    /// # Panics
+    /// When there are fewer addresses.
+    pub fn take_snapshot(&mut self, server: usize, through: Index, deadline: Instant) -> OperationId {
+        assert!(server < self.servers.len(), "server {server} of {}", self.servers.len());
+        self.begin(Kind::TakeSnapshot { server, through }, deadline)
     }
 
     /// Hands in a datagram; tells why, if it is dropped.

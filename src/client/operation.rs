@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::rpc::LinkId;
+use crate::snapshot::SnapshotMeta;
 use crate::time::Instant;
 use crate::types::{CallId, Index, Sequence, Term};
 use crate::wire::client::ReadLevel;
@@ -41,6 +42,13 @@ pub enum Answer {
     },
     /// How a node is.
     Status(Box<NodeStatus>),
+    /// Where a node's snapshots stand.
+    Snapshot {
+        /// The newest index through which one was taken; it may be still written.
+        taken: Index,
+        /// The newest that is durable and in force.
+        in_force: Option<SnapshotMeta>,
+    },
 }
 
 /// What an operation asks for.
@@ -58,6 +66,8 @@ pub(super) enum Kind {
     Read { query: Vec<u8>, level: ReadLevel },
     /// A question to one node.
     Status { server: usize },
+    /// A snapshot of one node, or how it stands.
+    TakeSnapshot { server: usize, through: Index },
 }
 
 /// Where a write stands: the session (by the operation that opened it) and the sequence there.

@@ -15,6 +15,7 @@ use crate::run::mailbox::{CloseOnDrop, Mailbox};
 use crate::run::net::Net;
 use crate::run::random_rng;
 use crate::seal::SealMode;
+use crate::types::Index;
 use crate::wire::client::ReadLevel;
 
 /// What an operation comes to.
@@ -83,6 +84,19 @@ impl Client {
     pub fn status(&self, server: usize, timeout: Duration) -> Pending<OperationResult> {
         let (respond, pending) = pending();
         self.send(Request::Status { server, timeout, respond });
+        pending
+    }
+
+    /// Has the node at the `server`th of the client's addresses take a snapshot of its own; with an index other than
+    /// 0 it only tells how far the one through it is. The answer comes before the snapshot is written.
+    pub fn take_snapshot(
+        &self,
+        server: usize,
+        through: Index,
+        timeout: Duration,
+    ) -> Pending<OperationResult> {
+        let (respond, pending) = pending();
+        self.send(Request::TakeSnapshot { server, through, timeout, respond });
         pending
     }
 

@@ -13,10 +13,15 @@
 //! - The limits are constants of this format, not settings: a replica that took larger values than another
 //!   would diverge.
 //!
+//! # Snapshots
+//! The map is frozen at once, whatever its size, and written as all rows in key order, so that equal maps give equal
+//! bytes. A restored map is built from the rows in one go.
+//!
 //! Left out: values larger than [`VALUE_BYTES_MAX`], several keys in one command, expiry by time.
 
 mod command;
 mod query;
+mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -1,21 +1,22 @@
 //! The map.
 
 use core::ops::Bound;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::command::{Command, CommandResult, PREVIOUS_BYTES_MAX, Previous, Refusal};
 use super::query::{Answer, PAGE_BYTES_MAX, PAGE_ROWS_MAX, Query, Row};
+use super::snapshot::{FrozenKv, rows};
 use crate::hash::Fnv1a;
-use crate::machine::Machine;
+use crate::layered::LayeredMap;
+use crate::machine::{Frozen, Machine, RestoreError, Source};
 use crate::types::Index;
 
 /// What a key holds.
 #[derive(Clone, Debug)]
-struct Stored {
-    value: Arc<[u8]>,
+pub(super) struct Stored {
+    pub(super) value: Arc<[u8]>,
     /// The entry that wrote it.
-    index: Index,
+    pub(super) index: Index,
     /// Of key, value and index, taken once so that overwriting costs no second pass over the old value.
     hash: u64,
 }
@@ -23,11 +24,18 @@ struct Stored {
 /// The key–value machine.
 #[derive(Clone, Debug, Default)]
 pub struct Kv {
-    map: BTreeMap<Arc<[u8]>, Stored>,
+    map: LayeredMap<Arc<[u8]>, Stored>,
     /// The lengths of all keys and values together.
     bytes: u64,
     /// The wrapping sum of the stored hashes.
     hash: u64,
+}
+
+impl Stored {
+    pub(super) fn new(key: &[u8], value: Arc<[u8]>, index: Index) -> Self {
+        let hash = hash(key, &value, index);
+        Self { value, index, hash }
+    }
 }
 
 impl Kv {
@@ -83,27 +91,24 @@ impl Kv {
     }
 
     fn set(&mut self, index: Index, key: &[u8], value: &[u8]) {
-        let stored = Stored { value: value.into(), index, hash: hash(key, value, index) };
-        self.bytes += value.len() as u64;
+        let stored = Stored::new(key, value.into(), index);
+        self.bytes += (key.len() + value.len()) as u64;
         self.hash = self.hash.wrapping_add(stored.hash);
-        match self.map.get_mut(key) {
-            Some(held) => {
-                self.bytes -= held.value.len() as u64;
-                self.hash = self.hash.wrapping_sub(held.hash);
-                *held = stored;
-            }
-            None => {
-                self.bytes += key.len() as u64;
-                self.map.insert(key.into(), stored);
-            }
+        if let Some(held) = self.map.insert(key.into(), stored) {
+            self.forget(key, &held);
         }
     }
 
     fn remove(&mut self, key: &[u8]) {
         if let Some(held) = self.map.remove(key) {
-            self.bytes -= (key.len() + held.value.len()) as u64;
-            self.hash = self.hash.wrapping_sub(held.hash);
+            self.forget(key, &held);
         }
+    }
+
+    /// Takes what is no longer held out of the sums.
+    fn forget(&mut self, key: &[u8], held: &Stored) {
+        self.bytes -= (key.len() + held.value.len()) as u64;
+        self.hash = self.hash.wrapping_sub(held.hash);
     }
 
     fn get(&self, key: &[u8]) -> Answer<'_> {
@@ -124,7 +129,7 @@ impl Kv {
         };
         let mut rows = Vec::new();
         let mut bytes = 0;
-        let found = self.map.range::<[u8], _>((start, Bound::Unbounded));
+        let found = self.map.range::<[u8]>((start, Bound::Unbounded));
         for (key, stored) in found.take_while(|(key, _)| key.starts_with(prefix)) {
             bytes += (key.len() + stored.value.len()) as u64;
             let is_full = rows.len() as u64 == rows_max || bytes > bytes_max;
@@ -158,6 +163,29 @@ impl Machine for Kv {
             Err(_) => Answer::Refused(Refusal::Malformed),
         };
         answer.to_bytes()
+    }
+
+    /// Takes no longer for a larger map, see [`LayeredMap`].
+    fn freeze(&mut self) -> Box<dyn Frozen> {
+        Box::new(FrozenKv(self.map.freeze()))
+    }
+
+    fn blank(&self) -> Self {
+        Self::new()
+    }
+
+    fn restore(&mut self, source: &mut dyn Source) -> Result<(), RestoreError> {
+        let (mut bytes, mut hash) = (0, 0_u64);
+        // Rows come in order, so that the map is built without a search.
+        let rows = rows(source)?.map(|row| {
+            let (key, stored) = row?;
+            bytes += (key.len() + stored.value.len()) as u64;
+            hash = hash.wrapping_add(stored.hash);
+            Ok((key, stored))
+        });
+        let map = rows.collect::<Result<LayeredMap<_, _>, RestoreError>>()?;
+        *self = Self { map, bytes, hash };
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Committed entries into the machine, answers out.
 
+use std::sync::Arc;
+
 use super::Node;
 use crate::entry::Payload;
 use crate::machine::Machine;
@@ -28,12 +30,22 @@ impl<M: Machine> Node<M> {
         let Some(entry) = self.raft.entry(index) else {
             panic!("entry {index} is committed (up to {}) and not in the log", self.commit);
         };
-        let (term, payload) = (entry.term, entry.payload.clone());
+        let entry = entry.clone();
         self.applied = index;
-        let Payload::Command(command) = payload else { return 0 };
-        let outcome = self.sessions.apply(index, term, &command, &mut self.machine);
-        self.answer_write(now, index, term, &outcome);
-        command.len()
+        let bytes = match &entry.payload {
+            Payload::Command(command) => {
+                let outcome = self.sessions.apply(index, entry.term, command, &mut self.machine);
+                self.answer_write(now, index, entry.term, &outcome);
+                command.len()
+            }
+            Payload::Membership(membership) => {
+                self.applied_membership = Arc::clone(membership);
+                0
+            }
+            Payload::Noop => 0,
+        };
+        self.count_applied(&entry);
+        bytes
     }
 
     /// Answers the client whose proposal became this entry, if it was proposed here and in this term.

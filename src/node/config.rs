@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::pull::PullConfig;
+use super::snapshot::StartSnapshot;
 use crate::entry::Entry;
 use crate::founding::FoundingRecord;
 use crate::raft::RaftConfig;
@@ -28,6 +30,10 @@ pub struct NodeConfig {
     pub command_bytes_max: usize,
     /// Writes and reads of clients that may wait at once; more are answered "busy".
     pub waiting_max: usize,
+    /// Bytes of log that a snapshot covers and that stay in memory, for followers that are a little behind.
+    pub log_tail_bytes: usize,
+    /// How snapshots are pulled from other nodes.
+    pub pull: PullConfig,
     /// The layer below.
     pub rpc: RpcConfig,
     /// Changes the defaults of consensus.
@@ -96,7 +102,7 @@ impl Default for Timing {
 }
 
 /// What a boot found in the data folder; all of it durable.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct NodeStart {
     /// The data folder's identity.
     pub store: StoreId,
@@ -110,7 +116,9 @@ pub struct NodeStart {
     pub founding: Option<FoundingRecord>,
     /// Term and vote.
     pub hard_state: HardState,
-    /// The log from index 1.
+    /// The snapshot that the machine was filled from.
+    pub snapshot: Option<StartSnapshot>,
+    /// The log from the entry after the snapshot's on, or from index 1.
     pub entries: Vec<Entry>,
 }
 
@@ -126,6 +134,8 @@ impl NodeConfig {
             apply_bytes_max: 4 << 20,
             command_bytes_max: 2 << 20,
             waiting_max: 65_536,
+            log_tail_bytes: 4 << 20,
+            pull: PullConfig::default(),
             rpc: RpcConfig::default(),
             timing: Timing::default(),
             limits: Limits::default(),
@@ -142,6 +152,7 @@ impl NodeConfig {
             election_timeout_min: self.timing.election_timeout_min,
             election_timeout_max: self.timing.election_timeout_max,
             heartbeat_interval: self.timing.heartbeat_interval,
+            log_tail_bytes: self.log_tail_bytes,
             disk_hang_timeout: self.limits.disk_hang_timeout,
             append_bytes_max: self.limits.append_bytes_max,
             inflight_appends_max: self.limits.inflight_appends_max,

@@ -25,48 +25,64 @@
 //! entry there has the term it was proposed in; a node that loses leadership sends all waiting clients away at
 //! once, and their retries are recognised by the session table.
 //!
-//! Left out: snapshots, membership changes, lease reads (served as linearizable reads).
+//! # Snapshots
+//! See [`snapshot`]: frozen in a moment, written elsewhere, then the log below is dropped. `transfer` and `pull` bring
+//! the file to nodes that are too far behind for the log, and put them in its state.
+//!
+//! Left out: membership changes, lease reads (served as linearizable reads).
 
 mod applier;
 mod config;
 pub mod founding;
 mod links;
+mod pull;
 mod raft_io;
 mod serve;
+pub mod snapshot;
+#[cfg(test)]
+mod snapshot_tests;
 mod status;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use slog::{Logger, info, o, warn};
 
 pub use config::{Limits, NodeConfig, NodeStart, Timing};
 pub use links::PeerRecord;
+pub use pull::PullConfig;
 pub use raft_io::PEER_TOKENS_MAX;
+pub use snapshot::{LoadError, SnapshotDone, SnapshotJob, StartSnapshot};
 pub use status::NodeLoad;
 
-use crate::entry::{Entry, Payload};
+use crate::entry::Entry;
 use crate::founding::FoundingRecord;
 use crate::machine::Machine;
 use crate::membership::Membership;
 use crate::mutant::{self, Mutant};
-use crate::raft::{Alarm, ProposeError, Raft, ReadId, ReplyToken, Restored, RoleKind, Ticket};
+use crate::raft::{Alarm, Raft, ReadId, ReplyToken, Restored, RoleKind, Ticket};
 use crate::rng::Rng;
 use crate::rpc::{LinkId, Output as RpcOutput, Rpc, SendErrorKind, Token};
 use crate::session::{self, Sessions};
+use crate::snapshot::{SnapshotId, SnapshotMeta};
+use crate::store::LogAfter;
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, CallId, HardState, Identity, Incarnation, Index, NodeId, StoreId, Term};
 use crate::wire::DropReason;
 use founding::Blank;
 use links::Peer;
 use serve::PendingRead;
+use snapshot::Snapshots;
+use transfer::Transfers;
 
 /// What the driver is to do.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Output {
+pub enum Output<M> {
     /// Send this datagram.
     Transmit {
         /// Where to.
@@ -94,6 +110,16 @@ pub enum Output {
         incarnation: Incarnation,
         /// The number drawn at that boot.
         nonce: BootNonce,
+    },
+    /// Carry this out where it holds up nobody, then call [`Node::handle_snapshot_done`].
+    Snapshot(SnapshotJob<M>),
+    /// Make this snapshot the one in force, by [`crate::store::Store::adopt_snapshot`] and in order with the writes;
+    /// then call [`Node::handle_snapshot_adopted`].
+    AdoptSnapshot {
+        /// Its file is durable.
+        meta: SnapshotMeta,
+        /// What becomes of the log.
+        log: LogAfter,
     },
     /// Tell whoever listens.
     Event(NodeEvent),
@@ -125,8 +151,34 @@ pub enum NodeEvent {
         /// The boot it showed.
         incarnation: Incarnation,
     },
+    /// A snapshot is durable and in force, and the log below it gone.
+    SnapshotTaken {
+        /// Which.
+        meta: SnapshotMeta,
+    },
+    /// A snapshot of another node was put in the place of this node's log and state, durably.
+    SnapshotInstalled {
+        /// Which.
+        meta: SnapshotMeta,
+    },
+    /// The disk is nearly full, or no longer: while it is, the node takes no writes of clients.
+    DiskRoom(DiskRoom),
+    /// There was no room for a snapshot; the next mark tries again.
+    SnapshotNotWritten {
+        /// Which it would have been.
+        id: SnapshotId,
+    },
     /// Something that cannot happen while the design's assumptions hold.
     Alarm(Alarm),
+}
+
+/// What a disk has left for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskRoom {
+    /// The next segment is there.
+    Enough,
+    /// There is none and no room for one: what is left of the segment in use is all.
+    Low,
 }
 
 /// The server machine; see the module's page.
@@ -141,6 +193,10 @@ pub struct Node<M> {
     raft: Raft,
     sessions: Sessions,
     machine: M,
+    snapshots: Snapshots,
+    transfers: Transfers,
+    /// The membership at the applied index.
+    applied_membership: Arc<Membership>,
     /// The link of each member and what is known of who is behind it.
     peers: BTreeMap<NodeId, Peer>,
     /// Requests of peers that Raft has not answered yet.
@@ -157,7 +213,9 @@ pub struct Node<M> {
     next_read: u64,
     commit: Index,
     applied: Index,
-    outputs: VecDeque<Output>,
+    /// Whether the disk takes more than what is under way.
+    room: DiskRoom,
+    outputs: VecDeque<Output<M>>,
 }
 
 impl<M: Machine> Node<M> {
@@ -189,13 +247,16 @@ impl<M: Machine> Node<M> {
         let local = founding::local(boot, start.cluster, &config.timing);
         let rpc = Rpc::new(config.rpc.clone(), local, rng.fork(), now)
             .unwrap_or_else(|error| panic!("node settings: {error}"));
-        let membership =
-            start.founding.as_ref().map_or_else(Membership::default, |record| record.membership.clone());
-        let restored = Restored::new(start.hard_state, membership, start.entries);
+        let (membership, restored) =
+            restore(&start.founding, &start.snapshot, start.hard_state, start.entries);
+        let applied = start.snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.meta.id.index);
+        let is_fresh = start.snapshot.is_none();
+        let (snapshots, mut sessions) = Snapshots::begin(start.snapshot);
+        if mutant::is(Mutant::I10) && is_fresh {
+            let sessions_max = 2 + u64::from(config.id.as_u16());
+            sessions = Sessions::with_limits(session::Limits { sessions_max, ..session::Limits::FOUNDING });
+        }
         let raft = Raft::new(raft_config, restored, rng.fork(), now);
-        let founding = session::Limits::FOUNDING;
-        let own = session::Limits { sessions_max: 2 + u64::from(config.id.as_u16()), ..founding };
-        let limits = if mutant::is(Mutant::I10) { own } else { founding };
         let mut node = Self {
             log: logger.new(o!("node" => config.id.as_u16())),
             config,
@@ -204,8 +265,11 @@ impl<M: Machine> Node<M> {
             founding: start.founding,
             rpc,
             raft,
-            sessions: Sessions::with_limits(limits),
+            sessions,
             machine,
+            snapshots,
+            transfers: Transfers::default(),
+            applied_membership: Arc::new(membership),
             peers: BTreeMap::new(),
             peer_tokens: BTreeMap::new(),
             raft_calls: BTreeMap::new(),
@@ -214,8 +278,9 @@ impl<M: Machine> Node<M> {
             confirmed_reads: BTreeMap::new(),
             next_token: 0,
             next_read: 0,
-            commit: Index(0),
-            applied: Index(0),
+            commit: applied,
+            applied,
+            room: DiskRoom::Enough,
             outputs: VecDeque::new(),
         };
         node.connect_members(now);
@@ -235,6 +300,7 @@ impl<M: Machine> Node<M> {
     /// Tells that this [`Output::Persist`], and all before it, are durable.
     pub fn handle_persisted(&mut self, now: Instant, ticket: Ticket) {
         self.raft.handle_persisted(now, ticket);
+        self.adopt_when_durable();
     }
 
     /// Tells that time has passed; harmless when none has. Hand in waiting datagrams first: a heartbeat that has
@@ -246,6 +312,25 @@ impl<M: Machine> Node<M> {
         self.raft.handle_timeout(now);
     }
 
+    /// Tells whether the disk has room for the log beyond the segment in use. Without, the node is read-only: a leader
+    /// hands over to a voter that may have room, and refuses clients' writes meanwhile. What keeps the cluster itself
+    /// going is written as long as there is any room (D4).
+    pub fn handle_disk_room(&mut self, now: Instant, room: DiskRoom) {
+        if core::mem::replace(&mut self.room, room) == room {
+            return;
+        }
+        self.outputs.push_back(Output::Event(NodeEvent::DiskRoom(room)));
+        match room {
+            DiskRoom::Enough => info!(self.log, "the disk has room again: writes are taken"),
+            DiskRoom::Low => {
+                warn!(self.log, "the disk is nearly full: read-only until there is room");
+                if self.raft.role() == RoleKind::Leader {
+                    self.transfer_leadership(now, None);
+                }
+            }
+        }
+    }
+
     /// Hands leadership to another voter, if this node leads and one is fit.
     pub fn transfer_leadership(&mut self, now: Instant, to: Option<NodeId>) {
         if let Err(error) = self.raft.transfer_leadership(now, to) {
@@ -253,21 +338,12 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    /// Proposes other bounds for client sessions, if this node leads. They are in force from the entry on that they
-    /// become.
-    ///
-    /// # Errors
-    /// When this node does not lead, or cannot take proposals.
-    pub fn set_session_limits(&mut self, now: Instant, limits: session::Limits) -> Result<(), ProposeError> {
-        let command = session::Command::SetLimits(limits).to_bytes();
-        self.raft.propose(now, Payload::Command(command.into())).map(|_| ())
-    }
-
     /// Does everything that follows from what was handed in, and sends nothing yet: for drivers that have quick
     /// answers to some outputs, whose consequences then share the turn's datagrams.
     pub fn step(&mut self, now: Instant) {
         self.pump(now);
         self.apply_committed(now);
+        self.advance_transfers(now);
         // What was applied may have let Raft or the callers go on.
         self.pump(now);
     }
@@ -298,7 +374,7 @@ impl<M: Machine> Node<M> {
     }
 
     /// The next thing for the driver to do.
-    pub fn poll_output(&mut self) -> Option<Output> {
+    pub fn poll_output(&mut self) -> Option<Output<M>> {
         self.outputs.pop_front()
     }
 
@@ -308,13 +384,20 @@ impl<M: Machine> Node<M> {
         if self.applied < self.commit {
             return Some(Instant::ZERO);
         }
-        earliest(self.rpc.poll_timeout(), self.raft.poll_timeout())
+        let machines = earliest(self.rpc.poll_timeout(), self.raft.poll_timeout());
+        earliest(machines, self.transfers.poll_timeout())
     }
 
     /// The machine, for looking at.
     #[must_use]
     pub fn machine(&self) -> &M {
         &self.machine
+    }
+
+    /// The last entry that the machine has seen.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        self.applied
     }
 
     /// The consensus core, for looking at.
@@ -328,4 +411,19 @@ impl<M: Machine> Node<M> {
             "peer" => %peer, "incarnation" => %incarnation);
         self.outputs.push_back(Output::Event(NodeEvent::CopiedFolder { peer, incarnation }));
     }
+}
+
+/// The membership at the start, and the log after it.
+fn restore(
+    founding: &Option<FoundingRecord>,
+    snapshot: &Option<StartSnapshot>,
+    hard_state: HardState,
+    entries: Vec<Entry>,
+) -> (Membership, Restored) {
+    if let Some(StartSnapshot { meta, membership, .. }) = snapshot {
+        let restored = Restored::with_snapshot(hard_state, *meta, membership.clone(), entries);
+        return (membership.clone(), restored);
+    }
+    let membership = founding.as_ref().map_or_else(Membership::default, |record| record.membership.clone());
+    (membership.clone(), Restored::new(hard_state, membership, entries))
 }

@@ -12,7 +12,7 @@ use crate::rpc::{Event, LinkId, Token};
 use crate::time::Instant;
 use crate::types::{GroupId, NodeId};
 use crate::wire::Class;
-use crate::wire::body::{BodyFamily, family};
+use crate::wire::body::{BodyFamily, body_kind, family};
 use crate::wire::peer::{decode_message, encode_message};
 
 /// The most requests of peers that may wait for Raft's answer; beyond it the oldest is forgotten, and its caller
@@ -25,7 +25,9 @@ impl<M: Machine> Node<M> {
             Event::Connected { link, peer } => self.on_connected(link, &peer),
             Event::Closed { link, .. } => self.on_closed(link),
             Event::Request { token, link, body, .. } => {
-                if family(&body) == Some(BodyFamily::Peer) {
+                if body.first() == Some(&body_kind::SNAPSHOT_PULL) {
+                    self.serve_pull(now, link, token, &body);
+                } else if family(&body) == Some(BodyFamily::Peer) {
                     self.on_peer_message(now, link, Some(token), body);
                 } else {
                     self.serve(now, token, &body);
@@ -34,11 +36,15 @@ impl<M: Machine> Node<M> {
             Event::Reply { link, call, body } => {
                 if self.raft_calls.remove(&(link, call)).is_some() {
                     self.on_peer_message(now, link, None, body);
+                } else {
+                    self.on_pull_reply(now, (link, call), &body);
                 }
             }
             Event::CallFailed { link, call, .. } => {
                 if let Some(to) = self.raft_calls.remove(&(link, call)) {
                     self.raft.handle_call_failed(now, to);
+                } else {
+                    self.on_pull_failed(now, (link, call));
                 }
             }
             // A heartbeat held back until its sender is known would be stale; the next one comes soon.
@@ -102,9 +108,15 @@ impl<M: Machine> Node<M> {
                 }
             }
             RaftOutput::CancelRequests { to } => self.cancel_requests(now, to),
-            RaftOutput::Persist { ticket, hard_state, truncate_from, entries } => {
+            RaftOutput::Persist { ticket, hard_state, install, truncate_from, entries } => {
+                let hard_state = match install {
+                    None => hard_state,
+                    Some(meta) => self.persist_install(ticket, hard_state, meta),
+                };
                 self.outputs.push_back(Output::Persist { ticket, hard_state, truncate_from, entries });
             }
+            RaftOutput::PullSnapshot { from, meta } => self.start_pull(now, from, meta),
+            RaftOutput::CancelPull => self.cancel_pull(now),
             RaftOutput::Commit { index } => {
                 assert!(index >= self.commit, "commit index {} fell to {index}", self.commit);
                 self.commit = index;

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::Node;
+use super::{DiskRoom, Node};
 use crate::entry::Payload;
 use crate::machine::Machine;
-use crate::raft::{ProposeError, ReadError, ReadId};
+use crate::raft::{ProposeError, ReadError, ReadId, RoleKind};
 use crate::rpc::Token;
-use crate::session::{Command, Ranges};
+use crate::session::{Command, Limits, Ranges};
 use crate::time::Instant;
-use crate::types::GroupId;
+use crate::types::{GroupId, Index, Term};
 use crate::wire::client::{
     ClientReply, ClientRequest, LeaderHint, Outcome, Propose, ReadLevel, RefusalCode, decode_request,
     encode_reply,
@@ -49,6 +49,12 @@ impl<M: Machine> Node<M> {
                 let status = Box::new(self.status());
                 self.answer(now, token, &ClientReply::Status(status));
             }
+            ClientRequest::TakeSnapshot { through } => {
+                if through == Index(0) {
+                    self.take_snapshot();
+                }
+                self.answer(now, token, &self.snapshot_state());
+            }
             ClientRequest::Founding => match self.founding.clone() {
                 Some(record) => self.answer(now, token, &ClientReply::Founded(record)),
                 None => {
@@ -56,6 +62,16 @@ impl<M: Machine> Node<M> {
                 }
             },
         }
+    }
+
+    /// Proposes other limits of sessions and snapshots for the whole cluster. They are in force from the entry on that
+    /// they become.
+    ///
+    /// # Errors
+    /// When this node does not lead, or cannot take proposals.
+    pub fn propose_limits(&mut self, now: Instant, limits: Limits) -> Result<(Index, Term), ProposeError> {
+        let command = Command::SetLimits(limits).to_bytes();
+        self.raft.propose(now, Payload::Command(command.into()))
     }
 
     fn propose_write(&mut self, now: Instant, token: Token, propose: &Propose<'_>) {
@@ -76,6 +92,10 @@ impl<M: Machine> Node<M> {
     fn propose(&mut self, now: Instant, token: Token, command: &Command<'_>) {
         if self.writes.len() >= self.config.waiting_max {
             return self.busy(now, token);
+        }
+        if self.room == DiskRoom::Low && self.raft.role() == RoleKind::Leader {
+            let text = "the leader's disk is nearly full: it is read-only until there is room";
+            return self.refuse(now, token, RefusalCode::Unavailable, text);
         }
         let payload = Payload::Command(command.to_bytes().into());
         match self.raft.propose(now, payload) {

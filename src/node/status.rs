@@ -3,12 +3,14 @@
 use super::Node;
 use crate::machine::Machine;
 use crate::membership::Membership;
+use crate::message::SnapshotOutcome;
 use crate::raft::RoleKind;
 use crate::rpc::Rpc;
 use crate::session::Sessions;
+use crate::snapshot::SnapshotMeta;
 use crate::types::{ClusterId, Index};
 use crate::wire::DropReason;
-use crate::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus};
+use crate::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus, STATUS_ROWS_MAX, TransferStatus};
 
 /// What a node keeps for others, by count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +30,6 @@ impl<M: Machine> Node<M> {
     #[must_use]
     pub fn cluster(&self) -> ClusterId {
         self.rpc.cluster()
-    }
-
-    /// The last entry given to the machine.
-    #[must_use]
-    pub fn applied(&self) -> Index {
-        self.applied
     }
 
     /// The session table, for looking at.
@@ -93,7 +89,29 @@ impl<M: Machine> Node<M> {
                 .into_iter()
                 .map(|reason| DropCount { reason: reason.name().to_owned(), count: stats.dropped(reason) })
                 .collect(),
+            snapshot: self.snapshot().map_or(Index(0), |meta| meta.id.index),
+            transfers: self.transfer_status(),
         }
+    }
+
+    /// What comes here, and what a leader was told by those it offers a snapshot to.
+    fn transfer_status(&self) -> Vec<TransferStatus> {
+        let row = |to, meta: SnapshotMeta, bytes, is_transferred| {
+            let (index, bytes_total) = (meta.id.index, meta.bytes);
+            TransferStatus { to, index, bytes, bytes_total, is_transferred }
+        };
+        let own = self.identity.node;
+        let incoming = self.receiving().map(|(meta, bytes, is_whole)| row(own, meta, bytes, is_whole));
+        let outgoing = self.raft.peers().filter_map(|peer| {
+            let offer = peer.offer?;
+            let (bytes, is_transferred) = match offer.outcome {
+                None => (0, false),
+                Some(SnapshotOutcome::Pulling { bytes }) => (bytes, false),
+                Some(SnapshotOutcome::Transferred | SnapshotOutcome::Installed) => (offer.meta.bytes, true),
+            };
+            Some(row(peer.identity.node, offer.meta, bytes, is_transferred))
+        });
+        incoming.into_iter().chain(outgoing).take(STATUS_ROWS_MAX).collect()
     }
 
     fn peer_status(&self) -> Vec<PeerStatus> {

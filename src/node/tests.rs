@@ -55,6 +55,7 @@ fn node(number: u16, rng: Rng, now: Instant) -> Node<Kv> {
         cluster,
         founding: Some(record),
         hard_state: HardState::default(),
+        snapshot: None,
         entries: Vec::new(),
     };
     Node::new(
@@ -129,6 +130,9 @@ impl Net {
                     Output::Persist { ticket, .. } => node.handle_persisted(now, ticket),
                     Output::RecordPeer { store, incarnation, nonce } => {
                         node.handle_peer_recorded(now, store, incarnation, nonce, PeerRecord::Adopted);
+                    }
+                    Output::Snapshot(_) | Output::AdoptSnapshot { .. } => {
+                        unreachable!("so little is never frozen")
                     }
                     Output::Event(_) => {}
                 }

@@ -11,6 +11,7 @@ use core::time::Duration;
 
 use crate::entry::Entry;
 use crate::membership::Membership;
+use crate::snapshot::{SnapshotId, SnapshotMeta};
 use crate::types::{ClusterId, HardState, Identity, Incarnation, Index, Term};
 
 /// The largest term, index, round or attempt that goes over the wire: a varint's 62 bits. Larger ones never come
@@ -55,6 +56,9 @@ pub struct RaftConfig {
     /// The part of `log_bytes_max` that only no-ops and other entries of the cluster's own may use, so that a log
     /// full of uncommitted proposals can still be committed by a new leader.
     pub log_bytes_reserve: usize,
+    /// Bytes of entries that a snapshot covers and that stay in memory all the same, for followers that are only
+    /// a little behind. 0: every follower that misses one entry at the wrong moment pulls a snapshot. Much: memory.
+    pub log_tail_bytes: usize,
     /// Reads waiting for confirmation; further ones are refused as busy. They share rounds, so the bound costs
     /// memory only.
     pub reads_max: usize,
@@ -78,6 +82,7 @@ impl RaftConfig {
             reorder_bytes_max: 1 << 20,
             log_bytes_max: 1 << 30,
             log_bytes_reserve: 1 << 16,
+            log_tail_bytes: 4 << 20,
             reads_max: 65_536,
         }
     }
@@ -153,15 +158,24 @@ pub struct Base {
     pub chain: u32,
 }
 
+impl From<SnapshotId> for Base {
+    fn from(id: SnapshotId) -> Self {
+        Self { index: id.index, term: id.term, chain: id.chain }
+    }
+}
+
 /// What storage found at the start; all of it is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// Term and vote.
     pub hard_state: HardState,
-    /// The membership at `base`: the founding one. Empty for a node that has not learned any yet.
+    /// The membership at `base`: the founding one, or the one that the snapshot holds. Empty for a node that has
+    /// not learned any yet.
     pub membership: Membership,
-    /// Where the log begins.
+    /// Where the log begins: zeros, or at or below the end of the snapshot.
     pub base: Base,
+    /// The snapshot that storage holds; what it covers is committed.
+    pub snapshot: Option<SnapshotMeta>,
     /// The log from `base.index + 1` on.
     pub entries: Vec<Entry>,
 }
@@ -170,6 +184,17 @@ impl Restored {
     /// A log that begins at index 1.
     #[must_use]
     pub fn new(hard_state: HardState, membership: Membership, entries: Vec<Entry>) -> Self {
-        Self { hard_state, membership, base: Base::default(), entries }
+        Self { hard_state, membership, base: Base::default(), snapshot: None, entries }
+    }
+
+    /// A log that begins where a snapshot ends, which holds this membership.
+    #[must_use]
+    pub fn with_snapshot(
+        hard_state: HardState,
+        snapshot: SnapshotMeta,
+        membership: Membership,
+        entries: Vec<Entry>,
+    ) -> Self {
+        Self { hard_state, membership, base: snapshot.id.into(), snapshot: Some(snapshot), entries }
     }
 }

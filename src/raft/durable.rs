@@ -32,8 +32,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::log::Log;
 use super::output::{Output, ReplyToken, Ticket};
-use crate::message::{AppendOutcome, AppendReply, HeartbeatReply, Message};
+use crate::message::{AppendOutcome, AppendReply, HeartbeatReply, Message, SnapshotOfferReply};
 use crate::mutant::{self, Mutant};
+use crate::snapshot::SnapshotMeta;
 use crate::time::Instant;
 use crate::types::{HardState, Index, NodeId, Term};
 
@@ -68,6 +69,7 @@ struct Write {
     ticket: Ticket,
     issued: Instant,
     hard_state: Option<HardState>,
+    is_install: bool,
     /// The last entry that becomes durable with it. Lowered by a truncation: the late completion of a write whose
     /// entries are gone must not vouch for what replaced them (L4).
     through: Option<Index>,
@@ -85,6 +87,8 @@ pub(super) struct Durable {
     /// Staged and not issued.
     staged_hard_state: Option<HardState>,
     staged_truncation: Option<Index>,
+    /// A snapshot that takes the place of the whole log before it.
+    staged_install: Option<SnapshotMeta>,
     /// The first entry not handed to the disk; at most `last + 1`.
     unissued: Index,
     /// The newest hard state is durable with this ticket.
@@ -111,6 +115,7 @@ impl Durable {
             in_flight: VecDeque::new(),
             staged_hard_state: None,
             staged_truncation: None,
+            staged_install: None,
             unissued: last.next(),
             hard_state_ticket: Ticket(0),
             hard_state,
@@ -186,6 +191,26 @@ impl Durable {
         }
         assert!(self.index < from, "durable {} after a cut from {from}", self.index);
         assert!(self.unissued <= from || self.staged_truncation.is_none_or(|t| t <= from), "cut from {from}");
+    }
+
+    /// A snapshot takes the place of the log, of which nothing beyond `settled` counted for anyone. What is under
+    /// way still reaches the disk and is replaced there with the rest, so it vouches for nothing beyond it either.
+    pub(super) fn stage_install(&mut self, meta: SnapshotMeta, settled: Index) {
+        let through = meta.id.index;
+        assert!(settled < through, "a snapshot through {through} is not newer than {settled}");
+        self.index = self.index.min(settled);
+        for write in &mut self.in_flight {
+            write.through = write.through.map(|through| through.min(settled));
+        }
+        self.staged_truncation = None;
+        self.staged_install = Some(meta);
+        self.unissued = through.next();
+    }
+
+    /// True from the moment a snapshot is in place in memory until it is on disk too: meanwhile less is durable than
+    /// the log's base says.
+    pub(super) fn is_installing(&self) -> bool {
+        self.staged_install.is_some() || self.in_flight.iter().any(|write| write.is_install)
     }
 
     /// The ticket with which the entry at `index`, which the log holds, is durable: that of the first batch in
@@ -266,7 +291,8 @@ impl Durable {
     /// Gathers what is staged into one batch, if there is anything and the disk may have it.
     pub(super) fn issue(&mut self, now: Instant, log: &Log) -> Option<Output> {
         let has_entries = self.unissued <= log.last_index();
-        if self.staged_hard_state.is_none() && self.staged_truncation.is_none() && !has_entries {
+        let has_change = self.staged_truncation.is_some() || self.staged_install.is_some() || has_entries;
+        if self.staged_hard_state.is_none() && !has_change {
             return None;
         }
         // One hard-state write at a time; entries staged after it must not overtake it either.
@@ -285,10 +311,14 @@ impl Durable {
             self.unissued
         );
         assert!(hard_state.is_none() || self.hard_state_ticket == ticket, "{ticket} carries the hard state");
-        let through = entries.last().map(|entry| entry.index);
+        let install = self.staged_install.take();
+        // Whoever has the snapshot has all that it covers.
+        let through = entries.last().map(|entry| entry.index).or(install.map(|meta| meta.id.index));
         self.unissued = log.last_index().next();
-        self.in_flight.push_back(Write { ticket, issued: now, hard_state, through });
-        Some(Output::Persist { ticket, hard_state, truncate_from: self.staged_truncation.take(), entries })
+        let is_install = install.is_some();
+        self.in_flight.push_back(Write { ticket, issued: now, hard_state, is_install, through });
+        let truncate_from = self.staged_truncation.take();
+        Some(Output::Persist { ticket, hard_state, install, truncate_from, entries })
     }
 
     /// The disk finished this ticket, and so all before it. True when that made the newest hard state durable.
@@ -424,6 +454,8 @@ fn overtaken_reply(message: Message, term: Term) -> Option<Message> {
             (m.term, m.is_taken) = (term, false);
             Message::TransferReply(m)
         }
+        // What it holds is committed, so it holds it in every later term too.
+        Message::SnapshotOfferReply(m) => Message::SnapshotOfferReply(SnapshotOfferReply { term, ..m }),
         _ => return None,
     })
 }

@@ -9,7 +9,7 @@
 //! | 2 | leaders only append | its log does not shrink while it leads |
 //! | 4 | leaders hold what is committed | its commit index lies within its log |
 //! | 7 | what is committed stays | the chain value at the commit index of before is what it was |
-//! | 8 | base, commit, last and durable are ordered | so |
+//! | 8 | base, snapshot, commit, last and durable are ordered | so, but for what a snapshot being put in place covers |
 //! | 9 | term, vote within a term, and commit never go back | so, in memory and on disk |
 //! | 10 | votes and terms are durable before they are shown | a candidate counts, a leader leads, only then |
 //! | 12 | a leader counts itself by its disk | the durable index lies within the log |
@@ -35,6 +35,7 @@ pub struct Observation {
     commit: Index,
     commit_chain: Option<u32>,
     last: Index,
+    base: Index,
     leads: Option<Term>,
 }
 
@@ -48,6 +49,7 @@ impl Observation {
             commit: raft.commit,
             commit_chain: raft.log.chain_at(raft.commit),
             last: raft.log.last_index(),
+            base: raft.log.base().index,
             leads: matches!(raft.role, Role::Leader(_)).then_some(raft.hard_state.term),
         }
     }
@@ -65,7 +67,15 @@ pub fn check(raft: &Raft) {
     assert!(base <= commit, "{own}: base {base} above commit {commit}");
     assert!(commit <= last, "{own}: commit {commit} above last {last}");
     assert!(raft.durable.index() <= last, "{own}: durable {} above last {last}", raft.durable.index());
-    assert!(raft.durable.index() >= base, "{own}: durable {} below base {base}", raft.durable.index());
+    let is_installing = raft.durable.is_installing();
+    assert!(
+        is_installing || raft.durable.index() >= base,
+        "{own}: durable {} below base {base}",
+        raft.durable.index()
+    );
+    let snapshot = raft.snapshot.map(|meta| meta.id.index);
+    assert!(snapshot.is_none_or(|index| base <= index && index <= commit), "{own}: snapshot {snapshot:?}");
+    assert!(raft.receiving.is_none_or(|r| r.meta.id.index > base), "{own}: receives what it has");
     assert!(raft.log.last_term() <= term, "{own}: last term {} above {term}", raft.log.last_term());
     assert!(raft.log.membership_index() <= last, "{own}: a membership beyond the log's end {last}");
     assert!(term.0 <= NUMBER_MAX, "{own}: term {term} does not fit the wire");
@@ -113,7 +123,8 @@ fn check_leader(raft: &Raft, leader: &Leader) {
     assert_eq!(raft.ruler.leader, Some(own), "{own} leads term {term} and knows another leader");
     assert!(raft.durable.is_hard_state_durable(), "{own} leads term {term} without a durable vote");
     assert!(raft.election_deadline.is_none(), "{own}: a leader waits for an election");
-    assert_eq!(raft.log.term_at(leader.start), Some(term), "{own}: no no-op at {}", leader.start);
+    let is_start_held = leader.start < raft.log.base().index || raft.log.term_at(leader.start) == Some(term);
+    assert!(is_start_held, "{own}: no no-op at {}", leader.start);
     assert_eq!(raft.log.last_term(), term, "{own}: the log of a leader ends in its term");
     assert!(!leader.progress.contains_key(&own.node), "{own} has a progress of itself");
     assert!(leader.reads.round().is_none_or(|round| round <= leader.round), "{own}: a round of the future");
@@ -150,13 +161,14 @@ pub fn check_step(before: &Observation, raft: &Raft) {
         after.durable_hard_state.term >= before.durable_hard_state.term,
         "{own}: {before:?} to {after:?}"
     );
-    // What was committed stays as it was (7); the chain value vouches for all before it.
-    assert_eq!(
-        raft.log.chain_at(before.commit),
-        before.commit_chain,
+    // What was committed stays as it was (7); the chain value vouches for all before it. Below the base it cannot be
+    // looked at any more.
+    assert!(
+        before.commit < raft.log.base().index || raft.log.chain_at(before.commit) == before.commit_chain,
         "{own}: entry {} changed",
         before.commit
     );
+    assert!(raft.log.base().index >= before.base, "{own}: the base fell from {}", before.base);
     // Leaders append only (2), and never lead a second time in a term.
     if before.leads.is_some() && before.leads == after.leads {
         assert!(after.last >= before.last, "{own}: a leader's log fell to {}", after.last);

@@ -185,7 +185,7 @@ impl Raft {
         let round = leader.next_round();
         leader.heartbeat_due = now + self.config.heartbeat_interval;
         for (id, progress) in &mut leader.progress {
-            progress.is_paused = false;
+            progress.heartbeat_sent();
             let commit = self.commit.min(progress.match_index);
             assert!(commit <= self.commit, "a heartbeat tells of {commit}, committed is {}", self.commit);
             let message = Message::Heartbeat(Heartbeat { term, round, commit });

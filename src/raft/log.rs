@@ -29,6 +29,9 @@ const ENTRY_OVERHEAD_BYTES: usize = 48;
 /// What an entry costs inside an append besides its content, at most, while its term is the leader's.
 const APPEND_OVERHEAD_BYTES: usize = 8;
 
+/// Entries given up in one step, at most: about a tenth of a millisecond.
+const FORGET_COUNT_MAX: usize = 1024;
+
 /// Entries from `base` on.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -38,11 +41,13 @@ pub(super) struct Log {
     /// What lies before the first entry.
     base: Base,
     entries: VecDeque<Entry>,
-    /// Content and overhead of `entries`; kept by [`Self::push`] and [`Self::truncate_from`].
+    /// Content and overhead of `entries`; kept by all that add or remove any.
     bytes: usize,
-    /// Every membership in the log with its index, ascending; the first is the one at `base`, so it is never
-    /// empty.
+    /// Every membership in the log with its index, ascending; the first is the one in force at `base`, and none
+    /// of the others lies at or below it.
     memberships: Vec<(Index, Arc<Membership>)>,
+    /// No part of the log any more, and not freed yet.
+    forgotten: VecDeque<Entry>,
 }
 
 impl Log {
@@ -57,7 +62,14 @@ impl Log {
         entries: Vec<Entry>,
     ) -> Self {
         let memberships = vec![(base.index, Arc::new(membership))];
-        let mut log = Self { cluster, base, entries: VecDeque::new(), bytes: 0, memberships };
+        let mut log = Self {
+            cluster,
+            base,
+            entries: VecDeque::new(),
+            bytes: 0,
+            memberships,
+            forgotten: VecDeque::new(),
+        };
         for entry in entries {
             assert!(
                 entry.is_chained_to(cluster, log.last_chain()),
@@ -187,9 +199,61 @@ impl Log {
             let entry = self.entries.pop_back().expect("the last index is above the base");
             self.bytes -= memory_bytes(&entry.payload);
         }
-        self.memberships.retain(|(at, _)| *at < index || *at == self.base.index);
+        self.memberships.retain(|(at, _)| *at < index);
         assert_eq!(self.last_index().next(), index, "truncation from {index}");
         assert!(!self.memberships.is_empty(), "the base's membership stays");
+    }
+
+    /// Forgets the entries up to `index`, which a snapshot covers, or as many of them as one step may. The
+    /// membership in force there stays (M4).
+    ///
+    /// # Panics
+    /// When the log does not hold `index`.
+    pub(super) fn compact_towards(&mut self, index: Index) {
+        let last = self.last_index();
+        assert!(index <= last, "compaction through {index} beyond {last}");
+        for _ in 0..FORGET_COUNT_MAX {
+            if self.base.index >= index {
+                break;
+            }
+            let entry = self.entries.pop_front().expect("the log reaches beyond the index");
+            self.bytes -= memory_bytes(&entry.payload);
+            self.base = Base { index: entry.index, term: entry.term, chain: entry.chain };
+        }
+        let base = self.base.index;
+        let covered = self.memberships.partition_point(|(at, _)| *at <= base);
+        self.memberships.drain(..covered.saturating_sub(1));
+        assert_eq!(self.last_index(), last, "compaction through {base} moved the end");
+        assert!(self.memberships.first().is_some_and(|(at, _)| *at <= base), "no membership at {base}");
+    }
+
+    /// Forgets everything: the log begins again after a snapshot that it does not lead to.
+    pub(super) fn reset(&mut self, base: Base, membership: Arc<Membership>) {
+        assert!(base.index > self.base.index, "a reset from {} to {}", self.base.index, base.index);
+        self.forgotten.append(&mut self.entries);
+        self.bytes = 0;
+        self.memberships = vec![(base.index, membership)];
+        self.base = base;
+    }
+
+    /// Gives memory back, a bounded share at a time: freeing a whole log at once would stall the node.
+    pub(super) fn free_some(&mut self) {
+        let count = self.forgotten.len().min(FORGET_COUNT_MAX);
+        self.forgotten.drain(..count);
+    }
+
+    /// The lowest base at which the entries up to `through` take at most `bytes_max`.
+    pub(super) fn tail_base(&self, through: Index, bytes_max: usize) -> Index {
+        let mut bytes = 0;
+        let mut base = through;
+        while let Some(entry) = self.entry(base) {
+            bytes += memory_bytes(&entry.payload);
+            if bytes > bytes_max {
+                break;
+            }
+            base = base.prev();
+        }
+        base
     }
 
     /// Entries for one append from `from` on: as many as fit into `bytes_max`, and at least one if there is any.

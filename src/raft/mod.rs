@@ -50,6 +50,7 @@
 //! | `leader`, `progress` | appends and heartbeats sent; what is known of each peer |
 //! | `read` | linearizable reads |
 //! | `transfer` | handing leadership over |
+//! | `snapshot` | forgetting what a snapshot covers; offering one, taking one in the place of the log |
 //! | `log`, `durable` | the entries; what the disk has, and what waits for it |
 //! | `quorum` | counting |
 //! | `plausible`, [`invariant`] | what is believed of others; what must be true of oneself |
@@ -66,6 +67,8 @@
 //! | heartbeat | tells a commit index that never falls |
 //! | its reply, read probe's reply | names a round, which confirms nothing that was asked later |
 //! | transfer | is for one term, one boot, and taken once |
+//! | snapshot offer | tells of what is committed for ever; installed once |
+//! | its reply | names what is committed and durable at its sender, which stays so |
 //!
 //! # Driving it
 //! Commands ([`Raft::propose`], [`Raft::read`], [`Raft::transfer_leadership`]) and `handle_*` take `now`. After any
@@ -77,7 +80,7 @@
 //!
 //! # Left out so far
 //! Membership changes (entries with a membership act, and joint quorums are counted, but none can be proposed),
-//! snapshots (the log has a base; a peer that needs what lies below it gets heartbeats only), lease reads.
+//! lease reads.
 
 mod config;
 mod durable;
@@ -93,6 +96,7 @@ mod quorum;
 mod read;
 mod reorder;
 mod role;
+mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -103,6 +107,7 @@ use std::collections::BTreeMap;
 use crate::message::Message;
 use crate::mutant::{self, Mutant};
 use crate::rng::Rng;
+use crate::snapshot::SnapshotMeta;
 use crate::time::Instant;
 use crate::types::{HardState, Identity, Incarnation, Index, NodeId, Term};
 
@@ -110,12 +115,14 @@ pub use config::{Base, ConfigError, NUMBER_MAX, RaftConfig, Restored};
 pub use output::{
     Alarm, Output, ProposeError, ReadError, ReadId, ReplyToken, RoleKind, Ticket, TransferError,
 };
-pub use status::{PeerStatus, ProgressKind};
+pub use snapshot::ReceiveProgress;
+pub use status::{OfferStatus, PeerStatus, ProgressKind};
 
 use durable::Durable;
 use invariant::Observation;
 use log::Log;
 use role::{Follower, Role, Ruler};
+use snapshot::Receiving;
 
 /// One node's part in one Raft group.
 #[derive(Debug)]
@@ -144,6 +151,12 @@ pub struct Raft {
     campaigns: u64,
     /// The boots of the members, as far as they connected.
     incarnations: BTreeMap<NodeId, Incarnation>,
+    /// The newest snapshot on this node's disk: what a leader offers.
+    snapshot: Option<SnapshotMeta>,
+    /// How far that lets the log's base move.
+    compact_to: Index,
+    /// The snapshot that the driver is getting; it outlives roles and terms.
+    receiving: Option<Receiving>,
     told: Told,
 }
 
@@ -164,12 +177,21 @@ impl Raft {
     #[must_use]
     pub fn new(config: RaftConfig, restored: Restored, rng: Rng, now: Instant) -> Self {
         config.validate().expect("the caller validated the settings");
-        let Restored { hard_state, membership, base, entries } = restored;
+        let Restored { hard_state, membership, base, snapshot, entries } = restored;
         let log = Log::restore(config.cluster, base, membership, entries);
+        let commit = snapshot.map_or(base, |meta| meta.id.into()).index;
+        if let Some(id) = snapshot.map(|meta| meta.id) {
+            let place = (log.term_at(id.index), log.chain_at(id.index));
+            assert_eq!(
+                place,
+                (Some(id.term), Some(id.chain)),
+                "the log does not lead over the snapshot {id}"
+            );
+        }
         let is_blank = hard_state.term == Term(0) && log.last_index() == Index(0);
         let quiet_until = if is_blank { now } else { now + config.election_timeout_min };
         let durable = Durable::new(hard_state, log.last_index());
-        let told = Told { commit: base.index, role: RoleKind::Follower, term: hard_state.term, leader: None };
+        let told = Told { commit, role: RoleKind::Follower, term: hard_state.term, leader: None };
         // An incarnation has 32 bits: the sum stays below what a varint holds for 2^30 campaigns a boot.
         let campaigns = u64::from(config.incarnation.0) << 30;
         let mut raft = Self {
@@ -178,7 +200,7 @@ impl Raft {
             now,
             hard_state,
             log,
-            commit: base.index,
+            commit,
             durable,
             role: Role::Follower(Follower::default()),
             ruler: Ruler::default(),
@@ -187,6 +209,9 @@ impl Raft {
             quiet_until,
             campaigns,
             incarnations: BTreeMap::new(),
+            snapshot,
+            compact_to: base.index,
+            receiving: None,
             told,
         };
         raft.restart_election_timer(now);
@@ -249,6 +274,8 @@ impl Raft {
             Message::ReadProbeReply(m) => self.handle_read_probe_reply(now, from, m),
             Message::Transfer(m) => self.handle_transfer(now, from, m, token),
             Message::TransferReply(m) => self.handle_transfer_reply(from, m),
+            Message::SnapshotOffer(m) => self.handle_snapshot_offer(now, from, m, token),
+            Message::SnapshotOfferReply(m) => self.handle_snapshot_offer_reply(now, from, m),
         }
     }
 
@@ -304,6 +331,8 @@ impl Raft {
     /// Turns what changed since the last drain into outputs.
     fn pump(&mut self) {
         let now = self.now;
+        self.drop_covered_pull();
+        self.advance_base(now);
         self.tell_role();
         self.tell_commit();
         // The disk's work begins before the network's, so the two overlap (thesis §10.2.1).
@@ -311,6 +340,7 @@ impl Raft {
             self.durable.tell(persist);
         }
         self.replicate(now);
+        self.offer_snapshots(now);
         self.advance_reads(now);
         self.advance_transfer();
     }

@@ -15,6 +15,7 @@ use core::fmt;
 
 use crate::entry::Entry;
 use crate::message::Message;
+use crate::snapshot::SnapshotMeta;
 use crate::types::{HardState, Identity, Index, NodeId, Term};
 
 /// Names one disk write. Tickets count up; the disk finishes them in that order.
@@ -92,13 +93,15 @@ pub enum Output {
         /// The callee.
         to: NodeId,
     },
-    /// Make this durable, in ticket order, then call `handle_persisted`. First the hard state, then the
-    /// truncation, then the entries.
+    /// Make this durable, in ticket order, then call `handle_persisted`. First the hard state, then the snapshot,
+    /// then the truncation, then the entries.
     Persist {
         /// Names the write.
         ticket: Ticket,
         /// Term and vote, when they changed.
         hard_state: Option<HardState>,
+        /// Put this snapshot, which is on disk and verified, in the place of the whole log.
+        install: Option<SnapshotMeta>,
         /// Remove the log's entries from this index on, before adding any.
         truncate_from: Option<Index>,
         /// Consecutive entries to add.
@@ -109,6 +112,18 @@ pub enum Output {
         /// The new commit index.
         index: Index,
     },
+    /// Get this snapshot, from this leader or from any other node that has the very file; what is here of it
+    /// already counts. Tell of it by `handle_snapshot_progress`, and by `handle_snapshot_installed` when it is whole,
+    /// verified, and the machine can be put in its state. It comes again when the leader changes; another snapshot
+    /// takes the place of this one.
+    PullSnapshot {
+        /// Who offers it.
+        from: NodeId,
+        /// Which.
+        meta: SnapshotMeta,
+    },
+    /// The snapshot asked for is not needed any more.
+    CancelPull,
     /// This read may be answered once the machine has applied `index`.
     ReadReady {
         /// The read.

@@ -12,7 +12,7 @@
 //! the bound itself nobody campaigns any more, instead of overflowing.
 
 use super::config::NUMBER_MAX;
-use crate::message::{Append, Message, VoteRequest};
+use crate::message::{Append, Message, SnapshotOffer, VoteRequest};
 use crate::types::{Index, Term};
 
 /// True when it may be looked at further.
@@ -24,6 +24,7 @@ pub(super) fn is_plausible(message: &Message) -> bool {
             Message::PreVote(m) => m.campaign_term.0 == m.term.0 + 1 && is_end_plausible(m),
             Message::Vote(m) => has_term && m.campaign_term == m.term && is_end_plausible(m),
             Message::Append(m) => has_term && is_append_plausible(m),
+            Message::SnapshotOffer(m) => has_term && is_offer_plausible(m),
             Message::Heartbeat(_) | Message::ReadProbe(_) | Message::Transfer(_) => has_term,
             _ => true,
         }
@@ -37,6 +38,12 @@ fn is_end_plausible(m: &VoteRequest) -> bool {
 /// Index 0 is the place before the first entry, and the only one of term 0.
 fn is_place_plausible(index: Index, term: Term) -> bool {
     index.0 <= NUMBER_MAX && (index == Index(0)) == (term == Term(0))
+}
+
+/// A snapshot covers something, of a term that its leader knows.
+fn is_offer_plausible(m: &SnapshotOffer) -> bool {
+    let id = m.meta.id;
+    id.index > Index(0) && id.term <= m.term && is_place_plausible(id.index, id.term)
 }
 
 /// Terms in a log never fall and never pass the leader's.

@@ -3,8 +3,8 @@
 //! ```text
 //!            accepted                       next below the log's base
 //!  probe ───────────────▶ replicate      ─────────────────────────────▶ snapshot
-//!    ▲                        │
-//!    └────────────────────────┘
+//!    ▲                        │                                            │
+//!    └────────────────────────┴────────────────────────────────────────────┘
 //!     refused · evicted · silent for a maximum election timeout · call failed
 //! ```
 //! One question decides each transition: *does the leader know where the two logs part?* While it does not, it asks
@@ -12,7 +12,7 @@
 //!
 //! *Probe*: one append at a time finds where the logs part; each has its own attempt number, and answers to an
 //! older attempt move nothing back. *Replicate*: appends are pipelined up to a window by count and by bytes.
-//! *Snapshot*: the log no longer holds what the peer needs; only heartbeats go there.
+//! *Snapshot*: the log no longer holds what the peer needs; a snapshot is offered until it does (see `snapshot`).
 //!
 //! # What makes late and doubled answers harmless
 //! `match_index` only rises within a term: an acceptance is a fact about the peer's disk that later events of the
@@ -36,12 +36,14 @@
 //! A follower keeps an early append only if others of the same attempt can still fill the hole (see `follower`).
 //! It knows that they can when it has accepted one of that attempt: only then did the leader start to stream.
 
+use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::config::RaftConfig;
 use super::log::{Log, append_bytes};
-use crate::message::Append;
+use crate::message::{Append, SnapshotOfferReply, SnapshotOutcome};
 use crate::mutant::{self, Mutant};
+use crate::snapshot::SnapshotMeta;
 use crate::time::Instant;
 use crate::types::{Identity, Index, Round, Term};
 
@@ -103,7 +105,21 @@ pub(super) enum State {
         is_out: bool,
     },
     Replicate(Window),
-    Snapshot,
+    Snapshot(Offer),
+}
+
+/// The snapshot that a peer is to get.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Offer {
+    /// Which; none until one was offered.
+    pub(super) meta: Option<SnapshotMeta>,
+    /// How far the peer is with it.
+    pub(super) outcome: Option<SnapshotOutcome>,
+    /// True while an offer is unanswered.
+    is_out: bool,
+    /// Set when this interval's offer was sent, until the next heartbeat.
+    is_told: bool,
 }
 
 /// One peer.
@@ -127,6 +143,8 @@ pub(super) struct Progress {
     pub(super) acked_round: Round,
     /// The read probe that is unanswered; at most one, so a dead peer collects none.
     pub(super) probe_out: Option<Round>,
+    /// When its match rose last, or more of a snapshot reached it; set to the election's moment at first.
+    pub(super) moved: Instant,
     /// Set when a call to it failed, until the next heartbeat, so that a peer that cannot be reached is not
     /// tried in a loop.
     pub(super) is_paused: bool,
@@ -162,6 +180,7 @@ impl Progress {
             state: State::Probe { is_out: false },
             attempt: 0,
             heard: now,
+            moved: now,
             asked: None,
             acked_round: Round(0),
             probe_out: None,
@@ -181,7 +200,7 @@ impl Progress {
         let may_send = match &self.state {
             State::Probe { is_out } => !is_out,
             State::Replicate(window) => self.next_index <= log.last_index() && window.has_room(config),
-            State::Snapshot => false,
+            State::Snapshot(_) => false,
         };
         if self.is_paused || !may_send {
             return None;
@@ -189,7 +208,7 @@ impl Progress {
         let prev_index = self.next_index.prev();
         // Never an append whose prev the log does not know (L10).
         let Some(prev_term) = log.term_at(prev_index) else {
-            self.state = State::Snapshot;
+            self.state = State::Snapshot(Offer::default());
             return None;
         };
         let (entries, bytes) = match &self.state {
@@ -206,7 +225,7 @@ impl Progress {
                 window.push(last, bytes);
                 self.next_index = last.next();
             }
-            State::Snapshot => unreachable!("nothing is sent in this state"),
+            State::Snapshot(_) => unreachable!("no append is sent in this state"),
         }
         self.asked.get_or_insert(now);
         Some(Append { term, attempt: self.attempt, prev_index, prev_term, commit, entries, chain })
@@ -219,8 +238,7 @@ impl Progress {
 
     /// The peer holds everything up to `match_index`, durably. Idempotent: the index only rises.
     pub(super) fn accepted(&mut self, now: Instant, attempt: u64, match_index: Index) -> Change {
-        let is_advanced = match_index > self.match_index;
-        self.match_index = self.match_index.max(match_index);
+        let is_advanced = self.raise_match(now, match_index);
         match &mut self.state {
             State::Probe { is_out: true } if attempt == self.attempt => {
                 self.next_index = self.match_index.next();
@@ -235,7 +253,9 @@ impl Progress {
                 window.release_through(self.match_index);
                 self.next_index = self.next_index.max(self.match_index.next());
             }
-            State::Probe { .. } | State::Snapshot => {}
+            // The offers go on: their answers tell whether appends can.
+            State::Snapshot(_) => self.next_index = self.next_index.max(self.match_index.next()),
+            State::Probe { .. } => {}
         }
         self.answered(now);
         assert!(self.match_index < self.next_index, "match {}, next {}", self.match_index, self.next_index);
@@ -246,7 +266,8 @@ impl Progress {
     /// The peer has no such prev. Ignored when the attempt is an old one, or when prev is known to match: then the
     /// refusal is older than the acceptance (wire.md §4: a refused append is not idempotent).
     pub(super) fn refused(&mut self, log: &Log, attempt: u64, refusal: Refusal) -> Change {
-        if attempt != self.attempt || refusal.prev_index <= self.match_index {
+        let is_offered = matches!(self.state, State::Snapshot(_));
+        if is_offered || attempt != self.attempt || refusal.prev_index <= self.match_index {
             return Change::Nothing;
         }
         if refusal.prev_index >= self.next_index {
@@ -277,7 +298,8 @@ impl Progress {
 
     /// The peer had kept an append out of order and dropped it.
     pub(super) fn evicted(&mut self, attempt: u64, prev_index: Index) -> Change {
-        if attempt != self.attempt || prev_index < self.match_index {
+        let is_offered = matches!(self.state, State::Snapshot(_));
+        if is_offered || attempt != self.attempt || prev_index < self.match_index {
             return Change::Nothing;
         }
         self.probe_from(self.match_index.next());
@@ -286,9 +308,15 @@ impl Progress {
 
     /// Nothing that is open to the peer counts any more.
     pub(super) fn restart(&mut self) {
-        let next_index = match &self.state {
+        let next_index = match &mut self.state {
             State::Probe { .. } => self.next_index,
-            State::Replicate(_) | State::Snapshot => self.match_index.next(),
+            State::Replicate(_) => self.match_index.next(),
+            // What it has of the snapshot outlives its boot.
+            State::Snapshot(offer) => {
+                offer.is_out = false;
+                (self.probe_out, self.asked) = (None, None);
+                return;
+            }
         };
         self.probe_from(next_index);
     }
@@ -310,9 +338,102 @@ impl Progress {
             || match &self.state {
                 State::Probe { is_out } => *is_out,
                 State::Replicate(window) => window.count() > 0,
-                State::Snapshot => false,
+                State::Snapshot(offer) => offer.is_out,
             };
         self.asked = is_open.then_some(now);
+    }
+
+    /// Raises the match; true when it rose.
+    fn raise_match(&mut self, now: Instant, match_index: Index) -> bool {
+        let is_advanced = match_index > self.match_index;
+        if is_advanced {
+            self.match_index = match_index;
+            self.moved = now;
+        }
+        is_advanced
+    }
+
+    /// The index after which the log must be kept for this peer, if it moved within `patience`.
+    pub(super) fn pin(&self, now: Instant, patience: Duration) -> Option<Index> {
+        if now.saturating_since(self.moved) > patience {
+            return None;
+        }
+        Some(match &self.state {
+            State::Snapshot(Offer { meta: Some(meta), .. }) => meta.id.index,
+            _ => self.match_index,
+        })
+    }
+
+    /// A heartbeat goes out: an offer may go again, and a peer whose call failed is tried again.
+    pub(super) fn heartbeat_sent(&mut self) {
+        self.is_paused = false;
+        if let State::Snapshot(offer) = &mut self.state {
+            offer.is_told = false;
+        }
+    }
+
+    /// The snapshot to offer now, if any: the same as before while the peer moves, else the newest.
+    pub(super) fn next_offer(
+        &mut self,
+        now: Instant,
+        newest: Option<SnapshotMeta>,
+        patience: Duration,
+    ) -> Option<SnapshotMeta> {
+        let State::Snapshot(offer) = &mut self.state else { return None };
+        if self.is_paused || offer.is_out || offer.is_told {
+            return None;
+        }
+        let is_stuck = now.saturating_since(self.moved) > patience;
+        if offer.meta.is_none_or(|meta| is_stuck || meta.id.index <= self.match_index) && offer.meta != newest
+        {
+            *offer = Offer { meta: newest, ..Offer::default() };
+            self.moved = now;
+        }
+        let meta = offer.meta?;
+        (offer.is_out, offer.is_told) = (true, true);
+        self.asked.get_or_insert(now);
+        Some(meta)
+    }
+
+    /// The file of this snapshot is gone.
+    pub(super) fn withdraw(&mut self, meta: SnapshotMeta) {
+        if let State::Snapshot(offer) = &mut self.state
+            && offer.meta == Some(meta)
+        {
+            *offer = Offer::default();
+        }
+    }
+
+    /// The peer told how far it is. `base` is where the log begins: when the peer holds that much, appends go on.
+    pub(super) fn offer_answered(&mut self, now: Instant, m: SnapshotOfferReply, base: Index) -> Change {
+        let is_advanced = self.raise_match(now, m.match_index);
+        match &mut self.state {
+            State::Snapshot(_) if self.match_index >= base => {
+                self.probe_from(self.match_index.next());
+                return Change::Reprobe;
+            }
+            State::Snapshot(offer) => {
+                if offer.meta.is_some_and(|meta| meta.id.index == m.index) {
+                    offer.is_out = false;
+                    if offer.outcome != Some(m.outcome) || m.outcome == SnapshotOutcome::Transferred {
+                        self.moved = now;
+                    }
+                    offer.outcome = Some(m.outcome);
+                }
+                self.next_index = self.next_index.max(self.match_index.next());
+            }
+            State::Probe { .. } if self.match_index >= self.next_index => {
+                self.probe_from(self.match_index.next());
+            }
+            State::Probe { .. } => {}
+            State::Replicate(window) => {
+                window.release_through(self.match_index);
+                self.next_index = self.next_index.max(self.match_index.next());
+            }
+        }
+        self.answered(now);
+        assert!(self.match_index < self.next_index, "match {}, next {}", self.match_index, self.next_index);
+        if is_advanced { Change::Advanced } else { Change::Nothing }
     }
 
     /// The peer answered this round. An answer to an older one leaves what is known as it is (R2).

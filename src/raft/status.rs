@@ -9,11 +9,14 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::output::{RoleKind, Ticket};
-use super::progress::State;
+use super::progress::{Offer, State};
 use super::role::Role;
+use super::snapshot::ReceiveProgress;
 use super::{Base, Raft, RaftConfig};
 use crate::entry::Entry;
 use crate::membership::Membership;
+use crate::message::SnapshotOutcome;
+use crate::snapshot::SnapshotMeta;
 use crate::time::Instant;
 use crate::types::{HardState, Identity, Index, NodeId, Term};
 
@@ -24,7 +27,7 @@ pub enum ProgressKind {
     Probe,
     /// Pipelined.
     Replicate,
-    /// Not at all: the log no longer holds what the peer needs.
+    /// Not yet: the log no longer holds what the peer needs, and it is to get a snapshot.
     Snapshot,
 }
 
@@ -43,8 +46,19 @@ pub struct PeerStatus {
     pub inflight_count: usize,
     /// Bytes of entries in them.
     pub inflight_bytes: usize,
-    /// Its last answer in this term to an append or heartbeat.
+    /// Its last answer in this term to an append, heartbeat or offer.
     pub heard: Instant,
+    /// The snapshot it is to get.
+    pub offer: Option<OfferStatus>,
+}
+
+/// How far a peer is with a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfferStatus {
+    /// Which.
+    pub meta: SnapshotMeta,
+    /// What the peer said last; nothing until it answers.
+    pub outcome: Option<SnapshotOutcome>,
 }
 
 impl Raft {
@@ -136,6 +150,24 @@ impl Raft {
         self.log.base()
     }
 
+    /// The newest snapshot on this node's disk.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<SnapshotMeta> {
+        self.snapshot
+    }
+
+    /// The snapshot that the driver is to get, and how much of it is here.
+    #[must_use]
+    pub fn receiving(&self) -> Option<(SnapshotMeta, ReceiveProgress)> {
+        self.receiving.map(|receiving| (receiving.meta, receiving.progress))
+    }
+
+    /// True while a snapshot that took the log's place in memory is not durable in that place.
+    #[must_use]
+    pub fn is_installing(&self) -> bool {
+        self.durable.is_installing()
+    }
+
     /// Bytes that the log takes in memory.
     #[must_use]
     pub fn log_bytes(&self) -> usize {
@@ -181,7 +213,13 @@ impl Raft {
             let (kind, inflight_count, inflight_bytes) = match &progress.state {
                 State::Probe { is_out } => (ProgressKind::Probe, usize::from(*is_out), 0),
                 State::Replicate(window) => (ProgressKind::Replicate, window.count(), window.bytes()),
-                State::Snapshot => (ProgressKind::Snapshot, 0, 0),
+                State::Snapshot(_) => (ProgressKind::Snapshot, 0, 0),
+            };
+            let offer = match &progress.state {
+                State::Snapshot(Offer { meta: Some(meta), outcome, .. }) => {
+                    Some(OfferStatus { meta: *meta, outcome: *outcome })
+                }
+                _ => None,
             };
             PeerStatus {
                 identity: progress.identity,
@@ -191,6 +229,7 @@ impl Raft {
                 inflight_count,
                 inflight_bytes,
                 heard: progress.heard,
+                offer,
             }
         })
     }

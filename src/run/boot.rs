@@ -17,7 +17,7 @@ use crate::fault::LinkConfig;
 use crate::machine::Machine;
 use crate::membership::Member;
 use crate::node::founding::{Blank, Founding, FoundingNotice, Output as FoundingOutput, Plan};
-use crate::node::{Node, NodeConfig, NodeEvent, NodeStart};
+use crate::node::{Node, NodeConfig, NodeEvent, NodeStart, snapshot};
 use crate::rng::Rng;
 use crate::run::disk::{FolderDisk, kernel_boot};
 use crate::run::disk_thread::Writer;
@@ -28,10 +28,11 @@ use crate::run::node::{NodeLoop, Request, RunError};
 use crate::run::random_rng;
 use crate::run::record::{Recorded, Recorder};
 use crate::run::shaper::Shaper;
+use crate::run::snapshot_thread::SnapshotThread;
 use crate::seal::SealMode;
 use crate::store::{
     DiskError, DiskErrorKind, FIRST_INCARNATION_MAX, FormatError, FormatOptions, Fsync, OpenError,
-    OpenOptions, Recovered, SEGMENT_BYTES, Store,
+    OpenOptions, Recovered, SEGMENT_BYTES, Store, StoreError,
 };
 use crate::types::{BootNonce, ClusterId, Identity, Incarnation, NodeId, StoreId};
 
@@ -245,7 +246,7 @@ pub fn boot<M: Machine>(mut options: NodeOptions, machine: M) -> Result<Booted<M
     Ok(Booted { site: Site { options, contacts, net, mailbox, rng, log }, machine, store, recovered })
 }
 
-impl<M: Machine> Booted<M> {
+impl<M: Machine + Send + 'static> Booted<M> {
     /// The way in from other threads.
     #[must_use]
     pub fn mailbox(&self) -> Arc<Mailbox<Request>> {
@@ -259,14 +260,23 @@ impl<M: Machine> Booted<M> {
 
     /// Founds or joins where the folder is blank, then runs the node until it is told to stop.
     pub fn run(self, on_event: Box<dyn FnMut(&NodeEvent) + Send>) -> Result<(), RunError> {
-        let Self { mut site, machine, store, recovered } = self;
+        let Self { mut site, mut machine, store, recovered } = self;
         // Also when founding fails or the machine panics.
         let _closed_at_end = CloseOnDrop(Arc::clone(&site.mailbox));
         site.warn_of_small_buffers();
         site.warn_of_other_voters(&recovered);
-        let Some((store, recovered)) = site.become_member(store, recovered)? else { return Ok(()) };
+        let Some((mut store, recovered)) = site.become_member(store, recovered)? else { return Ok(()) };
         site.record(&recovered)?;
         let Site { options, mut net, mailbox, mut rng, log, .. } = site;
+        let snapshot = match &recovered.snapshot {
+            None => None,
+            Some(file) => {
+                info!(log, "loading a snapshot"; "snapshot" => %file.meta);
+                Some(snapshot::load(store.disk_mut(), file, &mut machine).map_err(RunError::Snapshot)?)
+            }
+        };
+        // The snapshot's file is the snapshot thread's from here on.
+        store.disk_mut().close_files();
         let start = NodeStart {
             store: recovered.store,
             incarnation: recovered.incarnation,
@@ -274,6 +284,7 @@ impl<M: Machine> Booted<M> {
             cluster: recovered.cluster,
             founding: recovered.founding,
             hard_state: recovered.hard_state,
+            snapshot,
             entries: recovered.entries,
         };
         info!(log, "serving"; "listen" => %options.listen, "cluster" => %start.cluster, "store" => %start.store,
@@ -283,11 +294,13 @@ impl<M: Machine> Booted<M> {
             net.shape(Shaper::new(faults, Rng::from_seed(seed)));
         }
         let node = Node::new(options.config, start, machine, &options.logger, rng, net.now());
+        let shared = store.disk().share().map_err(|error| RunError::Disk(StoreError::Failed(error)))?;
+        let snapshots = SnapshotThread::start(shared, net.waker()).map_err(RunError::Poll)?;
         let writer = match options.fsync {
             Fsync::On => Writer::thread(store, net.waker()).map_err(RunError::Poll)?,
             Fsync::Off => Writer::in_place(store),
         };
-        NodeLoop { node, net, writer, mailbox, on_event, log }.run()
+        NodeLoop { node, net, writer, snapshots, mailbox, on_event, log }.run()
     }
 }
 

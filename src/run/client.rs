@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::client::{Answer, Client, ClientError, OperationId, Output};
 use crate::run::mailbox::Mailbox;
 use crate::run::net::Net;
+use crate::types::Index;
 use crate::wire::client::ReadLevel;
 
 /// Who waits for an operation to end.
@@ -48,6 +49,17 @@ pub enum Request<R> {
         /// Who waits.
         respond: R,
     },
+    /// Have one node take a snapshot, or ask how far it is.
+    TakeSnapshot {
+        /// Which of the client's addresses.
+        server: usize,
+        /// 0 to take one.
+        through: Index,
+        /// When to give up.
+        timeout: Duration,
+        /// Who waits.
+        respond: R,
+    },
     /// End the loop; whoever waits is let go without an answer.
     Stop,
 }
@@ -74,6 +86,9 @@ pub fn run<R: Respond>(
                 }
                 Request::Status { server, timeout, respond } => {
                     (client.status(server, now + timeout), respond)
+                }
+                Request::TakeSnapshot { server, through, timeout, respond } => {
+                    (client.take_snapshot(server, through, now + timeout), respond)
                 }
                 Request::Stop => return Ok(()),
             };

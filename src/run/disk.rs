@@ -47,6 +47,21 @@ impl FolderDisk {
         Ok(Self { path: path.to_owned(), folder, lock: Some(lock), files: BTreeMap::new() })
     }
 
+    /// A second way into the folder, for another thread of this process; it shares the lock. Neither may use a file
+    /// that the other removes or renames.
+    pub fn share(&self) -> Result<Self, DiskError> {
+        let named = |error: Error| disk_error(Operation::Folder, &self.path.display().to_string(), &error);
+        let folder = self.folder.try_clone().map_err(named)?;
+        let lock = self.lock.as_ref().map(File::try_clone).transpose().map_err(named)?;
+        Ok(Self { path: self.path.clone(), folder, lock, files: BTreeMap::new() })
+    }
+
+    /// Closes all files; each is opened again when it is next used. One that another way into the folder removes
+    /// keeps its room on the disk for as long as it is open here.
+    pub fn close_files(&mut self) {
+        self.files.clear();
+    }
+
     /// Looks at a folder without taking it; every change is refused. A process that uses the folder meanwhile may
     /// be caught in the middle of a write.
     pub fn open_read_only(path: &Path) -> Result<Self, DiskError> {
@@ -131,6 +146,17 @@ impl Disk for FolderDisk {
         self.check_writable(Operation::Remove, file)?;
         self.files.remove(file);
         fs::remove_file(self.path.join(file)).map_err(|error| disk_error(Operation::Remove, file, &error))
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
+        self.check_writable(Operation::Rename, from)?;
+        fs::rename(self.path.join(from), self.path.join(to))
+            .map_err(|error| disk_error(Operation::Rename, from, &error))?;
+        self.files.remove(to);
+        if let Some(file) = self.files.remove(from) {
+            self.files.insert(to.to_owned(), file);
+        }
+        Ok(())
     }
 
     fn sync_folder(&mut self) -> Result<(), DiskError> {

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use mio::Waker;
 
-use crate::node::PeerRecord;
+use crate::node::{DiskRoom, PeerRecord};
 use crate::raft::Ticket;
-use crate::store::{Batch, Disk, PeerSeen, Store, StoreError, Upkeep};
+use crate::snapshot::SnapshotMeta;
+use crate::store::{Adopted, Batch, Disk, LogAfter, PeerSeen, Store, StoreError, Upkeep};
 use crate::types::{BootNonce, Incarnation, StoreId};
 
 /// How long nothing must be asked for until the log's synced mark is carried on.
@@ -21,6 +22,9 @@ const QUIET: Duration = Duration::from_millis(50);
 /// came later.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
+/// How often room for another segment is looked for when there was none.
+const ROOM_PAUSE: Duration = Duration::from_millis(500);
+
 /// How often a write that found the disk full is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 
@@ -29,6 +33,8 @@ const FULL_PAUSE: Duration = Duration::from_millis(100);
 pub(super) enum Job {
     /// Make this durable.
     Persist { ticket: Ticket, batch: Batch },
+    /// Make this snapshot the one in force.
+    Adopt { meta: SnapshotMeta, log: LogAfter },
     /// Make this peer's boot durable.
     RecordPeer { store: StoreId, incarnation: Incarnation, nonce: BootNonce },
 }
@@ -38,8 +44,12 @@ pub(super) enum Job {
 pub(super) enum Done {
     /// This write and all before it are durable.
     Persisted { ticket: Ticket },
+    /// The snapshot is in force, or not newer.
+    Adopted { meta: SnapshotMeta, adopted: Adopted },
     /// The peer's boot is durable, or was refused.
     PeerRecorded { store: StoreId, incarnation: Incarnation, nonce: BootNonce, seen: PeerRecord },
+    /// Whether there is room for the log beyond the segment in use.
+    Room(DiskRoom),
     /// The disk has no room; the write is tried again until it has.
     Full,
     /// The disk has failed; nothing more will be done.
@@ -136,10 +146,11 @@ impl Drop for TellPanic {
 /// Serves jobs until the loop hangs up or the disk fails.
 fn serve<D: Disk>(mut store: Store<D>, jobs: &Receiver<Job>, report: &Report) -> Store<D> {
     let mut next = None;
+    let mut room = DiskRoom::Enough;
     loop {
         let job = match next.take() {
             Some(job) => job,
-            None => match wait(&mut store, jobs) {
+            None => match wait(&mut store, jobs, &mut room, report) {
                 Ok(Some(job)) => job,
                 Ok(None) => return store,
                 Err(error) => {
@@ -168,27 +179,42 @@ fn serve<D: Disk>(mut store: Store<D>, jobs: &Receiver<Job>, report: &Report) ->
 
 /// The next job; quiet moments are used to carry the synced mark on and to make the next segment. `None` when the
 /// loop has hung up.
-fn wait<D: Disk>(store: &mut Store<D>, jobs: &Receiver<Job>) -> Result<Option<Job>, StoreError> {
+fn wait<D: Disk>(
+    store: &mut Store<D>,
+    jobs: &Receiver<Job>,
+    room: &mut DiskRoom,
+    report: &Report,
+) -> Result<Option<Job>, StoreError> {
     let mut patience = Duration::ZERO;
     loop {
         match jobs.recv_timeout(patience) {
             Ok(job) => return Ok(Some(job)),
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
-            Err(RecvTimeoutError::Timeout) => match store.maintain() {
-                Ok(Upkeep::More) => {}
-                // A full disk is found out when a segment is needed; nothing is lost by having none ahead.
-                Ok(Upkeep::Done) | Err(StoreError::Full) => {
-                    if patience == QUIET {
-                        match store.quiet() {
-                            // The mark is carried on by the next write, which waits for room.
-                            Ok(()) | Err(StoreError::Full) => return Ok(jobs.recv().ok()),
-                            Err(error) => return Err(error),
-                        }
-                    }
-                    patience = QUIET;
-                }
-                Err(error) => return Err(error),
-            },
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let found = match store.maintain() {
+            Ok(Upkeep::More) => continue,
+            Ok(Upkeep::Done) => DiskRoom::Enough,
+            // The segment in use still has room: time to tell before a write finds none.
+            Err(StoreError::Full) => DiskRoom::Low,
+            Err(error) => return Err(error),
+        };
+        if *room != found {
+            *room = found;
+            report.send(Done::Room(found));
+        }
+        if patience == Duration::ZERO {
+            patience = QUIET;
+            continue;
+        }
+        match store.quiet() {
+            // The mark is carried on by the next write, which waits for room.
+            Ok(()) | Err(StoreError::Full) => {}
+            Err(error) => return Err(error),
+        }
+        match found {
+            DiskRoom::Enough => return Ok(jobs.recv().ok()),
+            DiskRoom::Low => patience = ROOM_PAUSE,
         }
     }
 }
@@ -217,6 +243,10 @@ fn carry_out<D: Disk>(store: &mut Store<D>, job: &Job) -> Done {
             Ok(()) => Done::Persisted { ticket },
             Err(error) => Done::Failed(error),
         },
+        Job::Adopt { meta, log } => match store.adopt_snapshot(meta, log) {
+            Ok(adopted) => Done::Adopted { meta, adopted },
+            Err(error) => Done::Failed(error),
+        },
         Job::RecordPeer { store: peer, incarnation, nonce } => {
             let seen = match store.record_peer(peer, incarnation, nonce) {
                 Ok(PeerSeen::Adopted) => PeerRecord::Adopted,
@@ -236,6 +266,41 @@ mod tests {
     use crate::store::{FormatOptions, MemoryDisk, OpenOptions};
     use crate::types::{Index, Term};
     use mio::{Events, Poll, Token};
+
+    /// The segment in use has room when the thread tells that there will be none after it (D4).
+    #[test]
+    fn a_disk_that_is_nearly_full_is_told_before_a_write_finds_it_full_d4() {
+        let (mut disk, bytes) = (MemoryDisk::new(), 1 << 16);
+        let options = FormatOptions {
+            store: StoreId([1; 16]),
+            first_incarnation: Incarnation(1),
+            segment_bytes: bytes,
+        };
+        Store::format(&mut disk, options).unwrap();
+        let opened = Store::open(disk, OpenOptions { segment_bytes: bytes, ..OpenOptions::default() });
+        let (mut store, _) = opened.unwrap();
+        // The spare of the folder's beginning is in use; there is no room for the next.
+        let disk = store.disk();
+        let used: usize = disk.file_names().filter_map(|name| disk.content(name)).map(<[u8]>::len).sum();
+        store.disk_mut().set_capacity(Some(used as u64 + 100));
+        let mut poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let mut writer = Writer::thread(store, waker).unwrap();
+        let mut events = Events::with_capacity(1);
+        poll.poll(&mut events, Some(Duration::from_secs(20))).unwrap();
+        let mut done = Vec::new();
+        writer.take_done(&mut done);
+        assert!(matches!(done[..], [Done::Room(DiskRoom::Low)]), "{done:?}");
+        done.clear();
+        // Term and vote are still written.
+        let hard_state = Some(crate::types::HardState { term: Term(1), vote: None });
+        let batch = Batch { hard_state, ..Batch::default() };
+        writer.ask(Job::Persist { ticket: crate::raft::Ticket::default(), batch });
+        poll.poll(&mut events, Some(Duration::from_secs(20))).unwrap();
+        writer.take_done(&mut done);
+        assert!(matches!(done[..], [Done::Persisted { .. }]), "{done:?}");
+        writer.stop().unwrap();
+    }
 
     /// A node whose disk thread is gone must end, not go on as one whose disk is slow.
     #[test]

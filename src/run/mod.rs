@@ -20,6 +20,7 @@ pub mod net;
 pub mod node;
 pub mod record;
 pub mod shaper;
+mod snapshot_thread;
 pub mod socket;
 pub mod timer;
 

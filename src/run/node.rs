@@ -9,11 +9,12 @@ use std::sync::Arc;
 use slog::{Logger, info, warn};
 
 use crate::machine::Machine;
-use crate::node::{Node, NodeEvent, Output};
+use crate::node::{LoadError, Node, NodeEvent, Output};
 use crate::raft::RoleKind;
 use crate::run::disk_thread::{Done, Job, Writer};
 use crate::run::mailbox::Mailbox;
 use crate::run::net::Net;
+use crate::run::snapshot_thread::{Event, SnapshotThread};
 use crate::store::{Batch, Disk, OpenError, StoreError};
 use crate::time::{Instant, earliest};
 use crate::trace::NoteKind;
@@ -52,8 +53,12 @@ pub enum RunError {
     Disk(StoreError),
     /// Its poll or timer failed.
     Poll(io::Error),
+    /// Its snapshots cannot be read or written.
+    Snapshot(LoadError),
     /// Its disk thread panicked.
     DiskThread,
+    /// Its snapshot thread panicked, or the machine did there.
+    SnapshotThread,
     /// Its own thread panicked: the machine did, or an invariant was broken.
     Panicked,
     /// Its folder could not be opened again after founding.
@@ -86,6 +91,8 @@ impl fmt::Display for RunError {
         match self {
             Self::Disk(error) => write!(f, "the node ended: {error}"),
             Self::Poll(error) => write!(f, "the node ended: waiting failed: {error}"),
+            Self::Snapshot(error) => write!(f, "the node ended: snapshot: {error}"),
+            Self::SnapshotThread => f.write_str("the node ended: its snapshot thread panicked"),
             Self::DiskThread => f.write_str("the node ended: its disk thread panicked"),
             Self::Panicked => f.write_str("the node ended: its thread panicked"),
             Self::Reopen(error) => write!(f, "the node ended after its founding: {error}"),
@@ -111,16 +118,18 @@ pub(super) struct NodeLoop<M, D> {
     pub(super) node: Node<M>,
     pub(super) net: Net,
     pub(super) writer: Writer<D>,
+    pub(super) snapshots: SnapshotThread<M>,
     pub(super) mailbox: Arc<Mailbox<Request>>,
     pub(super) on_event: Box<dyn FnMut(&NodeEvent) + Send>,
     pub(super) log: Logger,
 }
 
-impl<M: Machine, D: Disk + Send + 'static> NodeLoop<M, D> {
+impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
     /// Runs until told to stop, or until the disk or the poll fails.
     pub(super) fn run(mut self) -> Result<(), RunError> {
         let ended = self.turns();
         self.net.log_faults(&self.log);
+        self.snapshots.stop();
         let store = self.writer.stop();
         let (now, recorder) = (self.net.now(), self.net.record(None));
         if let Some(mut recorder) = recorder {
@@ -159,6 +168,7 @@ impl<M: Machine, D: Disk + Send + 'static> NodeLoop<M, D> {
             }
             // What the disk has done and what has come in are heard before any timer fires.
             self.take_done(&mut done)?;
+            self.take_snapshot_events()?;
             let node = &mut self.node;
             self.net.receive(|now, from, bytes| node.handle_datagram(now, from, bytes));
             let now = self.net.now();
@@ -217,6 +227,8 @@ impl<M: Machine, D: Disk + Send + 'static> NodeLoop<M, D> {
                 Output::RecordPeer { store, incarnation, nonce } => {
                     self.writer.ask(Job::RecordPeer { store, incarnation, nonce });
                 }
+                Output::Snapshot(job) => self.snapshots.ask(job),
+                Output::AdoptSnapshot { meta, log } => self.writer.ask(Job::Adopt { meta, log }),
                 Output::Event(event) => {
                     if let (NodeEvent::Alarm(alarm), Some(recorder)) = (&event, self.net.recorder()) {
                         recorder.note(now, NoteKind::Alarm, alarm.to_string());
@@ -238,11 +250,27 @@ impl<M: Machine, D: Disk + Send + 'static> NodeLoop<M, D> {
                 Done::PeerRecorded { store, incarnation, nonce, seen } => {
                     self.node.handle_peer_recorded(now, store, incarnation, nonce, seen);
                 }
+                Done::Adopted { meta, adopted } => self.node.handle_snapshot_adopted(now, meta, adopted),
+                Done::Room(room) => self.node.handle_disk_room(now, room),
                 Done::Full => warn!(self.log, "disk full: nothing is acknowledged until there is room"),
                 Done::Failed(error) => return Err(RunError::Disk(error)),
                 Done::Panicked => return Err(RunError::DiskThread),
             }
         }
         Ok(has_done)
+    }
+
+    /// Tells the node what has become of its snapshots.
+    fn take_snapshot_events(&mut self) -> Result<(), RunError> {
+        let mut events = Vec::new();
+        self.snapshots.take_events(&mut events);
+        for event in events {
+            match event {
+                Event::Done(done) => self.node.handle_snapshot_done(self.net.now(), done),
+                Event::Failed(error) => return Err(RunError::Snapshot(LoadError::File(error))),
+                Event::Panicked => return Err(RunError::SnapshotThread),
+            }
+        }
+        Ok(())
     }
 }

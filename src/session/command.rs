@@ -9,8 +9,8 @@ use crate::types::{Index, Sequence, SessionId};
 /// The most sessions that one [`Command::Expire`] names.
 pub const EXPIRE_MAX: usize = 1024;
 
-/// The bounds of the session table. They are part of the replicated state: only [`Command::SetLimits`] changes
-/// them, never a node's settings (scenario I10).
+/// The numbers that applying goes by: the bounds of the session table, and when a snapshot is due. They are part of
+/// the replicated state: only [`Command::SetLimits`] changes them, never a node's settings (scenario I10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Sessions open at once. At 1 any second client expires the first; very high, idle clients' results stay
@@ -23,22 +23,32 @@ pub struct Limits {
     pub window_bytes_max: u64,
     /// Bytes of results kept in all sessions before the longest-idle ones expire.
     pub bytes_max: u64,
+    /// Bytes of log applied between two snapshots. Few: the state is written often. Many: a long log in memory, on
+    /// disk and at each start. It stands here because every node must take its snapshots at the same indexes.
+    pub snapshot_bytes: u64,
 }
 
 impl Limits {
     /// What holds until the log's first [`Command::SetLimits`]. A part of the format: another value here would
     /// make replicas of different releases diverge.
-    pub const FOUNDING: Self =
-        Self { sessions_max: 4096, window_max: 64, window_bytes_max: 4 << 20, bytes_max: 64 << 20 };
+    pub const FOUNDING: Self = Self {
+        sessions_max: 4096,
+        window_max: 64,
+        window_bytes_max: 4 << 20,
+        bytes_max: 64 << 20,
+        snapshot_bytes: 64 << 20,
+    };
+
+    fn numbers(&self) -> [u64; 5] {
+        [self.sessions_max, self.window_max, self.window_bytes_max, self.bytes_max, self.snapshot_bytes]
+    }
 
     fn is_valid(&self) -> bool {
-        [self.sessions_max, self.window_max, self.window_bytes_max, self.bytes_max].iter().all(|&max| max > 0)
+        self.numbers().iter().all(|&max| max > 0)
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        for max in [self.sessions_max, self.window_max, self.window_bytes_max, self.bytes_max] {
-            out.put_varint(max);
-        }
+        self.numbers().into_iter().for_each(|number| out.put_varint(number));
     }
 
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, CursorError> {
@@ -47,6 +57,7 @@ impl Limits {
             window_max: reader.varint()?,
             window_bytes_max: reader.varint()?,
             bytes_max: reader.varint()?,
+            snapshot_bytes: reader.varint()?,
         };
         if limits.is_valid() { Ok(limits) } else { Err(CursorError::Value) }
     }
@@ -55,7 +66,7 @@ impl Limits {
 /// The content of a command entry. Its first byte names the kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// Replaces the table's bounds; sessions beyond them expire, longest idle first.
+    /// Replaces the numbers that applying goes by; sessions beyond them expire, longest idle first.
     SetLimits(Limits),
     /// Opens the session whose id is this entry's index.
     Open,
@@ -193,11 +204,17 @@ mod tests {
     fn commands() -> impl Strategy<Value = (Command<'static>, Vec<u8>)> {
         let id = prop_oneof![0u64..100, 0..=crate::cursor::VARINT_MAX];
         let session = id.clone().prop_map(|index| SessionId(Index(index)));
-        let limits = (1u64..9, 1u64..1 << 40, 1u64..1 << 20, 1u64..1 << 50).prop_map(
-            |(sessions_max, window_max, window_bytes_max, bytes_max)| {
-                Command::SetLimits(Limits { sessions_max, window_max, window_bytes_max, bytes_max })
-            },
-        );
+        let numbers = (1u64..9, 1u64..1 << 40, 1u64..1 << 20, 1u64..1 << 50, 1u64..1 << 60);
+        let limits =
+            numbers.prop_map(|(sessions_max, window_max, window_bytes_max, bytes_max, snapshot_bytes)| {
+                Command::SetLimits(Limits {
+                    sessions_max,
+                    window_max,
+                    window_bytes_max,
+                    bytes_max,
+                    snapshot_bytes,
+                })
+            });
         let finished = prop::collection::vec((1u64..90, 0u64..4), 0..9).prop_map(|inserted| {
             let mut ranges = Ranges::default();
             inserted.iter().for_each(|&(first, more)| {
@@ -250,7 +267,7 @@ mod tests {
             (&[], CursorError::Short),
             (&[9], CursorError::Value),
             (&[OPEN, 0], CursorError::Trailing),
-            (&[SET_LIMITS, 1, 1, 0, 1], CursorError::Value),
+            (&[SET_LIMITS, 1, 1, 0, 1, 1], CursorError::Value),
             (&[WRITE, 1, 0, 0], CursorError::Value),
             (&[WRITE, 1, 1, 33], CursorError::Value),
             (&[EXPIRE, 1, 0x44, 0x01], CursorError::Value),

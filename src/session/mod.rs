@@ -25,11 +25,16 @@
 //! A full window refuses a write without effect. The client tries again under the same sequence, telling what it
 //! has finished meanwhile; [`Window`] keeps that account so that the retry always gets through.
 //!
+//! # Snapshots
+//! The table is part of every snapshot (scenario S9). It is frozen at once, whatever its size, and written in one
+//! encoding: equal tables give equal bytes on every node.
+//!
 //! Left out: reads, which need no session; and comparing a repeated entry's command with the first one's, so a
 //! client that uses one sequence for two writes gets the first one's result for both.
 
 mod command;
 mod ranges;
+mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -37,5 +42,6 @@ mod window;
 
 pub use command::{Command, EXPIRE_MAX, Limits};
 pub use ranges::{RANGES_MAX, Ranges};
+pub use snapshot::FrozenSessions;
 pub use table::{Outcome, Sessions};
 pub use window::{OPEN_MAX, Window};

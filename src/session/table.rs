@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::command::{Command, Limits};
 use super::ranges::Ranges;
-use crate::cursor::{CursorError, Reader, Writer};
+use crate::cursor::CursorError;
 use crate::hash::Fnv1a;
+use crate::layered::LayeredMap;
 use crate::machine::Machine;
 use crate::mutant::{self, Mutant};
 use crate::types::{Index, Sequence, SessionId, Term};
@@ -51,16 +52,16 @@ pub enum Outcome {
 
 /// A write that took effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Recorded {
-    index: Index,
-    term: Term,
-    result: Arc<[u8]>,
+pub(super) struct Recorded {
+    pub(super) index: Index,
+    pub(super) term: Term,
+    pub(super) result: Arc<[u8]>,
     /// Of sequence and fields, taken once so that dropping the record costs no second pass over the result.
     hash: u64,
 }
 
 impl Recorded {
-    fn new(sequence: Sequence, index: Index, term: Term, result: Arc<[u8]>) -> Self {
+    pub(super) fn new(sequence: Sequence, index: Index, term: Term, result: Arc<[u8]>) -> Self {
         let fields = Fnv1a::default().u64(sequence.0).u64(index.0).u64(term.0);
         let result_crc = u64::from(crc32fast::hash(&result));
         let hash = fields.u64(result.len() as u64).u64(result_crc).finish();
@@ -70,21 +71,21 @@ impl Recorded {
 
 /// One client's part of the table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Session {
+pub(super) struct Session {
     /// The last entry that named it and found it; always the key of `Sessions::by_use` that leads to it.
-    last_use: Index,
+    pub(super) last_use: Index,
     /// Sequences that can never take effect again. Grows only.
-    finished: Ranges,
+    pub(super) finished: Ranges,
     /// What was applied and is not finished.
-    results: BTreeMap<Sequence, Recorded>,
+    pub(super) results: BTreeMap<Sequence, Recorded>,
     /// The lengths of all results together.
-    bytes: u64,
+    pub(super) bytes: u64,
     /// The wrapping sum of the results' hashes.
-    results_hash: u64,
+    pub(super) results_hash: u64,
 }
 
 impl Session {
-    fn record(&mut self, sequence: Sequence, recorded: Recorded) {
+    pub(super) fn record(&mut self, sequence: Sequence, recorded: Recorded) {
         self.bytes += recorded.result.len() as u64;
         self.results_hash = self.results_hash.wrapping_add(recorded.hash);
         let before = self.results.insert(sequence, recorded);
@@ -112,12 +113,13 @@ impl Session {
 /// The replicated session table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sessions {
-    limits: Limits,
+    pub(super) limits: Limits,
     /// The index of the last entry given to `apply`.
-    applied: Index,
-    sessions: BTreeMap<SessionId, Session>,
+    pub(super) applied: Index,
+    /// Shared with frozen copies; a session is copied when it is changed while one is around.
+    pub(super) sessions: LayeredMap<SessionId, Arc<Session>>,
     /// The same sessions, longest idle first. An entry uses at most one, so an index leads to one.
-    by_use: BTreeMap<Index, SessionId>,
+    pub(super) by_use: BTreeMap<Index, SessionId>,
     /// The lengths of all results of all sessions.
     bytes: u64,
     /// The wrapping sum of the sessions' hashes, each as of the end of the last `apply`.
@@ -126,18 +128,23 @@ pub struct Sessions {
 
 impl Default for Sessions {
     fn default() -> Self {
+        Self::at(Limits::FOUNDING, Index(0))
+    }
+}
+
+impl Sessions {
+    /// The empty table with these limits after the entry `applied`.
+    pub(super) fn at(limits: Limits, applied: Index) -> Self {
         Self {
-            limits: Limits::FOUNDING,
-            applied: Index(0),
-            sessions: BTreeMap::new(),
+            limits,
+            applied,
+            sessions: LayeredMap::default(),
             by_use: BTreeMap::new(),
             bytes: 0,
             sessions_hash: 0,
         }
     }
-}
 
-impl Sessions {
     /// The empty table, before the first entry of a log.
     #[must_use]
     pub fn new() -> Self {
@@ -183,14 +190,14 @@ impl Sessions {
                 Outcome::Expired { count }
             }
             Command::Write { session, sequence, finished, command } => {
-                let forgotten = mutant::is(Mutant::U2).then(Session::default);
+                let forgotten = mutant::is(Mutant::U2).then(Arc::<Session>::default);
                 let Some(mut taken) = self.take(session).or(forgotten) else {
                     return Outcome::SessionExpired;
                 };
-                taken.last_use = index;
-                taken.finish(&finished);
-                let outcome =
-                    self.write(&mut taken, (index, term), sequence, || machine.apply(index, command));
+                let changed = Arc::make_mut(&mut taken);
+                changed.last_use = index;
+                changed.finish(&finished);
+                let outcome = self.write(changed, (index, term), sequence, || machine.apply(index, command));
                 self.put(session, taken);
                 self.expire_to_limits();
                 outcome
@@ -200,7 +207,7 @@ impl Sessions {
 
     fn open(&mut self, index: Index) -> Outcome {
         let session = SessionId(index);
-        self.put(session, Session { last_use: index, ..Session::default() });
+        self.put(session, Arc::new(Session { last_use: index, ..Session::default() }));
         self.expire_to_limits();
         Outcome::Opened { session }
     }
@@ -238,7 +245,7 @@ impl Sessions {
     }
 
     /// Takes a session out of the table and out of its sums.
-    fn take(&mut self, id: SessionId) -> Option<Session> {
+    fn take(&mut self, id: SessionId) -> Option<Arc<Session>> {
         let session = self.sessions.remove(&id)?;
         let by_use = self.by_use.remove(&session.last_use);
         assert_eq!(by_use, Some(id), "{id} last used by entry {}", session.last_use);
@@ -248,7 +255,7 @@ impl Sessions {
     }
 
     /// Puts a session into the table and into its sums.
-    fn put(&mut self, id: SessionId, session: Session) {
+    pub(super) fn put(&mut self, id: SessionId, session: Arc<Session>) {
         self.bytes += session.bytes;
         self.sessions_hash = self.sessions_hash.wrapping_add(session.hash(id));
         let by_use = self.by_use.insert(session.last_use, id);
@@ -300,7 +307,7 @@ impl Sessions {
     /// True when the session is open.
     #[must_use]
     pub fn contains(&self, session: SessionId) -> bool {
-        self.sessions.contains_key(&session)
+        self.sessions.get(&session).is_some()
     }
 
     /// The sessions and the entries that last used them, longest idle first: what a leader chooses from when it
@@ -313,68 +320,18 @@ impl Sessions {
     /// `apply`, so that asking costs nothing.
     #[must_use]
     pub fn state_hash(&self) -> u64 {
-        let Limits { sessions_max, window_max, window_bytes_max, bytes_max } = self.limits;
-        [sessions_max, window_max, window_bytes_max, bytes_max, self.applied.0, self.sessions_hash]
-            .into_iter()
-            .fold(Fnv1a::default(), Fnv1a::u64)
-            .finish()
+        let Limits { sessions_max, window_max, window_bytes_max, bytes_max, snapshot_bytes } = self.limits;
+        [
+            sessions_max,
+            window_max,
+            window_bytes_max,
+            bytes_max,
+            snapshot_bytes,
+            self.applied.0,
+            self.sessions_hash,
+        ]
+        .into_iter()
+        .fold(Fnv1a::default(), Fnv1a::u64)
+        .finish()
     }
-
-    /// Appends the table in its one encoding: equal tables give equal bytes on every node.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        self.limits.encode(out);
-        out.put_varint(self.applied.0);
-        out.put_varint(self.sessions.len() as u64);
-        for (id, session) in &self.sessions {
-            out.put_varint(id.0.0);
-            out.put_varint(session.last_use.0);
-            session.finished.encode(out);
-            out.put_varint(session.results.len() as u64);
-            for (sequence, recorded) in &session.results {
-                out.put_varint(sequence.0);
-                out.put_varint(recorded.index.0);
-                out.put_varint(recorded.term.0);
-                out.put_prefixed(&recorded.result);
-            }
-        }
-    }
-
-    /// Reads what [`Self::encode`] wrote, and refuses what no log could have led to.
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, CursorError> {
-        let limits = Limits::decode(reader)?;
-        let mut table = Self { limits, applied: Index(reader.varint()?), ..Self::default() };
-        let mut newest = Index(0);
-        for _ in 0..reader.varint()? {
-            let id = SessionId(Index(reader.varint()?));
-            let session = decode_session(reader, id)?;
-            let is_in_order = newest < id.0 && id.0 <= session.last_use && session.last_use <= table.applied;
-            if !is_in_order || table.by_use.contains_key(&session.last_use) {
-                return Err(CursorError::Value);
-            }
-            newest = id.0;
-            table.put(id, session);
-        }
-        if table.sessions.len() as u64 > limits.sessions_max {
-            return Err(CursorError::Value);
-        }
-        Ok(table)
-    }
-}
-
-fn decode_session(reader: &mut Reader<'_>, id: SessionId) -> Result<Session, CursorError> {
-    let last_use = Index(reader.varint()?);
-    let mut session = Session { last_use, finished: Ranges::decode(reader)?, ..Session::default() };
-    let mut newest = Sequence(0);
-    for _ in 0..reader.varint()? {
-        let sequence = Sequence(reader.varint()?);
-        let (index, term) = (Index(reader.varint()?), Term(reader.varint()?));
-        let result = reader.prefixed()?;
-        let is_within_life = id.0 < index && index <= last_use;
-        if sequence <= newest || session.finished.contains(sequence) || !is_within_life {
-            return Err(CursorError::Value);
-        }
-        newest = sequence;
-        session.record(sequence, Recorded::new(sequence, index, term, result.into()));
-    }
-    Ok(session)
 }

@@ -14,6 +14,8 @@ pub(super) enum Event {
     Wake { server: usize, boot: u32 },
     /// A node's disk has finished, or is to be tried again.
     Disk { server: usize, boot: u32 },
+    /// A node has done something with its snapshot files.
+    Snapshot { server: usize, boot: u32 },
     /// A node has written nothing for a while.
     Quiet { server: usize, boot: u32 },
     /// A pause ends.

@@ -69,6 +69,7 @@ faults! {
     SmallLimits "small-limits" "Windows, logs and buffers are small.",
     Ambush "ambush" "Crashes, pauses and cuts come right after elections, appends and commits.",
     Transfer "transfer" "Leadership is handed over.",
+    Snapshots "snapshots" "Snapshots are taken often, and little log is kept behind them.",
 }
 
 /// A set of kinds.

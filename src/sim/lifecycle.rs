@@ -12,16 +12,20 @@ use super::simulation::{AT_ONCE, Kind, QUIET, Simulation};
 use super::storage::{Job, SharedDisk};
 use crate::machine::Machine;
 use crate::node::founding::{Blank, Founding, FoundingNotice, Output as FoundingOutput, Plan};
-use crate::node::{Node, NodeEvent, NodeStart, Output};
+use crate::node::{LoadError, Node, NodeEvent, NodeStart, Output, snapshot};
 use crate::rpc::SendErrorKind;
 use crate::store::{
-    Batch, Disk as _, DiskFault, FormatError, FormatOptions, OpenError, Recovered, Store, StoreError, Upkeep,
+    Batch, Disk as _, DiskFault, FormatError, FormatOptions, MemoryDisk, OpenError, Recovered, SnapshotError,
+    Store, StoreError, Upkeep,
 };
 use crate::trace::{NoteKind, Outcome};
 use crate::types::{BootNonce, Identity, Incarnation, NodeId};
 
 /// The disk operations of one write among which a crash may fall.
 const CUT_OPERATIONS_MAX: u64 = 5;
+
+/// The same for what is done with snapshot files.
+const CUT_SNAPSHOT_OPERATIONS_MAX: u64 = 12;
 
 /// What a turn asked for beside effects.
 enum Ending {
@@ -37,15 +41,16 @@ impl<M: Machine> Simulation<M> {
     /// Starts a node on its disk; on an empty one it becomes a founder.
     pub(super) fn boot(&mut self, place: usize) -> Result<(), OpenError> {
         assert!(self.servers[place].running.is_none(), "node {} runs already", self.servers[place].id);
-        let result = self.open(place).map(|(store, recovered)| {
+        let result = self.open(place).and_then(|(mut store, recovered)| {
             let server = &mut self.servers[place];
             server.incarnation = recovered.incarnation;
             server.is_founded = !recovered.cluster.is_zero();
             let judged = self.invariants.opened(self.now, server.id, &recovered);
             self.judge(judged);
-            let life = self.enliven(place, recovered);
+            let life = self.enliven(place, &mut store, recovered)?;
             let server = &mut self.servers[place];
             server.running = Some(Box::new(Running { life, store }));
+            Ok(())
         });
         let incarnation = self.servers[place].incarnation;
         self.note(Kind::Boot, place, u64::from(incarnation.0) << 1 | u64::from(result.is_ok()));
@@ -84,7 +89,12 @@ impl<M: Machine> Simulation<M> {
         Store::open(disk, self.settings.open_options())
     }
 
-    fn enliven(&mut self, place: usize, recovered: Recovered) -> Life<M> {
+    fn enliven(
+        &mut self,
+        place: usize,
+        store: &mut Store<SharedDisk>,
+        recovered: Recovered,
+    ) -> Result<Life<M>, OpenError> {
         let now = self.now;
         let server = &mut self.servers[place];
         let (id, local) = (server.id, server.clock.local(now));
@@ -103,15 +113,14 @@ impl<M: Machine> Simulation<M> {
             let voters = ids.iter().enumerate();
             let voters = voters.map(|(other, id)| (*id, node_address(other).to_string())).collect();
             let rpc = self.settings.rpc.clone();
-            return Life::Blank(Box::new(Founding::new(
-                Plan::Found { voters },
-                blank,
-                &contacts,
-                rpc,
-                rng,
-                local,
-            )));
+            let plan = Plan::Found { voters };
+            return Ok(Life::Blank(Box::new(Founding::new(plan, blank, &contacts, rpc, rng, local))));
         }
+        let mut machine = Observed::new((self.factory)());
+        let snapshot = match &recovered.snapshot {
+            None => None,
+            Some(file) => Some(snapshot::load(store.disk_mut(), file, &mut machine).map_err(refused)?),
+        };
         let start = NodeStart {
             store: recovered.store,
             incarnation: recovered.incarnation,
@@ -119,12 +128,13 @@ impl<M: Machine> Simulation<M> {
             cluster: recovered.cluster,
             founding: recovered.founding,
             hard_state: recovered.hard_state,
+            snapshot,
             entries: recovered.entries,
         };
         let config = self.settings.node(id, node_address(place).to_string());
-        let machine = Observed::new((self.factory)());
         let logger = Logger::root(Discard, o!());
-        Life::Member(Box::new(Node::new(config, start, machine, &logger, server.rng.fork(), local)))
+        let node = Node::new(config, start, machine, &logger, server.rng.fork(), local);
+        Ok(Life::Member(Box::new(node)))
     }
 
     /// The founding record is durable: the node begins anew as a member.
@@ -152,7 +162,17 @@ impl<M: Machine> Simulation<M> {
             if let Some(batch) = server.writer.batch() {
                 self.invariants.cut(server.id, batch);
             }
+            if let Some((meta, log)) = server.writer.adoption() {
+                self.invariants.adoption_cut(server.id, meta, log);
+            }
             server.writer.finish(self.now, &mut running.store);
+            server.disk.with(MemoryDisk::revive);
+        }
+        if server.snapshots.is_working() && server.rng.chance(0.8) {
+            let stop = server.rng.below(CUT_SNAPSHOT_OPERATIONS_MAX);
+            server.disk.with(|disk| disk.set_fault(disk.operations() + stop, DiskFault::Stop));
+            let disk = server.disk.clone();
+            server.snapshots.finish(disk);
         }
         self.invariants.stopped(server.id);
         server.stop(why);
@@ -171,7 +191,7 @@ impl<M: Machine> Simulation<M> {
         self.fallen.push_back(self.servers[place].id.as_u16());
     }
 
-    pub(super) fn disk_failed(&mut self, place: usize, error: &StoreError) {
+    pub(super) fn disk_failed(&mut self, place: usize, error: &impl core::fmt::Display) {
         self.fall(place, Crash::Kill, Down::DiskFailed(error.to_string()));
     }
 
@@ -242,6 +262,10 @@ impl<M: Machine> Simulation<M> {
             let boot = server.boot;
             self.agenda.push(at, Event::Disk { server: place, boot });
         }
+        if let Some(latency) = server.snapshots.begin(server.profile, &mut server.rng) {
+            let boot = server.boot;
+            self.agenda.push(now + latency, Event::Snapshot { server: place, boot });
+        }
         self.schedule_wake(place);
     }
 
@@ -289,6 +313,8 @@ impl<M: Machine> Simulation<M> {
                 Output::RecordPeer { store, incarnation, nonce } => {
                     server.writer.ask(Job::RecordPeer { store, incarnation, nonce });
                 }
+                Output::Snapshot(job) => server.snapshots.ask(job),
+                Output::AdoptSnapshot { meta, log } => server.writer.ask(Job::Adopt { meta, log }),
                 Output::Event(NodeEvent::CopiedFolder { peer, .. }) => self.check_alarm(place, peer),
                 Output::Event(_) => {}
             }
@@ -347,6 +373,15 @@ impl<M: Machine> Simulation<M> {
             let boot = server.boot;
             self.agenda.push(at, Event::Wake { server: place, boot });
         }
+    }
+}
+
+/// What a node whose snapshot cannot be loaded says at its start.
+fn refused(error: LoadError) -> OpenError {
+    match error {
+        LoadError::File(SnapshotError::Damaged(damage)) => OpenError::Damaged(damage),
+        LoadError::File(SnapshotError::Failed(error)) => OpenError::Disk(error),
+        error => panic!("a snapshot in force cannot be loaded: {error}"),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::fault::LinkConfig;
 use crate::machine::Machine;
 use crate::node::Node;
 use crate::raft::RoleKind;
+use crate::session;
 use crate::sim::invariant::Observed;
 use crate::store::{MemoryDisk, OpenError};
 use crate::time::Instant;
@@ -248,6 +249,18 @@ impl<M: Machine> Simulation<M> {
         }
     }
 
+    /// A node takes a snapshot of what it has applied.
+    pub fn take_snapshot(&mut self, node: u16) {
+        let place = place(node);
+        if self.servers[place].paused_until.is_some() {
+            return;
+        }
+        if let Some(Running { life: Life::Member(node), .. }) = self.servers[place].running.as_deref_mut() {
+            node.take_snapshot();
+            self.settle(place);
+        }
+    }
+
     /// How many clients there are.
     #[must_use]
     pub fn clients(&self) -> usize {
@@ -278,21 +291,27 @@ impl<M: Machine> Simulation<M> {
         self.invariants.forswear(server.id);
     }
 
-    /// The leader proposes these bounds for sessions, unless they are in force.
-    pub fn limit_sessions(&mut self, limits: crate::session::Limits) {
-        let Some(leader) = self.leader() else { return };
+    /// Has the leader propose other limits for the whole cluster, if it would change any. False when there is no
+    /// leader that can, or it refused for the moment.
+    pub fn change_limits(&mut self, change: impl FnOnce(&mut session::Limits)) -> bool {
+        let Some(leader) = self.leader() else { return false };
         let place = place(leader);
         let local = self.servers[place].clock.local(self.now);
         if self.servers[place].paused_until.is_some() {
-            return;
+            return false;
         }
-        if let Some(Running { life: Life::Member(node), .. }) = self.servers[place].running.as_deref_mut()
-            && node.sessions().limits() != limits
-        {
-            // Refused for the moment; the owner asks again.
-            node.set_session_limits(local, limits).ok();
-            self.settle(place);
+        let Some(Running { life: Life::Member(node), .. }) = self.servers[place].running.as_deref_mut()
+        else {
+            return false;
+        };
+        let mut limits = node.sessions().limits();
+        change(&mut limits);
+        if limits == node.sessions().limits() {
+            return true;
         }
+        let is_taken = node.propose_limits(local, limits).is_ok();
+        self.settle(place);
+        is_taken
     }
 
     /// Ends what troubles a node beside its disk: a pause, a hanging disk, a planned crash, a bad clock or socket.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use super::agenda::Alarms;
 use super::clock::Clock;
 use super::invariant::Observed;
-use super::storage::{DiskProfile, SharedDisk, Writer};
+use super::storage::{DiskProfile, SharedDisk, SnapshotWriter, Writer};
 use crate::node::Node;
 use crate::node::founding::Founding;
 use crate::rng::Rng;
@@ -69,6 +69,7 @@ pub(super) struct Server<M> {
     pub(super) disk: SharedDisk,
     pub(super) profile: DiskProfile,
     pub(super) writer: Writer,
+    pub(super) snapshots: SnapshotWriter<Observed<M>>,
     pub(super) clock: Clock,
     pub(super) rng: Rng,
     /// Counts the starts; events of an earlier one are void.
@@ -112,6 +113,7 @@ impl<M> Server<M> {
             disk: SharedDisk::default(),
             profile,
             writer: Writer::default(),
+            snapshots: SnapshotWriter::default(),
             clock: Clock::new(offset),
             rng,
             boot: 0,
@@ -141,6 +143,7 @@ impl<M> Server<M> {
         self.running = None;
         self.down = why;
         self.writer = Writer::default();
+        self.snapshots = SnapshotWriter::default();
         self.boot += 1;
         self.alarms.clear();
         self.awaits_quiet = false;

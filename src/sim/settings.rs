@@ -2,7 +2,7 @@
 
 use crate::client::ClientConfig;
 use crate::fault::LinkConfig;
-use crate::node::{Limits, NodeConfig, Timing};
+use crate::node::{Limits, NodeConfig, PullConfig, Timing};
 use crate::rpc::RpcConfig;
 use crate::seal::SealMode;
 use crate::sim::invariant::Language;
@@ -26,6 +26,10 @@ pub struct Settings {
     pub timing: Timing,
     /// The bounds of consensus. Small ones make rare paths common.
     pub limits: Limits,
+    /// Bytes of log that nodes keep below their snapshot for those who are behind.
+    pub log_tail_bytes: usize,
+    /// How nodes pull snapshots.
+    pub pull: PullConfig,
     /// How many entries a node applies in one turn.
     pub apply_count_max: usize,
     /// The bounds of client sessions, to be set once there is a leader; those of the founding without.
@@ -60,6 +64,8 @@ impl Settings {
             nodes,
             timing: Timing::default(),
             limits: Limits::default(),
+            log_tail_bytes: 4 << 20,
+            pull: PullConfig::default(),
             apply_count_max: 1024,
             session_limits: None,
             rpc: RpcConfig::default(),
@@ -78,6 +84,8 @@ impl Settings {
             rpc: self.rpc.clone(),
             timing: self.timing,
             limits: self.limits,
+            log_tail_bytes: self.log_tail_bytes,
+            pull: self.pull,
             apply_count_max: self.apply_count_max,
             ..NodeConfig::new(id, address)
         }

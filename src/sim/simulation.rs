@@ -9,7 +9,7 @@ use super::clients::{Ended, Seat};
 use super::invariant::{Invariants, OperationKey, Violation};
 use super::network::{End, Network};
 use super::sealing;
-use super::server::{INBOX_MAX, Life, Server};
+use super::server::{INBOX_MAX, Life, Running, Server};
 use super::settings::Settings;
 use super::storage::Done;
 use crate::client::OperationId;
@@ -17,6 +17,7 @@ use crate::hash::Fnv1a;
 use crate::machine::Machine;
 use crate::rng::Rng;
 use crate::seal::SealMode;
+use crate::store::Adopted;
 use crate::time::Instant;
 use crate::trace::{Loss, Outcome};
 use crate::types::NodeId;
@@ -81,6 +82,7 @@ pub(super) enum Kind {
     Boot,
     Crash,
     Ended,
+    Snapshot,
 }
 
 impl<M: Machine> Simulation<M> {
@@ -138,6 +140,7 @@ impl<M: Machine> Simulation<M> {
             Event::Forged(number) => self.arrive_forged(number),
             Event::Wake { server, boot } => self.wake(server, boot, at),
             Event::Disk { server, boot } => self.disk(server, boot),
+            Event::Snapshot { server, boot } => self.snapshot(server, boot),
             Event::Quiet { server, boot } => self.quiet(server, boot),
             Event::Resume { server, boot } => self.resume(server, boot),
             Event::Client { client, boot } => self.wake_client(client, boot, at),
@@ -323,6 +326,9 @@ impl<M: Machine> Simulation<M> {
         if let Some(batch) = it.writer.batch() {
             self.invariants.cut(it.id, batch);
         }
+        if let Some((meta, log)) = it.writer.adoption() {
+            self.invariants.adoption_cut(it.id, meta, log);
+        }
         let Some(done) = it.writer.finish(now, &mut running.store) else { return };
         let mut judged = Ok(());
         let kind = match (&done, &mut running.life) {
@@ -335,6 +341,13 @@ impl<M: Machine> Simulation<M> {
                 self.invariants.recorded(now, it.id);
                 node.handle_peer_recorded(local, *store, *incarnation, *nonce, *seen);
                 2
+            }
+            (Done::Adopted { meta, log, adopted }, Life::Member(node)) => {
+                if matches!(adopted, Adopted::Yes { .. }) {
+                    judged = self.invariants.adopted(now, it.id, meta, *log);
+                }
+                node.handle_snapshot_adopted(local, *meta, *adopted);
+                6
             }
             (Done::Full(_), _) => 3,
             (Done::Failed(_), _) => 4,
@@ -349,10 +362,35 @@ impl<M: Machine> Simulation<M> {
             }
             Done::Failed(error) => self.disk_failed(server, &error),
             Done::Founded => self.refound(server),
-            Done::Persisted { .. } | Done::PeerRecorded { .. } => {
+            Done::Persisted { .. } | Done::Adopted { .. } | Done::PeerRecorded { .. } => {
                 self.upkeep(server);
                 self.settle(server);
             }
+        }
+    }
+
+    fn snapshot(&mut self, server: usize, boot: u32) {
+        if !self.is_for(server, boot, Event::Snapshot { server, boot }) {
+            return;
+        }
+        let now = self.now;
+        let it = &mut self.servers[server];
+        if let Some(until) = it.writer.still_hangs(now) {
+            return self.agenda.push(until, Event::Snapshot { server, boot });
+        }
+        let local = it.clock.local(now);
+        let disk = it.disk.clone();
+        let Some(done) = it.snapshots.finish(disk) else { return };
+        self.note(Kind::Snapshot, server, u64::from(done.is_ok()));
+        match done {
+            Ok(done) => {
+                let running = self.servers[server].running.as_deref_mut();
+                if let Some(Running { life: Life::Member(node), .. }) = running {
+                    node.handle_snapshot_done(local, done);
+                }
+                self.settle(server);
+            }
+            Err(error) => self.disk_failed(server, &error),
         }
     }
 

@@ -6,10 +6,14 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::founding::FoundingRecord;
-use crate::node::PeerRecord;
+use crate::machine::Machine;
+use crate::node::{PeerRecord, SnapshotDone, SnapshotJob};
 use crate::raft::Ticket;
 use crate::rng::Rng;
-use crate::store::{Batch, Disk, DiskError, MemoryDisk, PeerSeen, Store, StoreError};
+use crate::snapshot::SnapshotMeta;
+use crate::store::{
+    Adopted, Batch, Disk, DiskError, LogAfter, MemoryDisk, PeerSeen, SnapshotError, Store, StoreError,
+};
 use crate::time::Instant;
 use crate::types::{BootNonce, Incarnation, StoreId};
 
@@ -80,6 +84,10 @@ impl Disk for SharedDisk {
         self.0.borrow_mut().remove(file)
     }
 
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
+        self.0.borrow_mut().rename(from, to)
+    }
+
     fn sync_folder(&mut self) -> Result<(), DiskError> {
         self.0.borrow_mut().sync_folder()
     }
@@ -89,6 +97,7 @@ impl Disk for SharedDisk {
 #[derive(Debug)]
 pub(super) enum Job {
     Persist { ticket: Ticket, batch: Batch },
+    Adopt { meta: SnapshotMeta, log: LogAfter },
     RecordPeer { store: StoreId, incarnation: Incarnation, nonce: BootNonce },
     Found(FoundingRecord),
 }
@@ -99,6 +108,11 @@ pub(super) enum Done {
     Persisted {
         ticket: Ticket,
         batch: Batch,
+    },
+    Adopted {
+        meta: SnapshotMeta,
+        log: LogAfter,
+        adopted: Adopted,
     },
     PeerRecorded {
         store: StoreId,
@@ -183,6 +197,14 @@ impl Writer {
         }
     }
 
+    /// The snapshot that is being put in force, if that is under way.
+    pub(super) fn adoption(&self) -> Option<(&SnapshotMeta, LogAfter)> {
+        match &self.current {
+            Some(Job::Adopt { meta, log }) => Some((meta, *log)),
+            _ => None,
+        }
+    }
+
     /// Carries out the write under way.
     pub(super) fn finish(&mut self, now: Instant, store: &mut Store<SharedDisk>) -> Option<Done> {
         let job = self.current.take()?;
@@ -196,11 +218,54 @@ impl Writer {
     }
 }
 
+/// What waits to be done with snapshot files, and what is under way: the snapshot thread of a real node.
+#[derive(Debug)]
+pub(super) struct SnapshotWriter<M> {
+    waiting: VecDeque<SnapshotJob<M>>,
+    current: Option<SnapshotJob<M>>,
+}
+
+impl<M> Default for SnapshotWriter<M> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), current: None }
+    }
+}
+
+impl<M: Machine> SnapshotWriter<M> {
+    pub(super) fn ask(&mut self, job: SnapshotJob<M>) {
+        self.waiting.push_back(job);
+    }
+
+    /// Begins the next job if none is under way; says how long it takes.
+    pub(super) fn begin(&mut self, profile: DiskProfile, rng: &mut Rng) -> Option<Duration> {
+        if self.current.is_some() {
+            return None;
+        }
+        self.current = Some(self.waiting.pop_front()?);
+        Some(rng.duration_between(profile.latency_min, profile.latency_max))
+    }
+
+    /// Whether a job is under way that a crash can cut.
+    pub(super) fn is_working(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// Carries out the job under way.
+    pub(super) fn finish(&mut self, mut disk: SharedDisk) -> Option<Result<SnapshotDone<M>, SnapshotError>> {
+        Some(self.current.take()?.carry_out(&mut disk))
+    }
+}
+
 fn carry_out(store: &mut Store<SharedDisk>, job: Job) -> Done {
     match job {
         Job::Persist { ticket, batch } => match store.persist(&batch) {
             Ok(()) => Done::Persisted { ticket, batch },
             Err(StoreError::Full) => Done::Full(Job::Persist { ticket, batch }),
+            Err(error) => Done::Failed(error),
+        },
+        Job::Adopt { meta, log } => match store.adopt_snapshot(meta, log) {
+            Ok(adopted) => Done::Adopted { meta, log, adopted },
+            Err(StoreError::Full) => Done::Full(Job::Adopt { meta, log }),
             Err(error) => Done::Failed(error),
         },
         Job::RecordPeer { store: peer, incarnation, nonce } => {

@@ -7,13 +7,17 @@ use std::sync::Arc;
 
 use crate::entry::{Entry, Payload};
 use crate::founding::FoundingRecord;
+use crate::machine::{Frozen, Sink, SinkClosed, Source as _};
 use crate::membership::{Member, Members, Membership};
+use crate::snapshot::SnapshotId;
+use crate::store::adopt::{Adopted, LogAfter};
 use crate::store::batch::Batch;
 use crate::store::block::BLOCK_BYTES;
 use crate::store::disk::{Disk, DiskErrorKind};
 use crate::store::error::{DamageKind, FormatError, OpenError, StoreError};
 use crate::store::open::{FormatOptions, OpenOptions, Recovered};
 use crate::store::recover::Tail;
+use crate::store::snapshot::{self, SnapshotHead};
 use crate::store::store::{PeerSeen, Store, Upkeep};
 use crate::types::{BootNonce, ClusterId, HardState, Identity, Incarnation, Index, NodeId, StoreId, Term};
 
@@ -36,6 +40,8 @@ pub trait Subject {
 pub fn check<S: Subject>(subject: &mut S) {
     names_are_made_taken_and_removed(&mut subject.empty());
     content_is_read_where_it_was_written(subject);
+    a_renamed_file_takes_the_place_of_another(subject);
+    a_snapshot_is_recovered_with_the_log_after_it(subject);
     a_folder_is_formatted_once(&mut subject.empty());
     what_was_persisted_is_recovered(subject);
     truncations_are_recovered(subject);
@@ -103,6 +109,57 @@ fn content_is_read_where_it_was_written<S: Subject>(subject: &mut S) {
     let mut bytes = [0xff; 7];
     disk.read_at(file, 0, &mut bytes).expect("a whole file can be read");
     assert_eq!(&bytes, b"\0\0ne\0\0!", "what was cut off does not come back");
+}
+
+fn a_renamed_file_takes_the_place_of_another<S: Subject>(subject: &mut S) {
+    let (from, to) = ("writing-0000000000000001", "snapshot-0000000000000001");
+    let mut disk = subject.empty();
+    assert_eq!(disk.rename(from, to).map_err(|e| e.kind), Err(DiskErrorKind::Missing));
+    for (file, content) in [(to, &b"the old one"[..]), (from, b"new")] {
+        disk.create(file).expect("a free name can be made");
+        disk.write_at(file, 0, content).expect("a file can be written");
+        disk.sync(file).expect("content can be synced");
+    }
+    disk.rename(from, to).expect("a file can be renamed");
+    assert_eq!(disk.file_bytes(from).map_err(|e| e.kind), Err(DiskErrorKind::Missing));
+    assert_eq!(disk.file_bytes(to), Ok(3));
+    disk.write_at(to, 3, b"er").expect("a renamed file can be written");
+    disk.sync(to).expect("a renamed file can be synced");
+    disk.create(from).expect("the old name is free");
+    disk.sync_folder().expect("names can be synced");
+    let mut disk = subject.restarted(disk);
+    let mut bytes = [0; 5];
+    disk.read_at(to, 0, &mut bytes).expect("a renamed file can be read");
+    assert_eq!((&bytes, disk.file_bytes(from)), (b"newer", Ok(0)));
+}
+
+fn a_snapshot_is_recovered_with_the_log_after_it<S: Subject>(subject: &mut S) {
+    let mut store = founded(subject);
+    let mut log = Log::default();
+    for _ in 0..6 {
+        let batch = Batch { entries: log.append(1, &[5_000]), ..Batch::default() };
+        store.persist(&batch).expect("durable");
+    }
+    let covered = &log.entries[4];
+    let id = SnapshotId { index: covered.index, term: covered.term, chain: covered.chain };
+    let head = SnapshotHead { cluster: CLUSTER, id, membership: founding(CLUSTER).membership };
+    let meta = snapshot::write(store.disk_mut(), &head, &FixedState).expect("there is room");
+    assert_eq!(store.adopt_snapshot(meta, LogAfter::Kept), Ok(Adopted::Yes { replaced: None }));
+    let (mut store, recovered) = reopen(subject, store);
+    assert_eq!(recovered.entries, log.entries[5..]);
+    let file = recovered.snapshot.expect("the record names it");
+    assert_eq!((file.meta, &file.head), (meta, &head));
+    let mut state = [0; 6];
+    assert_eq!(file.body(store.disk_mut()).take(&mut state), Ok(5));
+    assert_eq!(&state[..5], b"state");
+}
+
+struct FixedState;
+
+impl Frozen for FixedState {
+    fn write(&self, sink: &mut dyn Sink) -> Result<(), SinkClosed> {
+        sink.put(b"state")
+    }
 }
 
 fn a_folder_is_formatted_once<D: Disk>(disk: &mut D) {

@@ -33,7 +33,10 @@ pub trait Disk {
     /// Removes a file.
     fn remove(&mut self, file: &str) -> Result<(), DiskError>;
 
-    /// Makes all creations and removals so far durable.
+    /// Gives a file another name, in place of a file that may have it.
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError>;
+
+    /// Makes all creations, removals and new names so far durable.
     fn sync_folder(&mut self) -> Result<(), DiskError>;
 }
 
@@ -71,6 +74,10 @@ impl<D: Disk + ?Sized> Disk for &mut D {
         (**self).remove(file)
     }
 
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
+        (**self).rename(from, to)
+    }
+
     fn sync_folder(&mut self) -> Result<(), DiskError> {
         (**self).sync_folder()
     }
@@ -93,6 +100,8 @@ pub enum Operation {
     Shorten,
     /// Removing a file.
     Remove,
+    /// Giving a file another name.
+    Rename,
     /// Making names durable.
     SyncFolder,
 }
@@ -138,6 +147,7 @@ impl fmt::Display for Operation {
             Self::Sync => "sync",
             Self::Shorten => "shorten",
             Self::Remove => "remove",
+            Self::Rename => "rename",
             Self::SyncFolder => "sync the data folder",
         })
     }

@@ -56,6 +56,17 @@ pub enum DamageKind {
     },
     /// No copy of the hard-state record can be read.
     HardState,
+    /// The file goes on after its content.
+    LongFile {
+        /// How long it is.
+        bytes: u64,
+    },
+    /// A snapshot's table of checksums, or its trailer, is not what was written.
+    Table,
+    /// A block of a snapshot fails its checksum.
+    Block,
+    /// A snapshot's content is intact and is not the state that the record names.
+    OtherSnapshot,
 }
 
 impl fmt::Display for DamageKind {
@@ -74,6 +85,10 @@ impl fmt::Display for DamageKind {
                 write!(f, "written under hard-state record {needed}, but only {found} is found")
             }
             Self::HardState => f.write_str("no copy of the hard-state record can be read"),
+            Self::LongFile { bytes } => write!(f, "the file goes on to byte {bytes}, after its content"),
+            Self::Table => f.write_str("the snapshot's table of checksums is bad"),
+            Self::Block => f.write_str("a block of the snapshot fails its checksum"),
+            Self::OtherSnapshot => f.write_str("the snapshot is not the one that the record names"),
         }
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! It reads with the boot's own eyes: what [`verify`] calls damaged, `open` refuses, with the same file and byte.
 
+use crate::snapshot::SnapshotMeta;
 use crate::store::disk::{Disk, DiskError};
 use crate::store::error::OpenError;
 use crate::store::record::{self, Record};
 use crate::store::recover::{self, Tail};
 use crate::store::segment::{FoundBatch, SegmentEnd, SegmentRef};
+use crate::store::snapshot::{SnapshotError, SnapshotFile};
 use crate::types::Index;
 
 /// What the hard-state files say.
@@ -36,6 +38,8 @@ pub struct SegmentReport {
 /// What a folder holds that would open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
+    /// The snapshot, every block of which is intact.
+    pub snapshot: Option<SnapshotMeta>,
     /// The last entry.
     pub last: Index,
     /// Entries above this one are synced only by the next boot.
@@ -72,10 +76,29 @@ pub fn log<'a, D: Disk>(
     Ok(reports)
 }
 
+/// Opens the snapshot that the record names; with it everything but the blocks of its body is checked.
+pub fn snapshot<D: Disk>(disk: &mut D, meta: &Meta) -> Result<Option<SnapshotFile>, OpenError> {
+    recover::find_snapshot(disk, &meta.record)
+}
+
+/// Checks every block of a snapshot.
+pub fn verify_blocks<D: Disk>(disk: &mut D, file: &SnapshotFile) -> Result<(), OpenError> {
+    file.verify(disk).map_err(|error| match error {
+        SnapshotError::Damaged(damage) => damage.into(),
+        SnapshotError::Failed(error) => error.into(),
+        other => unreachable!("reading an open file: {other}"),
+    })
+}
+
 /// Checks everything that a boot would check.
 pub fn verify<D: Disk>(disk: &mut D) -> Result<Verified, OpenError> {
     let files = recover::own_files(disk)?;
     let found = recover::find_record(disk, &files)?;
+    let snapshot = recover::find_snapshot(disk, &found.record)?;
     let log = recover::find_log(disk, &files, &found.record)?;
-    Ok(Verified { last: Index(log.entries.len() as u64), mark: log.mark, tail: log.tail })
+    if let Some(file) = &snapshot {
+        verify_blocks(disk, file)?;
+    }
+    let last = log.last_index();
+    Ok(Verified { snapshot: found.record.snapshot, last, mark: log.mark, tail: log.tail })
 }

@@ -346,6 +346,17 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    /// The two names are synced by `sync_folder` and until then kept or lost one by one: a disk may forget the old
+    /// name before it has the new one.
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
+        self.meet_or_fail(Operation::Rename, from)?;
+        let number = self.number(Operation::Rename, from)?;
+        self.names.remove(from);
+        self.names.insert(to.to_owned(), number);
+        self.drop_nameless();
+        Ok(())
+    }
+
     fn sync_folder(&mut self) -> Result<(), DiskError> {
         self.meet_or_fail(Operation::SyncFolder, "")?;
         self.names_on_medium.clone_from(&self.names);

@@ -6,6 +6,7 @@
 //! hard-state-a  hard-state-b     term, vote, boot counter, cluster, stores seen, live segments
 //! log-0000000000000007           batches of entries, 4 KiB-aligned, then zeros
 //! log-0000000000000008           the spare: all zeros, named by no record yet
+//! snapshot-0000000000001f40      the state through index 8000; the log goes on after it, see [`snapshot`]
 //! ```
 //!
 //! **Writing.** [`Store::persist`] makes a batch durable before it returns. Entries alone cost one positional
@@ -27,9 +28,13 @@
 //! Everything is sans-I/O over [`Disk`]; [`MemoryDisk`] loses what was not synced and fails where told, and
 //! [`conformance`] holds the same checks against any implementation. `docs/data-folder.md` draws the bytes.
 //!
-//! Left out so far: snapshots and the purge they allow (their place in the record is reserved), and repair of
-//! damage from other nodes: damage is detected, and the node refuses to start.
+//! **Compacting.** A snapshot's file is durable, name and all, before the record names it, and only then are segments
+//! removed whose entries it covers: one record does both ([`Store::adopt_snapshot`]). A boot checks that the log above
+//! continues the chain value in the snapshot.
+//!
+//! Left out so far: repair of damage from other nodes. Damage is detected, and the node refuses to start.
 
+mod adopt;
 mod batch;
 mod block;
 pub mod conformance;
@@ -41,12 +46,14 @@ mod open;
 mod record;
 mod recover;
 mod segment;
+pub mod snapshot;
 mod spare;
 #[expect(clippy::module_inception, reason = "the room is named after the one thing it is about")]
 mod store;
 #[cfg(test)]
 mod tests;
 
+pub use adopt::{Adopted, LogAfter};
 pub use batch::Batch;
 pub use block::Header;
 pub use disk::{Disk, DiskError, DiskErrorKind, Operation};
@@ -56,4 +63,5 @@ pub use open::{FIRST_INCARNATION_MAX, FormatOptions, Fsync, OpenOptions, Recover
 pub use record::{BootSeen, FORMAT_VERSION, KernelBoot, PEERS_MAX, Record, SEGMENTS_MAX, Stop, Syncing};
 pub use recover::Tail;
 pub use segment::{FoundBatch, Generation, SegmentEnd, SegmentRef};
+pub use snapshot::{SnapshotError, SnapshotFile, SnapshotHead};
 pub use store::{PeerSeen, Store, Upkeep};

@@ -11,6 +11,7 @@ use crate::store::error::{FormatError, OpenError};
 use crate::store::record::{self, BootSeen, KernelBoot, Record, Stop, Syncing};
 use crate::store::recover::{self, FORMATTING, FoundLog, FoundRecord, Tail};
 use crate::store::segment::{Generation, SegmentRef};
+use crate::store::snapshot::{self, SnapshotFile};
 use crate::store::spare::{FillError, Spare};
 use crate::store::store::{Active, Store, Sync};
 use crate::types::{ClusterId, HardState, Incarnation, Index, StoreId};
@@ -79,7 +80,9 @@ pub struct Recovered {
     pub founding: Option<FoundingRecord>,
     /// Term and vote.
     pub hard_state: HardState,
-    /// The log from index 1.
+    /// The snapshot in force; its body is still to be read, and checked by that.
+    pub snapshot: Option<SnapshotFile>,
+    /// The log from the entry after the snapshot's on, or from index 1.
     pub entries: Vec<Entry>,
     /// The highest boot adopted of each other store.
     pub peers: BTreeMap<StoreId, BootSeen>,
@@ -117,6 +120,7 @@ impl<D: Disk> Store<D> {
         let found = recover::find_record(&mut disk, &files)?;
         recover::check_cluster(&found.record, options.cluster)?;
         check_synced(&found.record, options.kernel_boot)?;
+        let snapshot = recover::find_snapshot(&mut disk, &found.record)?;
         let log = recover::find_log(&mut disk, &files, &found.record)?;
         let incarnation = found.record.incarnation.0.checked_add(1).ok_or(OpenError::BootsExhausted)?;
 
@@ -126,6 +130,7 @@ impl<D: Disk> Store<D> {
             incarnation: Incarnation(incarnation),
             founding: found.record.founding.clone(),
             hard_state: found.record.hard_state,
+            snapshot,
             entries: log.entries.clone(),
             peers: found.record.peers.clone(),
             stop: found.record.stop,
@@ -143,7 +148,7 @@ impl<D: Disk> Store<D> {
     /// that many short runs do not leave many short segments. The record that names it is written afterwards.
     fn copy_tail(&mut self, log: &FoundLog) -> Result<(), OpenError> {
         let base = self.choose_base(log);
-        let entries = &log.entries[base.0 as usize..];
+        let entries = log.entries_after(base);
         let bytes = if entries.is_empty() { 0 } else { self.encoder.stage(entries) as u64 };
         match self.spare.fill_all(&mut self.disk, bytes.max(self.segment_bytes)) {
             Ok(()) => {}
@@ -180,8 +185,12 @@ impl<D: Disk> Store<D> {
             }
             self.next_batch += 1;
         }
-        self.record.segments.retain(|older| older.base < base);
+        self.keep_segments_below(base, log.base);
         self.record.segments.push(segment);
+        if let Some(snapshot) = &self.record.snapshot {
+            let id = snapshot.id;
+            (self.last, self.last_term, self.last_chain) = (id.index, id.term, Some(id.chain));
+        }
         if let Some(last) = log.entries.last() {
             (self.last, self.last_term, self.last_chain) = (last.index, last.term, Some(last.chain));
         }
@@ -193,16 +202,30 @@ impl<D: Disk> Store<D> {
     fn choose_base(&mut self, log: &FoundLog) -> Index {
         let mut base = log.mark;
         for segment in self.record.segments.iter().rev() {
-            if segment.base >= base {
+            // What lies below the snapshot was not even read.
+            let from = segment.base.max(log.base);
+            if from >= base {
                 continue;
             }
-            let entries = &log.entries[segment.base.0 as usize..];
-            if self.encoder.stage(entries) as u64 > self.segment_bytes / 4 {
+            if self.encoder.stage(log.entries_after(from)) as u64 > self.segment_bytes / 4 {
                 break;
             }
-            base = segment.base;
+            base = from;
         }
         base
+    }
+
+    /// Keeps the segments that hold entries above the snapshot and, for those above `base` are copied, below `base`.
+    fn keep_segments_below(&mut self, base: Index, snapshot: Index) {
+        let mut end = base;
+        let segments = core::mem::take(&mut self.record.segments);
+        for segment in segments.into_iter().rev() {
+            if segment.base < base && end > snapshot {
+                self.record.segments.push(segment);
+            }
+            end = end.min(segment.base);
+        }
+        self.record.segments.reverse();
     }
 
     /// Removes the log files that the record on the disk does not name.
@@ -213,7 +236,7 @@ impl<D: Disk> Store<D> {
                 self.disk.remove(file)?;
             }
         }
-        Ok(())
+        snapshot::remove_unneeded(&mut self.disk, files, self.record.snapshot.as_ref())
     }
 }
 
@@ -319,6 +342,7 @@ fn write_empty_store<D: Disk>(
         syncing: Syncing::Always,
         founding: None,
         peers: BTreeMap::new(),
+        snapshot: None,
         segments: Vec::new(),
     };
     let mut bytes = Vec::new();

@@ -10,6 +10,7 @@ use byteorder::{BigEndian, ByteOrder as _};
 
 use crate::cursor::{CursorError, Reader, Writer};
 use crate::founding::FoundingRecord;
+use crate::snapshot::SnapshotMeta;
 use crate::store::segment::{Generation, SegmentRef};
 use crate::types::{BootNonce, ClusterId, HardState, Identity, Incarnation, Index, NodeId, StoreId, Term};
 
@@ -81,6 +82,8 @@ pub struct Record {
     pub founding: Option<FoundingRecord>,
     /// The highest boot seen of other stores.
     pub peers: BTreeMap<StoreId, BootSeen>,
+    /// The snapshot in force; the log goes on after it.
+    pub snapshot: Option<SnapshotMeta>,
     /// The live segments, oldest first.
     pub segments: Vec<SegmentRef>,
 }
@@ -148,8 +151,13 @@ impl Record {
             out.put_u32(seen.incarnation.0);
             out.put_bytes(&seen.nonce.0);
         }
-        // The snapshot's place: 0 is none, the only value of this version.
-        out.put_u8(0);
+        match &self.snapshot {
+            None => out.put_u8(0),
+            Some(meta) => {
+                out.put_u8(1);
+                meta.encode(out);
+            }
+        }
         out.put_varint(self.segments.len() as u64);
         for segment in &self.segments {
             out.put_u64(segment.generation.0);
@@ -198,6 +206,11 @@ impl Record {
                 _ => return Err(CursorError::Value),
             },
             peers: decode_peers(r)?,
+            snapshot: match r.u8()? {
+                0 => None,
+                1 => Some(SnapshotMeta::decode(r)?),
+                _ => return Err(CursorError::Value),
+            },
             segments: decode_segments(r)?,
         };
         reader.finish()?;
@@ -226,9 +239,6 @@ fn decode_peers(r: &mut Reader<'_>) -> Result<BTreeMap<StoreId, BootSeen>, Curso
 }
 
 fn decode_segments(r: &mut Reader<'_>) -> Result<Vec<SegmentRef>, CursorError> {
-    if r.u8()? != 0 {
-        return Err(CursorError::Value);
-    }
     let count = r.varint()?;
     if count > SEGMENTS_MAX as u64 {
         return Err(CursorError::Value);

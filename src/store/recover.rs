@@ -2,11 +2,13 @@
 
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
+use crate::snapshot::SnapshotId;
 use crate::store::block::{BLOCK_BYTES, HEADER_BYTES, Header};
 use crate::store::disk::{Disk, DiskError};
 use crate::store::error::{Damage, DamageKind, OpenError};
 use crate::store::record::{self, Invalid, Record};
 use crate::store::segment::{self, Expected, FoundBatch, Generation, Scan, SegmentEnd, SegmentRef};
+use crate::store::snapshot::{self, SnapshotError, SnapshotFile};
 use crate::types::{ClusterId, HardState, Index};
 
 /// Stands in the folder while it is being formatted; a folder that holds it was never used.
@@ -39,12 +41,28 @@ pub(super) struct FoundRecord {
 /// The log found.
 #[derive(Clone, Debug)]
 pub(super) struct FoundLog {
+    /// The index before the first entry: where the snapshot ends, or zero.
+    pub(super) base: Index,
+    /// The chain value there, as far as known.
+    chain_at_base: Option<u32>,
     pub(super) entries: Vec<Entry>,
     /// Every entry up to here is known to have been synced.
     pub(super) mark: Index,
     /// The number of the next batch.
     pub(super) next_batch: u64,
     pub(super) tail: Tail,
+}
+
+impl FoundLog {
+    /// The last entry, or the snapshot's.
+    pub(super) fn last_index(&self) -> Index {
+        Index(self.base.0 + self.entries.len() as u64)
+    }
+
+    /// The entries after this index, which is not below the base.
+    pub(super) fn entries_after(&self, index: Index) -> &[Entry] {
+        &self.entries[(index.0 - self.base.0) as usize..]
+    }
 }
 
 /// Why a named segment could not be read at all.
@@ -66,7 +84,10 @@ impl From<ScanError> for OpenError {
 /// The names in the folder that are the store's own, in order.
 pub(super) fn own_files<D: Disk>(disk: &mut D) -> Result<Vec<String>, DiskError> {
     let is_own = |file: &String| {
-        record::FILES.contains(&file.as_str()) || file == FORMATTING || Generation::of_file(file).is_some()
+        record::FILES.contains(&file.as_str())
+            || file == FORMATTING
+            || Generation::of_file(file).is_some()
+            || snapshot::is_own(file)
     };
     let mut files: Vec<String> = disk.list()?.into_iter().filter(is_own).collect();
     files.sort_unstable();
@@ -158,7 +179,15 @@ pub(super) fn find_log<D: Disk>(
     files: &[String],
     record: &Record,
 ) -> Result<FoundLog, OpenError> {
+    let snapshot = record.snapshot.map_or(SnapshotId::default(), |meta| meta.id);
+    let base = record.segments.first().map_or(snapshot.index, |segment| segment.base);
     let mut log = FoundLog {
+        // A gap is found by the check of the first segment's base.
+        base: base.min(snapshot.index),
+        chain_at_base: match base {
+            Index(0) => Some(0),
+            base => (base >= snapshot.index).then_some(snapshot.chain),
+        },
         entries: Vec::new(),
         mark: Index(0),
         next_batch: record.segments.first().map_or(1, |segment| segment.first_batch),
@@ -171,8 +200,46 @@ pub(super) fn find_log<D: Disk>(
             None => add_last(&mut log, record.cluster, *segment, scan)?,
         }
     }
+    meet_snapshot(&mut log, snapshot, record)?;
     check_unnamed(disk, files, record)?;
     Ok(log)
+}
+
+/// Drops what the snapshot covers, after a check that the log leads through it. A log that ends below it is covered
+/// as a whole: the snapshot was durable before the record named it, so nothing is lost (S2).
+fn meet_snapshot(log: &mut FoundLog, snapshot: SnapshotId, record: &Record) -> Result<(), Damage> {
+    let covered = (snapshot.index.0 - log.base.0) as usize;
+    if let Some(met) = covered.checked_sub(1).and_then(|place| log.entries.get(place))
+        && (met.term, met.chain) != (snapshot.term, snapshot.chain)
+    {
+        let holds = |segment: &&SegmentRef| segment.base < snapshot.index;
+        let file = record.segments.iter().rev().find(holds).map(|segment| segment.generation.file());
+        let what = DamageKind::Chain { index: snapshot.index };
+        return Err(Damage { file: file.unwrap_or_default(), offset: 0, what });
+    }
+    log.entries.drain(..covered.min(log.entries.len()));
+    log.base = snapshot.index;
+    log.mark = log.mark.max(snapshot.index);
+    Ok(())
+}
+
+/// Opens the snapshot that the record names.
+pub(super) fn find_snapshot<D: Disk>(
+    disk: &mut D,
+    record: &Record,
+) -> Result<Option<SnapshotFile>, OpenError> {
+    let Some(meta) = record.snapshot else { return Ok(None) };
+    let other = || {
+        let file = snapshot::file_of(meta.id.index);
+        OpenError::Damaged(Damage { file, offset: 0, what: DamageKind::OtherSnapshot })
+    };
+    match SnapshotFile::open(disk, meta) {
+        Ok(file) if file.head.cluster == record.cluster => Ok(Some(file)),
+        Ok(_) | Err(SnapshotError::Foreign | SnapshotError::Interrupted) => Err(other()),
+        Err(SnapshotError::Damaged(damage)) => Err(damage.into()),
+        Err(SnapshotError::Full) => Err(OpenError::Full),
+        Err(SnapshotError::Failed(error)) => Err(error.into()),
+    }
 }
 
 /// Takes from a segment what lies at or below the next one's base. All of it was durable when that was named.
@@ -199,7 +266,7 @@ fn add_sealed(
             SegmentEnd::Clean => lost(segment, end),
         });
     }
-    log.entries.truncate(next.base.0 as usize);
+    log.entries.truncate((next.base.0 - log.base.0) as usize);
     log.mark = next.base;
     log.next_batch = next.first_batch;
     Ok(())
@@ -249,8 +316,13 @@ fn add_batch(
         return Err(Damage { file: file(), offset: batch.offset, what: DamageKind::Gap { expected } });
     }
     for (offset, entry) in &batch.entries {
-        let prev_chain = log.entries.last().map_or(0, |last| last.chain);
-        if !entry.is_chained_to(cluster, prev_chain) && !mutant::is(Mutant::D6) {
+        // The chain value before a log that begins below its snapshot is not known; the one at the snapshot is.
+        let prev_chain = match log.entries.last() {
+            Some(last) => Some(last.chain),
+            None => log.chain_at_base,
+        };
+        let is_broken = prev_chain.is_some_and(|prev_chain| !entry.is_chained_to(cluster, prev_chain));
+        if is_broken && !mutant::is(Mutant::D6) {
             let what = DamageKind::Chain { index: entry.index };
             return Err(Damage { file: file(), offset: *offset, what });
         }
@@ -282,7 +354,7 @@ fn check_unnamed<D: Disk>(disk: &mut D, files: &[String], record: &Record) -> Re
 }
 
 fn last_index(log: &FoundLog) -> Index {
-    Index(log.entries.len() as u64)
+    log.last_index()
 }
 
 fn lost(segment: SegmentRef, offset: u64) -> Damage {

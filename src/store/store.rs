@@ -142,6 +142,9 @@ impl<D: Disk> Store<D> {
     pub fn persist(&mut self, batch: &Batch) -> Result<(), StoreError> {
         self.check_alive()?;
         let cut_from = batch.truncate_from.filter(|from| *from <= self.last);
+        if let (Some(from), Some(snapshot)) = (cut_from, &self.record.snapshot) {
+            assert!(from > snapshot.id.index, "truncation from {from} reaches into snapshot {snapshot}");
+        }
         self.check_entries(batch, cut_from);
         let bytes = if batch.entries.is_empty() { 0 } else { self.encoder.stage(&batch.entries) as u64 };
         let needs_segment = cut_from.is_some() || self.active.offset + bytes > self.active.bytes;
@@ -277,7 +280,7 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    fn check_alive(&self) -> Result<(), StoreError> {
+    pub(super) fn check_alive(&self) -> Result<(), StoreError> {
         if let Some(error) = &self.failed {
             return Err(StoreError::Failed(error.clone()));
         }
@@ -287,14 +290,14 @@ impl<D: Disk> Store<D> {
     }
 
     /// Remembers the first failure for ever.
-    fn guard<T>(&mut self, result: Result<T, DiskError>) -> Result<T, StoreError> {
+    pub(super) fn guard<T>(&mut self, result: Result<T, DiskError>) -> Result<T, StoreError> {
         result.map_err(|error| {
             self.failed = Some(error.clone());
             StoreError::Failed(error)
         })
     }
 
-    fn filled(&mut self, result: Result<(), FillError>) -> Result<(), StoreError> {
+    pub(super) fn filled(&mut self, result: Result<(), FillError>) -> Result<(), StoreError> {
         match result {
             Ok(()) => Ok(()),
             Err(FillError::Full) => Err(StoreError::Full),
@@ -420,7 +423,7 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    fn write_record(&mut self) -> Result<(), StoreError> {
+    pub(super) fn write_record(&mut self) -> Result<(), StoreError> {
         let mut sync = if self.record.syncing == Syncing::Always { Sync::Now } else { Sync::Later };
         if mutant::is(Mutant::E1) {
             let vote = self.record.hard_state.vote.take();

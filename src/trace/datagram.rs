@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use crate::message::{AppendOutcome, Message, VoteReply, VoteRequest};
+use crate::message::{AppendOutcome, Message, SnapshotOutcome, VoteReply, VoteRequest};
 use crate::time::Instant;
 use crate::trace::event::{DatagramEvent, Event, Frame, Outcome, Parties, What};
 use crate::types::{CallId, Incarnation, NodeId};
@@ -266,6 +266,21 @@ fn put_message(message: &Message, summary: &mut Frame) -> &'static str {
         Message::TransferReply(m) => {
             summary.answer = Some(Cow::Borrowed(if m.is_taken { "taken" } else { "refused" }));
         }
+        Message::SnapshotOffer(m) => {
+            let (id, bytes) = (m.meta.id, m.meta.bytes);
+            put(summary, &[("index", id.index.0), ("index_term", id.term.0), ("snapshot_bytes", bytes)]);
+        }
+        Message::SnapshotOfferReply(m) => {
+            put(summary, &[("index", m.index.0), ("match_index", m.match_index.0)]);
+            summary.answer = Some(Cow::Borrowed(match m.outcome {
+                SnapshotOutcome::Pulling { bytes } => {
+                    put(summary, &[("snapshot_bytes", bytes)]);
+                    "pulling"
+                }
+                SnapshotOutcome::Transferred => "transferred",
+                SnapshotOutcome::Installed => "installed",
+            }));
+        }
     }
     message_name(message)
 }
@@ -308,7 +323,7 @@ fn put_reply(reply: &ClientReply<'_>, summary: &mut Frame) -> &'static str {
 }
 
 /// The names of every number that a frame may show.
-pub(super) const NUMBERS: [&str; 26] = [
+pub(super) const NUMBERS: [&str; 29] = [
     "attempt",
     "body_bytes",
     "bytes",
@@ -322,17 +337,20 @@ pub(super) const NUMBERS: [&str; 26] = [
     "entries",
     "incarnation",
     "index",
+    "index_term",
     "is_transfer",
     "largest",
     "last_index",
     "last_term",
     "leader",
+    "match_index",
     "offset",
     "prev_index",
     "prev_term",
     "round",
     "sequence",
     "session",
+    "snapshot_bytes",
     "term",
     "total_bytes",
 ];

@@ -47,6 +47,10 @@ pub mod body_kind {
     pub const READ_PROBE_REPLY: u8 = 0x0a;
     pub const TRANSFER: u8 = 0x0b;
     pub const TRANSFER_REPLY: u8 = 0x0c;
+    pub const SNAPSHOT_OFFER: u8 = 0x10;
+    pub const SNAPSHOT_OFFER_REPLY: u8 = 0x11;
+    pub const SNAPSHOT_PULL: u8 = 0x12;
+    pub const SNAPSHOT_DATA: u8 = 0x13;
 
     pub const OPEN_SESSION: u8 = 0x40;
     pub const CLOSE_SESSION: u8 = 0x41;
@@ -54,6 +58,7 @@ pub mod body_kind {
     pub const READ: u8 = 0x43;
     pub const STATUS: u8 = 0x44;
     pub const FOUNDING: u8 = 0x45;
+    pub const TAKE_SNAPSHOT: u8 = 0x46;
 
     pub const SESSION_OPENED: u8 = 0x80;
     pub const SESSION_CLOSED: u8 = 0x81;
@@ -67,6 +72,7 @@ pub mod body_kind {
     pub const TOO_LARGE: u8 = 0x89;
     pub const REFUSED: u8 = 0x8a;
     pub const FOUNDED: u8 = 0x8b;
+    pub const SNAPSHOT_STATE: u8 = 0x8c;
 }
 
 pub(super) fn begin_body(kind: u8, group: GroupId, out: &mut Vec<u8>) {

@@ -4,6 +4,7 @@
 
 use crate::cursor::{CursorError, Reader, Writer};
 use crate::founding::FoundingRecord;
+use crate::snapshot::SnapshotMeta;
 use crate::types::{GroupId, Index, NodeId, Sequence, SessionId, Term};
 use crate::wire::body::{begin_body, body_kind as k, read_index, read_term};
 use crate::wire::ranges::Ranges;
@@ -35,6 +36,11 @@ pub enum ClientRequest<'a> {
     Status,
     /// What was the cluster founded as?
     Founding,
+    /// Take a snapshot of what you have applied, or tell of the one through this index. `[W-60]`
+    TakeSnapshot {
+        /// 0 to take one.
+        through: Index,
+    },
 }
 
 /// A command within a session. `[W-48]`
@@ -105,6 +111,13 @@ pub enum ClientReply<'a> {
     },
     /// What the cluster was founded as. `[W-52]`
     Founded(FoundingRecord),
+    /// Where the node's snapshots stand. `[W-60]`
+    SnapshotState {
+        /// The newest index through which one was taken; it may be still written.
+        taken: Index,
+        /// The newest that is durable and in force.
+        in_force: Option<SnapshotMeta>,
+    },
 }
 
 /// What a command or query came to.
@@ -164,6 +177,10 @@ pub fn encode_request(group: GroupId, request: &ClientRequest<'_>, out: &mut Vec
         }
         ClientRequest::Status => begin_body(k::STATUS, group, out),
         ClientRequest::Founding => begin_body(k::FOUNDING, group, out),
+        ClientRequest::TakeSnapshot { through } => {
+            begin_body(k::TAKE_SNAPSHOT, group, out);
+            out.put_varint(through.0);
+        }
     }
 }
 
@@ -185,6 +202,7 @@ pub fn decode_request(body: &[u8]) -> Result<(GroupId, ClientRequest<'_>), Curso
         k::READ => ClientRequest::Read { level: read_level(r)?, query: r.rest() },
         k::STATUS => ClientRequest::Status,
         k::FOUNDING => ClientRequest::Founding,
+        k::TAKE_SNAPSHOT => ClientRequest::TakeSnapshot { through: read_index(r)? },
         _ => return Err(CursorError::Value),
     };
     Ok((group, request))
@@ -218,6 +236,13 @@ pub fn encode_reply(group: GroupId, reply: &ClientReply<'_>, out: &mut Vec<u8>) 
             out.put_prefixed(text.as_bytes());
         }
         ClientReply::Founded(record) => record.encode(out),
+        ClientReply::SnapshotState { taken, in_force } => {
+            out.put_varint(taken.0);
+            out.put_u8(u8::from(in_force.is_some()));
+            if let Some(meta) = in_force {
+                meta.encode(out);
+            }
+        }
     }
 }
 
@@ -240,6 +265,9 @@ pub fn decode_reply(body: &[u8]) -> Result<(GroupId, ClientReply<'_>), CursorErr
         k::TOO_LARGE => ClientReply::TooLarge { bytes_max: r.varint()? },
         k::REFUSED => ClientReply::Refused { code: RefusalCode::of_code(r.u8()?), text: read_text(r)? },
         k::FOUNDED => ClientReply::Founded(FoundingRecord::decode(r)?),
+        k::SNAPSHOT_STATE => {
+            ClientReply::SnapshotState { taken: read_index(r)?, in_force: read_in_force(r)? }
+        }
         _ => return Err(CursorError::Value),
     };
     Ok((group, reply))
@@ -259,6 +287,7 @@ const fn kind_of(reply: &ClientReply<'_>) -> u8 {
         ClientReply::TooLarge { .. } => k::TOO_LARGE,
         ClientReply::Refused { .. } => k::REFUSED,
         ClientReply::Founded(_) => k::FOUNDED,
+        ClientReply::SnapshotState { .. } => k::SNAPSHOT_STATE,
     }
 }
 
@@ -273,6 +302,14 @@ fn read_sequence(r: &mut Reader<'_>) -> Result<Sequence, CursorError> {
     match r.varint()? {
         0 => Err(CursorError::Value),
         sequence => Ok(Sequence(sequence)),
+    }
+}
+
+fn read_in_force(r: &mut Reader<'_>) -> Result<Option<SnapshotMeta>, CursorError> {
+    match r.u8()? {
+        0 => Ok(None),
+        1 => SnapshotMeta::decode(r).map(Some),
+        _ => Err(CursorError::Value),
     }
 }
 

@@ -26,6 +26,7 @@ mod print_body;
 pub mod ranges;
 pub mod sealed;
 pub mod status;
+pub mod transfer;
 pub mod walk;
 
 pub use calls::{CallRefusal, Class, Fragment};

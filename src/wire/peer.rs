@@ -6,11 +6,12 @@
 use crate::cursor::{CursorError, Reader, Writer};
 use crate::entry::Payload;
 use crate::message::{
-    Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, ReadProbe, Transfer,
-    TransferReply, VoteReply, VoteRequest,
+    Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, ReadProbe,
+    SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer, TransferReply, VoteReply, VoteRequest,
 };
 use crate::types::{GroupId, Incarnation, Index, Round, Term};
 use crate::wire::body::{NUMBER_MAX, begin_body, body_kind as k, read_bool, read_index, read_term};
+use crate::wire::transfer::{put_meta, read_meta};
 
 /// Appends the body of a message.
 ///
@@ -39,6 +40,11 @@ pub fn encode_message(group: GroupId, message: &Message, out: &mut Vec<u8>) {
             out.put_varint(m.term.0);
             out.put_u8(u8::from(m.is_taken));
         }
+        Message::SnapshotOffer(m) => {
+            out.put_varint(m.term.0);
+            put_meta(out, &m.meta);
+        }
+        Message::SnapshotOfferReply(m) => encode_offer_reply(m, out),
     }
 }
 
@@ -73,6 +79,10 @@ pub fn decode_message(body: &[u8]) -> Result<(GroupId, Message), CursorError> {
         k::TRANSFER_REPLY => {
             Message::TransferReply(TransferReply { term: read_term(r)?, is_taken: read_bool(r)? })
         }
+        k::SNAPSHOT_OFFER => {
+            Message::SnapshotOffer(SnapshotOffer { term: read_term(r)?, meta: read_meta(r)? })
+        }
+        k::SNAPSHOT_OFFER_REPLY => Message::SnapshotOfferReply(decode_offer_reply(r)?),
         _ => return Err(CursorError::Value),
     };
     Ok((group, message))
@@ -92,6 +102,8 @@ const fn kind_of(message: &Message) -> u8 {
         Message::ReadProbeReply(_) => k::READ_PROBE_REPLY,
         Message::Transfer(_) => k::TRANSFER,
         Message::TransferReply(_) => k::TRANSFER_REPLY,
+        Message::SnapshotOffer(_) => k::SNAPSHOT_OFFER,
+        Message::SnapshotOfferReply(_) => k::SNAPSHOT_OFFER_REPLY,
     }
 }
 
@@ -178,6 +190,36 @@ fn age(leader: Term, entry: Term) -> u64 {
 
 fn term_of_age(leader: Term, age: u64) -> Result<Term, CursorError> {
     leader.0.checked_sub(age).map(Term).ok_or(CursorError::Value)
+}
+
+const PULLING: u8 = 0;
+const TRANSFERRED: u8 = 1;
+const INSTALLED: u8 = 2;
+
+fn encode_offer_reply(m: &SnapshotOfferReply, out: &mut Vec<u8>) {
+    put_numbers(out, [m.term.0, m.index.0, m.match_index.0]);
+    match m.outcome {
+        SnapshotOutcome::Pulling { bytes } => {
+            out.put_u8(PULLING);
+            out.put_varint(bytes);
+        }
+        SnapshotOutcome::Transferred => out.put_u8(TRANSFERRED),
+        SnapshotOutcome::Installed => out.put_u8(INSTALLED),
+    }
+}
+
+fn decode_offer_reply(r: &mut Reader<'_>) -> Result<SnapshotOfferReply, CursorError> {
+    Ok(SnapshotOfferReply {
+        term: read_term(r)?,
+        index: read_index(r)?,
+        match_index: read_index(r)?,
+        outcome: match r.u8()? {
+            PULLING => SnapshotOutcome::Pulling { bytes: r.varint()? },
+            TRANSFERRED => SnapshotOutcome::Transferred,
+            INSTALLED => SnapshotOutcome::Installed,
+            _ => return Err(CursorError::Value),
+        },
+    })
 }
 
 const ACCEPTED: u8 = 0;

@@ -3,15 +3,23 @@
 use crate::cursor::CursorError;
 use crate::entry::Payload;
 use crate::membership::{Members, Membership};
-use crate::message::{Append, AppendOutcome, AppendReply, Message, VoteRequest};
+use crate::message::{Append, AppendOutcome, AppendReply, Message, SnapshotOutcome, VoteRequest};
+use crate::snapshot::SnapshotMeta;
+use crate::wire::body::body_kind;
 use crate::wire::client::{
     ClientReply, ClientRequest, Outcome, ReadLevel, RefusalCode, decode_reply, decode_request,
 };
 use crate::wire::peer::decode_message;
 use crate::wire::print::{Fields, Hex};
 use crate::wire::status::NodeStatus;
+use crate::wire::transfer::{PullReply, decode_pull, decode_pull_reply};
 
 pub(super) fn peer(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> {
+    match body.first() {
+        Some(&body_kind::SNAPSHOT_PULL) => return pull(body, fields),
+        Some(&body_kind::SNAPSHOT_DATA) => return pull_reply(body, fields),
+        _ => {}
+    }
     let (group, message) = decode_message(body)?;
     fields.put("kind", message_name(&message));
     fields.put("group", group);
@@ -36,8 +44,55 @@ pub(super) fn peer(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> 
             fields.put("last_index", m.last_index);
         }
         Message::TransferReply(m) => fields.put("is_taken", m.is_taken),
+        Message::SnapshotOffer(m) => put_meta(&m.meta, fields),
+        Message::SnapshotOfferReply(m) => {
+            fields.put("index", m.index);
+            fields.put("match_index", m.match_index);
+            match m.outcome {
+                SnapshotOutcome::Pulling { bytes } => {
+                    fields.put("outcome", "pulling");
+                    fields.put("bytes", bytes);
+                }
+                SnapshotOutcome::Transferred => fields.put("outcome", "transferred"),
+                SnapshotOutcome::Installed => fields.put("outcome", "installed"),
+            }
+        }
     }
     Ok(())
+}
+
+fn pull(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> {
+    let (group, pull) = decode_pull(body)?;
+    fields.put("kind", "snapshot-pull");
+    fields.put("group", group);
+    put_meta(&pull.meta, fields);
+    fields.put("offset", pull.offset);
+    fields.put("length", pull.length);
+    Ok(())
+}
+
+fn pull_reply(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> {
+    let (group, reply) = decode_pull_reply(body)?;
+    fields.put("kind", "snapshot-data");
+    fields.put("group", group);
+    match reply {
+        PullReply::Data { digest, offset, bytes } => {
+            fields.put("outcome", "data");
+            fields.put("digest", format_args!("{digest:016x}"));
+            fields.put("offset", offset);
+            fields.put("content", Hex(bytes));
+        }
+        PullReply::NotHere => fields.put("outcome", "not-here"),
+    }
+    Ok(())
+}
+
+fn put_meta(meta: &SnapshotMeta, fields: &mut Fields) {
+    fields.put("index", meta.id.index);
+    fields.put("index_term", meta.id.term);
+    fields.put("chain", format_args!("{:08x}", meta.id.chain));
+    fields.put("bytes", meta.bytes);
+    fields.put("digest", format_args!("{:016x}", meta.digest));
 }
 
 pub(super) fn request(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> {
@@ -46,6 +101,7 @@ pub(super) fn request(body: &[u8], fields: &mut Fields) -> Result<(), CursorErro
     fields.put("group", group);
     match &request {
         ClientRequest::OpenSession | ClientRequest::Status | ClientRequest::Founding => {}
+        ClientRequest::TakeSnapshot { through } => fields.put("through", through),
         ClientRequest::CloseSession { session } => fields.put("session", session.0),
         ClientRequest::Propose(propose) => {
             fields.put("session", propose.session.0);
@@ -91,6 +147,12 @@ pub(super) fn reply(body: &[u8], fields: &mut Fields) -> Result<(), CursorError>
             put_refusal(*code, fields);
             fields.put("text", text);
         }
+        ClientReply::SnapshotState { taken, in_force } => {
+            fields.put("taken", taken);
+            if let Some(meta) = in_force {
+                put_meta(meta, fields);
+            }
+        }
         ClientReply::Founded(record) => {
             fields.put("cluster", record.cluster);
             put_membership(&record.membership, fields);
@@ -115,6 +177,8 @@ pub const fn message_name(message: &Message) -> &'static str {
         Message::ReadProbeReply(_) => "read-probe-reply",
         Message::Transfer(_) => "transfer",
         Message::TransferReply(_) => "transfer-reply",
+        Message::SnapshotOffer(_) => "snapshot-offer",
+        Message::SnapshotOfferReply(_) => "snapshot-offer-reply",
     }
 }
 
@@ -128,6 +192,7 @@ pub const fn request_name(request: &ClientRequest<'_>) -> &'static str {
         ClientRequest::Read { .. } => "read",
         ClientRequest::Status => "status",
         ClientRequest::Founding => "founding",
+        ClientRequest::TakeSnapshot { .. } => "take-snapshot",
     }
 }
 
@@ -147,6 +212,7 @@ pub const fn reply_name(reply: &ClientReply<'_>) -> &'static str {
         ClientReply::TooLarge { .. } => "too-large",
         ClientReply::Refused { .. } => "refused",
         ClientReply::Founded(_) => "founded",
+        ClientReply::SnapshotState { .. } => "snapshot-state",
     }
 }
 
@@ -253,4 +319,14 @@ fn put_status(status: &NodeStatus, fields: &mut Fields) {
     fields.within("drops", |fields| {
         status.drops.iter().for_each(|drop| fields.put(&drop.reason, drop.count));
     });
+    fields.put("snapshot", status.snapshot);
+    for (place, transfer) in status.transfers.iter().enumerate() {
+        fields.within(&format!("transfer{place}"), |fields| {
+            fields.put("to", transfer.to);
+            fields.put("index", transfer.index);
+            fields.put("bytes", transfer.bytes);
+            fields.put("bytes_total", transfer.bytes_total);
+            fields.put("is_transferred", transfer.is_transferred);
+        });
+    }
 }

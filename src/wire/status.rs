@@ -45,6 +45,25 @@ pub struct NodeStatus {
     pub duplicates: u64,
     /// The dropped ones by reason; a name is at most 255 bytes.
     pub drops: Vec<DropCount>,
+    /// The index of the snapshot in force; 0 for none.
+    pub snapshot: Index,
+    /// Snapshots on their way, to this node and, from a leader's view, to others.
+    pub transfers: Vec<TransferStatus>,
+}
+
+/// A snapshot on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransferStatus {
+    /// Who gets it.
+    pub to: NodeId,
+    /// The index it goes through.
+    pub index: Index,
+    /// Bytes of it that are there.
+    pub bytes: u64,
+    /// Bytes of the whole.
+    pub bytes_total: u64,
+    /// True when all of it is there and it is not installed yet.
+    pub is_transferred: bool,
 }
 
 /// A node's part.
@@ -142,6 +161,15 @@ impl NodeStatus {
             put_text(out, &drop.reason);
             out.put_varint(drop.count);
         }
+        out.put_varint(self.snapshot.0);
+        put_count(out, self.transfers.len());
+        for transfer in &self.transfers {
+            out.put_u16(transfer.to.as_u16());
+            for number in [transfer.index.0, transfer.bytes, transfer.bytes_total] {
+                out.put_varint(number);
+            }
+            out.put_u8(u8::from(transfer.is_transferred));
+        }
     }
 
     /// Reads what [`Self::encode`] writes.
@@ -172,6 +200,16 @@ impl NodeStatus {
             retransmits: r.varint()?,
             duplicates: r.varint()?,
             drops: read_rows(r, |r| Ok(DropCount { reason: read_text(r)?.to_owned(), count: r.varint()? }))?,
+            snapshot: read_index(r)?,
+            transfers: read_rows(r, |r| {
+                Ok(TransferStatus {
+                    to: read_node(r)?.ok_or(CursorError::Value)?,
+                    index: read_index(r)?,
+                    bytes: r.varint()?,
+                    bytes_total: r.varint()?,
+                    is_transferred: read_bool(r)?,
+                })
+            })?,
         })
     }
 }

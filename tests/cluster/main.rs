@@ -1,5 +1,7 @@
 //! The whole system in one thread: founding, elections, exactly-once writes and reads, under seeded faults.
 
+mod snapshots;
+
 use std::time::Duration;
 
 use raftgram::client::{Answer, ClientError};

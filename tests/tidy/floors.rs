@@ -5,16 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::source::{self, Placed, Token, Written};
 
 /// The floor of every room; a room that is not here may not exist.
-const ROOMS: [(&str, u8); 26] = [
+const ROOMS: [(&str, u8); 28] = [
     ("cursor", 0),
     ("entry", 0),
     ("founding", 0),
     ("hash", 0),
+    ("layered", 0),
     ("machine", 0),
     ("membership", 0),
     ("message", 0),
     ("mutant", 0),
     ("rng", 0),
+    ("snapshot", 0),
     ("time", 0),
     ("types", 0),
     ("check", 1),

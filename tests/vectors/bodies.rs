@@ -6,9 +6,10 @@ use raftgram::entry::Payload;
 use raftgram::founding::FoundingRecord;
 use raftgram::membership::{Member, Members, Membership};
 use raftgram::message::{
-    Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, ReadProbe, Transfer,
-    TransferReply, VoteReply, VoteRequest,
+    Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, ReadProbe,
+    SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer, TransferReply, VoteReply, VoteRequest,
 };
+use raftgram::snapshot::{SnapshotId, SnapshotMeta};
 use raftgram::types::{GroupId, Incarnation, Index, NodeId, Round, Sequence, SessionId, StoreId, Term};
 use raftgram::wire::client::{
     ClientReply, ClientRequest, LeaderHint, Outcome, Propose, ReadLevel, RefusalCode, encode_reply,
@@ -16,7 +17,8 @@ use raftgram::wire::client::{
 };
 use raftgram::wire::peer::encode_message;
 use raftgram::wire::print::print_body;
-use raftgram::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus};
+use raftgram::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus, TransferStatus};
+use raftgram::wire::transfer::{Pull, PullReply, encode_pull, encode_pull_reply};
 use raftgram::wire::{Ranges, Span};
 
 use super::case::{Case, Kind};
@@ -43,6 +45,9 @@ pub(crate) fn cases() -> Vec<Case> {
         encode_message(GroupId(0), &message, &mut body);
         cases.push(case(name, body, "accept"));
     }
+    for (name, body) in transfer_bodies() {
+        cases.push(case(name, body, "accept"));
+    }
     for (name, request) in requests() {
         let mut body = Vec::new();
         encode_request(GroupId(0), &request, &mut body);
@@ -57,14 +62,14 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-// [W-42] [W-43] [W-44] [W-46] [W-48]
+// [W-42] [W-43] [W-44] [W-46] [W-48] [W-54] [W-55]
 fn malformed() -> Vec<Case> {
     let mut above = vec![0x08, 0];
     above.extend_from_slice(&(0xc000_0000_0000_0000u64 | 1 << 60).to_be_bytes());
     above.push(0);
     let mut other_group = vec![0x08, 0x40];
     other_group.extend_from_slice(&[0x40, 5, 9]);
-    let rows: [(&str, Vec<u8>, &str); 14] = [
+    let rows: [(&str, Vec<u8>, &str); 18] = [
         ("empty", vec![], "malformed"),
         ("grease", vec![0x3f, 0, 1], "malformed"),
         ("unknown-request", vec![0x7f, 0], "malformed"),
@@ -78,6 +83,14 @@ fn malformed() -> Vec<Case> {
         ("session-0", vec![0x41, 0, 0], "malformed"),
         ("sequence-0", vec![0x42, 0, 9, 0, 0], "malformed"),
         ("33-ranges", vec![0x42, 0, 9, 1, 33], "malformed"),
+        ("pull-within-the-file", pull_of(40, 60), "accept"),
+        ("pull-beyond-the-file", pull_of(41, 60), "malformed"),
+        ("pull-of-nothing", pull_of(40, 0), "malformed"),
+        (
+            "offer-of-a-snapshot-of-nothing",
+            [vec![0x10, 0, 5, 0, 0], vec![0; 4], vec![9], vec![0; 8]].concat(),
+            "malformed",
+        ),
         ("membership-without-voters", [vec![0x8b, 0], vec![7; 16], vec![0, 0, 0]].concat(), "malformed"),
     ];
     rows.into_iter().map(|(name, bytes, expect)| case(name, bytes, expect)).collect()
@@ -94,6 +107,32 @@ fn membership() -> Membership {
 
 fn founders() -> Membership {
     Membership { outgoing: Members::new(), learners: Members::new(), ..membership() }
+}
+
+fn meta() -> SnapshotMeta {
+    let id = SnapshotId { index: Index(900_000), term: Term(4), chain: 0x1234_5678 };
+    SnapshotMeta { id, bytes: 1 << 20, digest: 0x0123_4567_89ab_cdef }
+}
+
+// [W-54] [W-55] [W-56]
+fn transfer_bodies() -> Vec<(&'static str, Vec<u8>)> {
+    let body = |encode: &dyn Fn(&mut Vec<u8>)| {
+        let mut out = Vec::new();
+        encode(&mut out);
+        out
+    };
+    let pull = Pull { meta: meta(), offset: 131_072, length: 65_536 };
+    let data = PullReply::Data { digest: meta().digest, offset: 131_072, bytes: b"the bytes" };
+    vec![
+        ("snapshot-pull", body(&|out| encode_pull(GroupId(0), &pull, out))),
+        ("snapshot-data", body(&|out| encode_pull_reply(GroupId(0), &data, out))),
+        ("snapshot-not-here", body(&|out| encode_pull_reply(GroupId(0), &PullReply::NotHere, out))),
+    ]
+}
+
+/// A pull of this range of a file of 100 bytes.
+fn pull_of(offset: u8, length: u8) -> Vec<u8> {
+    [vec![0x12, 0, 9, 4, 0, 0, 0, 1, 0x40, 100], vec![0; 8], vec![offset, length]].concat()
 }
 
 fn messages() -> Vec<(&'static str, Message)> {
@@ -116,7 +155,15 @@ fn messages() -> Vec<(&'static str, Message)> {
         last_index: Index(1_000_007),
     };
     let probe = ReadProbe { term, round: Round(77) };
+    let offer_reply = |match_index, outcome| {
+        let (index, match_index) = (meta().id.index, Index(match_index));
+        Message::SnapshotOfferReply(SnapshotOfferReply { term, index, match_index, outcome })
+    };
     vec![
+        ("snapshot-offer", Message::SnapshotOffer(SnapshotOffer { term, meta: meta() })),
+        ("snapshot-offer-reply-pulling", offer_reply(0, SnapshotOutcome::Pulling { bytes: 65_536 })),
+        ("snapshot-offer-reply-transferred", offer_reply(0, SnapshotOutcome::Transferred)),
+        ("snapshot-offer-reply-installed", offer_reply(900_000, SnapshotOutcome::Installed)),
         ("pre-vote", Message::PreVote(vote)),
         ("pre-vote-reply", Message::PreVoteReply(vote_reply)),
         ("vote", Message::Vote(VoteRequest { term: Term(6), is_transfer: true, ..vote })),
@@ -176,6 +223,7 @@ fn requests() -> Vec<(&'static str, ClientRequest<'static>)> {
         ("read-local", ClientRequest::Read { level: ReadLevel::Local, query: b"" }),
         ("status", ClientRequest::Status),
         ("founding", ClientRequest::Founding),
+        ("take-snapshot", ClientRequest::TakeSnapshot { through: Index(0) }),
     ]
 }
 
@@ -197,7 +245,17 @@ fn replies() -> Vec<(&'static str, ClientReply<'static>)> {
         ("refused", ClientReply::Refused { code: RefusalCode::Unavailable, text: "leaving" }),
         ("refused-later-code", ClientReply::Refused { code: RefusalCode::Other(99), text: "" }),
         ("founded", ClientReply::Founded(FoundingRecord { cluster: CLUSTER, membership: founders() })),
+        (
+            "snapshot-state",
+            ClientReply::SnapshotState { taken: Index(1_000_002), in_force: Some(snapshot()) },
+        ),
+        ("snapshot-state-none", ClientReply::SnapshotState { taken: Index(0), in_force: None }),
     ]
+}
+
+fn snapshot() -> SnapshotMeta {
+    let id = SnapshotId { index: Index(1_000_000), term: Term(5), chain: 0x5974_6b01 };
+    SnapshotMeta { id, bytes: 1 << 20, digest: 0xcbf2_9ce4_8422_2325 }
 }
 
 fn status() -> NodeStatus {
@@ -224,5 +282,13 @@ fn status() -> NodeStatus {
             DropCount { reason: "short".to_owned(), count: 7 },
             DropCount { reason: "replay".to_owned(), count: 3 },
         ],
+        snapshot: Index(900_000),
+        transfers: vec![TransferStatus {
+            to: NodeId::new(3).unwrap(),
+            index: Index(900_000),
+            bytes: 65_536,
+            bytes_total: 1 << 30,
+            is_transferred: false,
+        }],
     }
 }

@@ -11,6 +11,7 @@ use crate::message::{
 };
 use crate::raft::{Alarm, Base, Output, Raft, RaftConfig, ReplyToken, Restored, RoleKind, Ticket};
 use crate::rng::Rng;
+use crate::snapshot::SnapshotMeta;
 use crate::time::Instant;
 use crate::types::{HardState, Identity, Incarnation, Index, NodeId, Round, Term};
 
@@ -20,6 +21,7 @@ pub(super) struct Setup {
     pub(super) membership: Membership,
     pub(super) hard_state: HardState,
     pub(super) base: Base,
+    pub(super) snapshot: Option<SnapshotMeta>,
     pub(super) entries: Vec<Entry>,
     pub(super) incarnation: u32,
     pub(super) tune: fn(&mut RaftConfig),
@@ -32,6 +34,7 @@ impl Setup {
             membership: voters(&(1..=count).collect::<Vec<_>>()),
             hard_state: HardState::default(),
             base: Base::default(),
+            snapshot: None,
             entries: Vec::new(),
             incarnation: 1,
             tune: |_| {},
@@ -79,6 +82,7 @@ impl Setup {
             hard_state: self.hard_state,
             membership: self.membership,
             base: self.base,
+            snapshot: self.snapshot,
             entries: self.entries,
         };
         let now = Instant::from_nanos(1_000_000_000);

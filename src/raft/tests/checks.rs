@@ -3,9 +3,11 @@
 
 use core::hash::{Hash, Hasher};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::node::Node;
-use crate::entry::Entry;
+use crate::entry::{Entry, Payload};
+use crate::membership::Membership;
 use crate::message::{AppendOutcome, Message};
 use crate::raft::{Output, Raft, RoleKind, quorum};
 use crate::types::{HardState, Identity, Index, NodeId, Term};
@@ -26,11 +28,21 @@ pub(super) struct Checks {
     /// The hard state that a node's disk held when last seen, boots included.
     disks: BTreeMap<NodeId, HardState>,
     applied: BTreeMap<Index, u32>,
+    /// Every membership ever seen in a log, by place and chain value.
+    memberships: BTreeMap<(Index, u32), Arc<Membership>>,
 }
 
 impl Checks {
     pub(super) fn highest_commit(&self) -> Index {
         self.committed.last_key_value().map_or(Index(0), |(index, _)| *index)
+    }
+
+    /// The membership in force at a committed index, if any entry up to there holds one.
+    pub(super) fn membership_at(&self, index: Index) -> Option<Membership> {
+        let is_committed =
+            |place: &(Index, u32)| self.committed.get(&place.0).map(|(c, _)| *c) == Some(place.1);
+        let mut earlier = self.memberships.range(..=(index, u32::MAX)).rev();
+        earlier.find(|(place, _)| is_committed(place)).map(|(_, membership)| Membership::clone(membership))
     }
 
     /// What of the past decides whether a later state is allowed: who led and what was committed. The rest is
@@ -72,6 +84,20 @@ impl Checks {
                 let vote = disk.vote.map(|vote| vote.node);
                 assert_eq!((disk.term, vote), (m.term, Some(node)), "{node} campaigns without its own vote");
             }
+            // True under every leader, so it is compared with what is committed, not with one leader's log.
+            Message::SnapshotOfferReply(m) if m.match_index > Index(0) => {
+                let committed = self.committed.get(&m.match_index).map(|(chain, _)| *chain);
+                assert!(committed.is_some(), "{node} tells of {}, which is not committed", m.match_index);
+                let durable = self.chain_on_disk(state, m.match_index);
+                assert_eq!(durable, committed, "{node} tells of {}", m.match_index);
+            }
+            // L10: no append starts from what the log does not hold.
+            Message::Append(m) => {
+                let known = state.raft.as_ref().and_then(|raft| raft.term_at(m.prev_index));
+                let is_current = state.raft.as_ref().is_some_and(|raft| raft.term() == m.term);
+                let is_compacted = state.raft.as_ref().is_some_and(|raft| m.prev_index < raft.base().index);
+                assert!(!is_current || is_compacted || known == Some(m.prev_term), "{node} sends {m}");
+            }
             Message::AppendReply(m) => {
                 if let AppendOutcome::Accepted { match_index } = m.outcome {
                     self.acknowledged(node, nodes, m.term, match_index);
@@ -85,18 +111,29 @@ impl Checks {
     fn acknowledged(&self, node: NodeId, nodes: &BTreeMap<NodeId, Node>, term: Term, index: Index) {
         let state = &nodes[&node];
         let raft = state.raft.as_ref().unwrap();
-        let durable = state.disk.chain_at(index);
+        let durable = self.chain_on_disk(state, index);
         assert!(durable.is_some(), "{node} acknowledges {index}, which is not on its disk");
-        assert_eq!(durable, chain_at(raft, index), "{node} acknowledges {index}, its disk has another");
+        if index >= raft.base().index {
+            assert_eq!(durable, chain_at(raft, index), "{node} acknowledges {index}, its disk has another");
+        }
         let (leader, _) = self.leaders[&term];
         let Some(leader_raft) = &nodes[&leader].raft else { return };
-        if leader_raft.role() == RoleKind::Leader && leader_raft.term() == term {
+        let is_led = leader_raft.role() == RoleKind::Leader && leader_raft.term() == term;
+        if is_led && index >= leader_raft.base().index {
             assert_eq!(
                 durable,
                 chain_at(leader_raft, index),
                 "{node} acknowledges {index}, {leader} has another"
             );
         }
+    }
+
+    /// What a disk holds at an index; below its log's base it is what is committed there.
+    fn chain_on_disk(&self, state: &Node, index: Index) -> Option<u32> {
+        if index < state.disk.base.index {
+            return self.committed.get(&index).map(|(chain, _)| *chain);
+        }
+        state.disk.chain_at(index)
     }
 
     /// 5: equal indexes, equal states; the chain value stands for the machine's state.
@@ -117,16 +154,40 @@ impl Checks {
 
     /// 3: log matching, on index, term and everything before.
     fn check_log(&mut self, node: NodeId, raft: &Raft) {
+        let base = raft.base();
+        let base_at = usize::try_from(base.index.0).unwrap();
+        if base_at > 0 {
+            // What lies before the log's first entry is committed.
+            let known = self.committed.get(&base.index).map(|(chain, _)| *chain);
+            assert_eq!(known, Some(base.chain), "{node}: the base {} is not what is committed", base.index);
+        }
+        let committed = &self.committed;
         let seen = self.logs.entry(node).or_default();
+        if base_at > 0 && seen.get(base_at - 1) != Some(&base.chain) {
+            seen.clear();
+            seen.extend(committed.range(..=base.index).map(|(_, (chain, _))| *chain));
+            assert_eq!(seen.len(), base_at, "{node}: committed entries are missing below {}", base.index);
+        }
         let last = usize::try_from(raft.last_index().0).unwrap();
         seen.truncate(last);
-        while seen.last().is_some_and(|chain| chain_at(raft, Index(seen.len() as u64)) != Some(*chain)) {
+        while seen.len() > base_at && chain_at(raft, Index(seen.len() as u64)) != seen.last().copied() {
             seen.pop();
         }
         for entry in raft.entries_from(Index(seen.len() as u64 + 1)) {
             seen.push(entry.chain);
             let known = *self.entries.entry((entry.index, entry.term)).or_insert(entry.chain);
             assert_eq!(known, entry.chain, "{node} holds another entry {}@{}", entry.index, entry.term);
+            if let Payload::Membership(membership) = &entry.payload {
+                self.memberships.insert((entry.index, entry.chain), Arc::clone(membership));
+            }
+        }
+        // 14, M4: the membership in force is the latest in the log, whatever of it a snapshot stands for.
+        let holds = |(index, chain): &(Index, u32)| {
+            let at = usize::try_from(index.0).unwrap() - 1;
+            seen.get(at) == Some(chain)
+        };
+        if let Some((place, membership)) = self.memberships.iter().rev().find(|(place, _)| holds(place)) {
+            assert_eq!(raft.membership(), membership, "{node}: not the membership of {}", place.0);
         }
     }
 
@@ -146,11 +207,8 @@ impl Checks {
         // 4: leader completeness; what was committed in an earlier term is in the log.
         let earlier = self.committed.iter().rev().find(|(_, (_, committed_in))| *committed_in < term);
         if let Some((index, (chain, _))) = earlier {
-            assert_eq!(
-                chain_at(raft, *index),
-                Some(*chain),
-                "{node} leads term {term} without entry {index}"
-            );
+            let holds = *index < raft.base().index || chain_at(raft, *index) == Some(*chain);
+            assert!(holds, "{node} leads term {term} without entry {index}");
         }
     }
 
@@ -163,6 +221,7 @@ impl Checks {
         }
         // 7: what is committed stays as it is; the chain value vouches for all before it.
         if let Some((chain, committed_in)) = self.committed.get_mut(&commit) {
+            // A commit index at or above the base, see `raft::invariant`.
             assert_eq!(chain_at(raft, commit), Some(*chain), "{node} has another committed entry {commit}");
             *committed_in = term.min(*committed_in);
         }
@@ -170,7 +229,7 @@ impl Checks {
         if commit >= first_new {
             let chain = chain_at(raft, commit);
             let holds =
-                |who: Identity| nodes.get(&who.node).is_some_and(|n| n.disk.chain_at(commit) == chain);
+                |who: Identity| nodes.get(&who.node).is_some_and(|n| self.chain_on_disk(n, commit) == chain);
             assert!(quorum::is_quorum(raft.membership(), holds), "{node}: {commit} is durable on no quorum");
         }
     }
@@ -179,7 +238,10 @@ impl Checks {
     /// vote within a term, over all boots.
     fn check_disk(&mut self, node: NodeId, state: &Node, raft: &Raft) {
         let durable = raft.durable_index();
-        assert_eq!(state.disk.chain_at(durable), chain_at(raft, durable), "{node} believes in {durable}");
+        if durable >= raft.base().index.max(state.disk.base.index) {
+            assert_eq!(state.disk.chain_at(durable), chain_at(raft, durable), "{node} believes in {durable}");
+        }
+        assert!(durable <= state.disk.last_index(), "{node} believes in {durable}");
         assert_eq!(state.disk.hard_state, raft.durable_hard_state(), "{node}");
         let before = self.disks.insert(node, state.disk.hard_state).unwrap_or_default();
         let after = state.disk.hard_state;
@@ -191,5 +253,6 @@ impl Checks {
 }
 
 fn chain_at(raft: &Raft, index: Index) -> Option<u32> {
-    if index == Index(0) { Some(0) } else { raft.entry(index).map(|entry| entry.chain) }
+    let base = raft.base();
+    if index == base.index { Some(base.chain) } else { raft.entry(index).map(|entry| entry.chain) }
 }

@@ -6,15 +6,17 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::checks::Checks;
-use super::node::{Batch, Disk, Node};
+use super::disk::{Batch, Disk};
+use super::node::Node;
 use super::{CLUSTER, id, identity};
 use crate::entry::{Entry, Payload};
 use crate::membership::Membership;
 use crate::message::Message;
-use crate::raft::{Output, Raft, RaftConfig, ReadId, ReplyToken, Restored, RoleKind, Ticket};
+use crate::raft::{Output, Raft, RaftConfig, ReadId, ReplyToken, RoleKind, Ticket};
 use crate::rng::Rng;
+use crate::snapshot::SnapshotMeta;
 use crate::time::Instant;
-use crate::types::{HardState, Incarnation, Index, NodeId};
+use crate::types::{HardState, Incarnation, Index, NodeId, Term};
 
 pub(super) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -48,7 +50,7 @@ impl Net {
 }
 
 #[derive(Debug)]
-enum Event {
+pub(super) enum Event {
     /// A message arrives; `call` names the caller's call if it wants an answer, or is answered.
     Deliver {
         from: NodeId,
@@ -70,6 +72,18 @@ enum Event {
     Connected {
         node: NodeId,
         to: NodeId,
+    },
+    /// This node's own snapshot is durable.
+    Written {
+        node: NodeId,
+        boot: u32,
+        meta: SnapshotMeta,
+    },
+    /// A range of a snapshot may have come.
+    Pulled {
+        node: NodeId,
+        boot: u32,
+        meta: SnapshotMeta,
     },
 }
 
@@ -93,6 +107,10 @@ pub(super) struct Cluster {
     pub(super) writes_committed: u64,
     pub(super) leader_changes: u64,
     pub(super) alarms: u64,
+    /// The membership in every snapshot file that was ever written.
+    pub(super) files: BTreeMap<SnapshotMeta, Membership>,
+    pub(super) compactions: u64,
+    pub(super) installs: u64,
     tune: fn(&mut RaftConfig),
     queue: BTreeMap<(Instant, u64), Event>,
     scheduled: u64,
@@ -109,6 +127,16 @@ impl Cluster {
     }
 
     pub(super) fn with(seed: u64, membership: Membership, tune: fn(&mut RaftConfig)) -> Self {
+        Self::with_log(seed, membership, &[], tune)
+    }
+
+    /// All nodes find these entries on their disks.
+    pub(super) fn with_log(
+        seed: u64,
+        membership: Membership,
+        entries: &[Entry],
+        tune: fn(&mut RaftConfig),
+    ) -> Self {
         let mut cluster = Self {
             now: Instant::ZERO,
             rng: Rng::from_seed(seed),
@@ -124,6 +152,9 @@ impl Cluster {
             writes_committed: 0,
             leader_changes: 0,
             alarms: 0,
+            files: BTreeMap::new(),
+            compactions: 0,
+            installs: 0,
             tune,
             queue: BTreeMap::new(),
             scheduled: 0,
@@ -131,7 +162,8 @@ impl Cluster {
             next_call: 0,
         };
         for (node, _) in membership.iter() {
-            cluster.add(node, membership.clone(), HardState::default(), Vec::new());
+            let term = entries.last().map_or(Term(0), |entry| entry.term);
+            cluster.add(node, membership.clone(), HardState { term, vote: None }, entries.to_vec());
         }
         cluster
     }
@@ -157,10 +189,9 @@ impl Cluster {
         state.boot += 1;
         let mut config = RaftConfig::new(identity(node.as_u16()), Incarnation(state.boot), CLUSTER);
         (self.tune)(&mut config);
-        let restored =
-            Restored::new(state.disk.hard_state, state.membership.clone(), state.disk.entries.clone());
+        let restored = state.disk.restored(&state.membership);
         state.raft = Some(Raft::new(config, restored, rng, self.now));
-        state.applied = Index(0);
+        state.applied = state.disk.snapshot.as_ref().map_or(Index(0), |(meta, _)| meta.id.index);
         state.disk.hangs = false;
         self.checks.booted(node);
         let others: Vec<NodeId> = self.nodes.keys().copied().filter(|other| *other != node).collect();
@@ -317,7 +348,7 @@ impl Cluster {
         self.nodes.iter().filter_map(|(id, node)| due(node).map(|due| (due, *id))).min()
     }
 
-    fn schedule(&mut self, after: Duration, event: Event) {
+    pub(super) fn schedule(&mut self, after: Duration, event: Event) {
         self.scheduled += 1;
         self.queue.insert((self.now + after, self.scheduled), event);
     }
@@ -325,7 +356,10 @@ impl Cluster {
     fn handle(&mut self, event: Event) {
         let (node, boot) = match &event {
             Event::Deliver { to, .. } => (*to, None),
-            Event::Resend { node, boot, .. } | Event::Persisted { node, boot, .. } => (*node, Some(*boot)),
+            Event::Resend { node, boot, .. }
+            | Event::Persisted { node, boot, .. }
+            | Event::Written { node, boot, .. }
+            | Event::Pulled { node, boot, .. } => (*node, Some(*boot)),
             Event::Connected { to, .. } => (*to, None),
         };
         let now = self.now;
@@ -363,6 +397,8 @@ impl Cluster {
                 raft.handle_persisted(now, ticket);
                 self.note(format_args!("persisted {node} {ticket}"));
             }
+            Event::Written { meta, .. } => self.snapshot_written(node, meta),
+            Event::Pulled { meta, .. } => self.snapshot_pulled(node, meta),
             Event::Connected { node: peer, .. } => {
                 let incarnation = Incarnation(self.nodes[&peer].boot);
                 let state = self.nodes.get_mut(&node).unwrap();
@@ -403,7 +439,7 @@ impl Cluster {
     }
 
     /// Drains a node's outputs, then checks the whole cluster for what this node may have broken.
-    fn settle(&mut self, node: NodeId) {
+    pub(super) fn settle(&mut self, node: NodeId) {
         loop {
             let state = self.nodes.get_mut(&node).unwrap();
             let Some(output) = state.raft.as_mut().and_then(Raft::poll_output) else { break };
@@ -443,9 +479,10 @@ impl Cluster {
             Output::CancelRequests { to } => {
                 self.nodes.get_mut(&node).unwrap().calls.retain(|_, (callee, _)| *callee != to);
             }
-            Output::Persist { ticket, hard_state, truncate_from, entries } => {
+            Output::Persist { ticket, hard_state, install, truncate_from, entries } => {
+                let install = install.map(|meta| (meta, self.files[&meta].clone()));
                 let disk = &mut self.nodes.get_mut(&node).unwrap().disk;
-                disk.pending.push_back(Batch { ticket, hard_state, truncate_from, entries });
+                disk.pending.push_back(Batch { ticket, hard_state, install, truncate_from, entries });
                 let took = self.rng.duration_between(disk.delay_min, disk.delay_max);
                 disk.busy_until = disk.busy_until.max(self.now) + took;
                 let rest = disk.busy_until.saturating_since(self.now);
@@ -453,6 +490,8 @@ impl Cluster {
                 self.schedule(rest, Event::Persisted { node, boot, ticket });
             }
             Output::Commit { index } => self.apply(node, index),
+            Output::PullSnapshot { meta, .. } => self.start_pull(node, meta),
+            Output::CancelPull => self.cancel_pull(node),
             Output::ReadReady { id, index } => {
                 let floor = self.reads.remove(&(node, id)).expect("a read is answered once");
                 assert!(index >= floor, "{node}: read at {index}, {floor} was committed when it was asked");
@@ -514,7 +553,7 @@ impl Cluster {
         }
     }
 
-    fn note(&mut self, what: core::fmt::Arguments<'_>) {
+    pub(super) fn note(&mut self, what: core::fmt::Arguments<'_>) {
         let line = format!("{} {what}\n", self.now);
         for byte in line.bytes() {
             self.trace_hash = (self.trace_hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);

@@ -10,9 +10,11 @@ use super::{identity, log_of, members, voters};
 use crate::entry::{Entry, Payload};
 use crate::membership::{Members, Membership};
 use crate::message::{
-    AppendOutcome, AppendReply, HeartbeatReply, Message, Transfer, TransferReply, VoteReply,
+    AppendOutcome, AppendReply, HeartbeatReply, Message, SnapshotOffer, SnapshotOfferReply, SnapshotOutcome,
+    Transfer, TransferReply, VoteReply,
 };
 use crate::raft::{NUMBER_MAX, Output, RoleKind};
+use crate::snapshot::{SnapshotId, SnapshotMeta};
 use crate::types::{HardState, Identity, Incarnation, Index, Round, StoreId, Term};
 
 fn ms(ms: u64) -> Duration {
@@ -449,6 +451,8 @@ fn e18_a_campaign_uses_the_latest_membership_in_the_log() {
 fn e14_every_message_of_a_higher_term_deposes_a_leader() {
     let reply = VoteReply { term: Term(9), campaign_term: Term(9), campaign: 1, is_granted: false };
     let outcome = AppendOutcome::Accepted { match_index: Index(1) };
+    let id = SnapshotId { index: Index(4), term: Term(3), chain: 5 };
+    let meta = SnapshotMeta { id, bytes: 10, digest: 0 };
     let order = Transfer { term: Term(9), incarnation: Incarnation(1), last_index: Index(0) };
     let deposing = [
         Message::PreVoteReply(reply),
@@ -462,6 +466,13 @@ fn e14_every_message_of_a_higher_term_deposes_a_leader() {
         Message::ReadProbeReply(read_probe(9, 1)),
         Message::TransferReply(TransferReply { term: Term(9), is_taken: false }),
         Message::Transfer(order),
+        Message::SnapshotOffer(SnapshotOffer { term: Term(9), meta }),
+        Message::SnapshotOfferReply(SnapshotOfferReply {
+            term: Term(9),
+            index: Index(1),
+            match_index: Index(0),
+            outcome: SnapshotOutcome::Installed,
+        }),
     ];
     for message in deposing {
         let (mut leader, _) = Setup::voters(3).lead();

@@ -3,6 +3,7 @@
 //! - `quorum`, `log`, `progress`, `reorder`: tables for the parts.
 //! - `election`, `replication`, `following`, `disk`, `reads`, `transfer`: one test per rule, on one node that is
 //!   fed by hand (`bench`).
+//! - `snapshots`, `compaction`: taking, offering and installing them, by hand and in the cluster.
 //! - `golden`: scripts under `tests/raft/`, replayed on a whole cluster.
 //! - `scenarios`: named faults on a whole cluster in virtual time (`cluster`).
 //! - `digraphs`: every network that 3 or 4 nodes can have.
@@ -13,8 +14,10 @@
 mod bench;
 mod checks;
 mod cluster;
+mod compaction;
 mod digest;
 mod digraphs;
+mod disk;
 mod election;
 mod explore;
 mod figure8;
@@ -28,6 +31,7 @@ mod random;
 mod reads;
 mod replication;
 mod scenarios;
+mod snapshots;
 mod transfer;
 mod world;
 

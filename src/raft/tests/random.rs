@@ -4,11 +4,12 @@
 use core::time::Duration;
 
 use super::cluster::{Cluster, Net, ms};
-use super::{command, id};
-use crate::entry::Payload;
+use super::{CLUSTER, command, id};
+use crate::entry::{Entry, Payload};
+use crate::membership::Membership;
 use crate::raft::ReadId;
 use crate::rng::Rng;
-use crate::types::NodeId;
+use crate::types::{Index, NodeId, Term};
 
 /// Swarm testing: each seed has some faults much and others not at all.
 fn faults(rng: &mut Rng) -> Net {
@@ -38,8 +39,12 @@ fn disturb(cluster: &mut Cluster, rng: &mut Rng, count: u16, step: u64) {
                 cluster.propose(node, write(rng, step));
             }
         }
-        70..85 => {
+        70..80 => {
             cluster.read(cluster.leader().unwrap_or(node), ReadId(step));
+        }
+        // Most files of one index are the same on every node.
+        80..85 => {
+            cluster.snapshot(node, u64::from(rng.chance(0.2)));
         }
         85 => cluster.crash(node),
         86 => cluster.crash(cluster.leader().unwrap_or(node)),
@@ -107,7 +112,7 @@ fn heal(cluster: &mut Cluster) {
     for (node, state) in &cluster.nodes {
         let raft = state.raft.as_ref().expect("all run");
         assert_eq!((raft.last_index(), raft.commit()), (last, commit), "{node} has not caught up");
-        assert_eq!(state.disk.entries.len() as u64, last.0, "{node}'s disk has not caught up");
+        assert_eq!(state.disk.last_index(), last, "{node}'s disk has not caught up");
     }
     let ready = cluster.reads_ready;
     assert!(cluster.read(leader, ReadId(u64::MAX)), "the leader takes a read");
@@ -121,12 +126,28 @@ struct Summary {
     writes: u64,
     reads: u64,
     elections: u64,
+    compactions: u64,
+    installs: u64,
+}
+
+/// A log that begins with memberships, so that snapshots have one to carry.
+fn moved_twice(voters: &Membership) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for index in 1..=4 {
+        let mut moved = voters.clone();
+        moved.voters.values_mut().for_each(|member| member.address = format!("moved{index}:1"));
+        let payload = if index % 2 == 0 { Payload::Membership(moved.into()) } else { command("between") };
+        let chain = entries.last().map_or(0, |entry| entry.chain);
+        entries.push(Entry::new(CLUSTER, Index(index), Term(1), payload, chain));
+    }
+    entries
 }
 
 fn run(seed: u64, steps: u64) -> Summary {
     let mut rng = Rng::from_seed(seed);
     let count = if rng.chance(0.5) { 5 } else { 3 };
-    let mut cluster = Cluster::with(seed, super::voters(&(1..=count).collect::<Vec<_>>()), |config| {
+    let voters = super::voters(&(1..=count).collect::<Vec<_>>());
+    let mut cluster = Cluster::with_log(seed, voters.clone(), &moved_twice(&voters), |config| {
         // Small bounds, so that they are met, and short timeouts, so that leaders come and go.
         config.election_timeout_min = ms(60);
         config.election_timeout_max = ms(120);
@@ -135,6 +156,7 @@ fn run(seed: u64, steps: u64) -> Summary {
         config.append_bytes_max = 60;
         config.inflight_appends_max = 6;
         config.reorder_bytes_max = 700;
+        config.log_tail_bytes = 400;
     });
     cluster.trace = std::env::var_os("RAFT_TRACE").map(|_| String::new());
     cluster.net = faults(&mut rng);
@@ -154,6 +176,8 @@ fn run(seed: u64, steps: u64) -> Summary {
         writes: cluster.writes_committed,
         reads: cluster.reads_ready,
         elections: cluster.leader_changes,
+        compactions: cluster.compactions,
+        installs: cluster.installs,
     }
 }
 
@@ -167,6 +191,7 @@ fn random_faults_break_no_invariant_and_heal() {
     };
     let count = seeds.end - seeds.start;
     let (mut events, mut writes, mut reads, mut elections) = (0, 0, 0, 0);
+    let (mut compactions, mut installs) = (0, 0);
     for seed in seeds {
         let Ok(summary) = std::panic::catch_unwind(|| run(seed, 250)) else {
             panic!("seed {seed} fails: run again with RAFT_SEED={seed}");
@@ -175,10 +200,14 @@ fn random_faults_break_no_invariant_and_heal() {
         writes += summary.writes;
         reads += summary.reads;
         elections += summary.elections;
+        compactions += summary.compactions;
+        installs += summary.installs;
     }
     println!("{count} seeds: {events} events, {writes} writes, {reads} reads, {elections} elections");
+    println!("{compactions} compactions, {installs} installs");
     // The faults leave room for work, or the checks would see nothing.
     assert!(writes > 10 * count && reads > count && elections > 2 * count, "{writes} {reads} {elections}");
+    assert!(compactions > 2 * count && installs > count / 10, "{compactions} {installs}");
 }
 
 #[test]

@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use super::checks::Checks;
 use super::cluster::ms;
-use super::node::{Batch, Disk, Node};
+use super::disk::{Batch, Disk};
+use super::node::Node;
 use super::{CLUSTER, command, digest, id, identity, voters};
 use crate::message::{Delivery, Message};
 use crate::raft::role::Role;
@@ -211,15 +212,23 @@ impl World {
                 | Output::Notice { message, .. } => {
                     self.send(node, to.expect("a message has a receiver"), message);
                 }
-                Output::Persist { ticket, hard_state, truncate_from, entries } => {
+                Output::Persist { ticket, hard_state, install, truncate_from, entries } => {
+                    assert!(install.is_none(), "no snapshots here");
                     let disk = &mut self.nodes.get_mut(&node).unwrap().disk;
-                    disk.pending.push_back(Batch { ticket, hard_state, truncate_from, entries });
+                    disk.pending.push_back(Batch {
+                        ticket,
+                        hard_state,
+                        install: None,
+                        truncate_from,
+                        entries,
+                    });
                 }
                 Output::Commit { index } => self.apply(node, index),
                 Output::Alarm(alarm) => panic!("{node} raises an alarm: {alarm}"),
                 // A message under way may always arrive, so there is nothing to cancel.
                 Output::CancelRequests { .. } | Output::RoleChanged { .. } => {}
                 Output::ReadReady { .. } | Output::ReadFailed { .. } => panic!("nobody reads here"),
+                Output::PullSnapshot { .. } | Output::CancelPull => panic!("no snapshots here"),
             }
         }
         self.checks.after(node, &self.nodes);

@@ -7,7 +7,7 @@ mod scenarios;
 use std::sync::Arc;
 
 use super::*;
-use crate::machine::Machine;
+use crate::machine::{Frozen, Machine, RestoreError, Source};
 use crate::types::{Index, Sequence, SessionId, Term};
 
 /// A machine that shows every effect: each command is kept, and the answer names its place.
@@ -22,6 +22,18 @@ impl Machine for Effects {
 
     fn query(&self, _query: &[u8]) -> Vec<u8> {
         Vec::new()
+    }
+
+    fn freeze(&mut self) -> Box<dyn Frozen> {
+        unreachable!("the table does not freeze its machine")
+    }
+
+    fn blank(&self) -> Self {
+        Self::default()
+    }
+
+    fn restore(&mut self, _: &mut dyn Source) -> Result<(), RestoreError> {
+        unreachable!("nor restore it")
     }
 }
 
@@ -73,7 +85,13 @@ fn write<'a>(session: SessionId, sequence: u64, finished: &[(u64, u64)], command
 }
 
 fn small_limits() -> Limits {
-    Limits { sessions_max: 3, window_max: 3, window_bytes_max: 1000, bytes_max: 3000 }
+    Limits {
+        sessions_max: 3,
+        window_max: 3,
+        window_bytes_max: 1000,
+        bytes_max: 3000,
+        snapshot_bytes: 1 << 20,
+    }
 }
 
 fn result_of(outcome: &Outcome) -> (Index, Term, Arc<[u8]>) {

@@ -1,7 +1,7 @@
 //! One test per rule, with the scenario's id where there is one.
 
 use super::*;
-use crate::cursor::{CursorError, Reader};
+use crate::cursor::CursorError;
 
 #[test]
 fn u1_a_write_retried_any_number_of_times_takes_effect_once_and_answers_alike() {
@@ -193,10 +193,14 @@ fn s9_a_restored_table_answers_retries_like_the_one_it_was_taken_from() {
     replica.write(session, 2, &[]);
     replica.write(session, 4, &[(2, 2)]);
     let mut bytes = Vec::new();
-    replica.sessions.encode(&mut bytes);
-    let mut reader = Reader::new(&bytes);
-    let sessions = Sessions::decode(&mut reader).unwrap();
-    reader.finish().unwrap();
+    let frozen = replica.sessions.freeze();
+    // What happens after the freeze is no part of the snapshot.
+    let mut later = replica.sessions.clone();
+    later.apply(Index(40), Term(9), &Command::Close { session }.to_bytes(), &mut Effects::default());
+    frozen.write(&mut bytes).unwrap();
+    let mut source = &bytes[..];
+    let sessions = Sessions::restore(&mut source).unwrap();
+    assert!(source.is_empty());
     assert_eq!(sessions.state_hash(), replica.sessions.state_hash());
     let mut restored = Replica { sessions, machine: Effects::default(), last: replica.last };
     assert_eq!(result_of(&restored.write(session, 1, &[])), result_of(&first));
@@ -258,27 +262,31 @@ fn every_field_of_the_table_moves_its_hash() {
 
 #[test]
 fn tables_that_no_log_leads_to_are_refused() {
-    let limits = [1, 1, 1, 1];
-    let table = |rest: &[u8]| [&limits, rest].concat();
-    // applied 9; sessions: id, last use, finished ranges, results (sequence, index, term, result)
-    let good = table(&[9, 1, 3, 5, 0, 1, 1, 4, 1, 0]);
-    assert!(Sessions::decode(&mut Reader::new(&good)).is_ok());
+    let limits = [1, 1, 1, 1, 1];
+    // One record with limits, applied index and session count, then one per session; each begins with its length.
+    let table = |applied: u8, sessions: &[&[u8]]| {
+        let head = [&[7], &limits[..], &[applied, sessions.len() as u8]].concat();
+        let records = sessions.iter().map(|session| [&[session.len() as u8], *session].concat());
+        [head, records.collect::<Vec<_>>().concat()].concat()
+    };
+    // id, last use, finished ranges, results (sequence, index, term, result)
+    let good = table(9, &[&[3, 5, 0, 1, 1, 4, 1, 0]]);
+    assert!(Sessions::restore(&mut &good[..]).is_ok());
     let cases = [
-        ("more sessions than the limit", table(&[9, 2, 3, 5, 0, 0, 4, 6, 0, 0])),
-        ("used after the last entry", table(&[9, 1, 3, 10, 0, 0])),
-        ("used before it was opened", table(&[9, 1, 3, 2, 0, 0])),
-        ("session zero", table(&[9, 1, 0, 2, 0, 0])),
-        ("sequence zero", table(&[9, 1, 3, 5, 0, 1, 0, 4, 1, 0])),
-        ("result of an entry before the session", table(&[9, 1, 3, 5, 0, 1, 1, 3, 1, 0])),
-        ("result of an entry after its last use", table(&[9, 1, 3, 5, 0, 1, 1, 6, 1, 0])),
-        ("result of a finished sequence", table(&[9, 1, 3, 5, 1, 0, 0, 1, 1, 4, 1, 0])),
+        ("more sessions than the limit", table(9, &[&[3, 5, 0, 0], &[4, 6, 0, 0]])),
+        ("used after the last entry", table(9, &[&[3, 10, 0, 0]])),
+        ("used before it was opened", table(9, &[&[3, 2, 0, 0]])),
+        ("session zero", table(9, &[&[0, 2, 0, 0]])),
+        ("sequence zero", table(9, &[&[3, 5, 0, 1, 0, 4, 1, 0]])),
+        ("result of an entry before the session", table(9, &[&[3, 5, 0, 1, 1, 3, 1, 0]])),
+        ("result of an entry after its last use", table(9, &[&[3, 5, 0, 1, 1, 6, 1, 0]])),
+        ("result of a finished sequence", table(9, &[&[3, 5, 1, 0, 0, 1, 1, 4, 1, 0]])),
     ];
     for (why, bytes) in cases {
-        assert_eq!(Sessions::decode(&mut Reader::new(&bytes)), Err(CursorError::Value), "{why}");
+        assert_eq!(Sessions::restore(&mut &bytes[..]), Err(RestoreError::Malformed), "{why}");
     }
-    let count = [0xff; 8];
-    let huge = table(&[&[9][..], &count].concat());
-    assert_eq!(Sessions::decode(&mut Reader::new(&huge)), Err(CursorError::Short), "no memory before bytes");
+    let huge = [&[14], &limits[..], &[9], &[0xff; 8]].concat();
+    assert_eq!(Sessions::restore(&mut &huge[..]), Err(RestoreError::Ended), "no memory before bytes");
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use super::violation::{Broken, hold};
 use crate::types::ClusterId;
-use crate::wire::body::{BodyFamily, family};
+use crate::wire::body::{BodyFamily, body_kind, family};
 use crate::wire::client::{decode_reply, decode_request, encode_reply, encode_request};
 use crate::wire::peer::{decode_message, encode_message};
+use crate::wire::transfer::{decode_pull, decode_pull_reply, encode_pull, encode_pull_reply};
 use crate::wire::{self, Frame};
 
 /// One datagram in so many is decoded, encoded again, and sent with one bit flipped to the decoder.
@@ -96,6 +97,12 @@ fn check_body(frame: &Frame<'_>) -> Result<(), Broken> {
     };
     let mut again = Vec::with_capacity(body.len());
     let is_read = match family(body) {
+        Some(BodyFamily::Peer) if body.first() == Some(&body_kind::SNAPSHOT_PULL) => {
+            decode_pull(body).map(|(group, pull)| encode_pull(group, &pull, &mut again))
+        }
+        Some(BodyFamily::Peer) if body.first() == Some(&body_kind::SNAPSHOT_DATA) => {
+            decode_pull_reply(body).map(|(group, reply)| encode_pull_reply(group, &reply, &mut again))
+        }
         Some(BodyFamily::Peer) => {
             decode_message(body).map(|(group, message)| encode_message(group, &message, &mut again))
         }

@@ -32,8 +32,6 @@ pub(super) struct Core {
     applied: Index,
     /// The term it leads.
     leads: Option<Term>,
-    /// How many of the machine's effects were looked at.
-    effects_seen: usize,
 }
 
 /// All of them.
@@ -79,7 +77,6 @@ impl Cores {
             commit: node.commit(),
             applied: node.applied(),
             leads: None,
-            effects_seen: 0,
         };
         check_base(node, context.oracle)?;
         if let Some(known) = self.machines.sessions.get(&core.applied) {
@@ -91,6 +88,7 @@ impl Cores {
                 core.applied
             );
         }
+        self.machines.check_restored(node)?;
         self.running.insert(identity.node, core);
         self.turned(node, context)
     }
@@ -147,6 +145,20 @@ impl Cores {
 }
 
 impl Machines {
+    /// 15: a machine that was filled from a snapshot is where replay leads.
+    fn check_restored(&self, node: &impl Subject) -> Result<(), Broken> {
+        let Some(restored) = node.restored() else { return Ok(()) };
+        let known = self.effects.get(&restored.index).copied();
+        hold!(
+            known == Some(restored.chain),
+            SnapshotState,
+            "its snapshot's machine shows {:016x} after {}, replay led to {known:016x?}",
+            restored.chain,
+            restored.index
+        );
+        Ok(())
+    }
+
     /// 5 and 16: what the machine was given and what the session table came to.
     fn check(
         &mut self,
@@ -159,9 +171,10 @@ impl Machines {
         if applied == core.applied {
             return Ok(());
         }
+        self.check_restored(node)?;
+        let seen = node.effects().partition_point(|effect| effect.index <= core.applied);
         core.applied = applied;
-        for effect in node.effects().get(core.effects_seen..).unwrap_or_default() {
-            core.effects_seen += 1;
+        for effect in node.effects().get(seen..).unwrap_or_default() {
             let known = self.effects.get(&effect.index).copied();
             hold!(
                 known.is_none_or(|known| known == effect.chain),
@@ -359,7 +372,7 @@ impl Core {
         let durable = node.durable();
         let (believed, held) = (self.log.at(durable), shadow.log().at(durable));
         hold!(
-            believed == held || durable < shadow.log().base().index,
+            believed == held || durable < shadow.log().base().index || durable < self.log.base().index,
             DurableSelfMatch,
             "takes {durable} for durable with {believed:?}, its disk has {held:?}"
         );

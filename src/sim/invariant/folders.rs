@@ -6,7 +6,8 @@ use super::marks::Mark;
 use super::oracle::Oracle;
 use super::shadow::{Found, Shadow};
 use super::violation::{Broken, hold};
-use crate::store::Batch;
+use crate::snapshot::SnapshotMeta;
+use crate::store::{Batch, LogAfter};
 use crate::types::{Identity, Index, NodeId};
 
 /// Every data folder that was ever booted.
@@ -70,6 +71,34 @@ impl Folders {
         oracle.voted(shadow.identity(), after)
     }
 
+    /// A snapshot is in force. 15: it ends with a committed entry, and the log goes on from there if it is kept.
+    pub(super) fn adopted(
+        &mut self,
+        oracle: &Oracle,
+        node: NodeId,
+        meta: &SnapshotMeta,
+        log: LogAfter,
+    ) -> Result<(), Broken> {
+        let Some(shadow) = self.current.get_mut(&node) else { return Ok(()) };
+        let mark = Mark { term: meta.id.term, chain: meta.id.chain };
+        let committed = oracle.mark(meta.id.index);
+        hold!(
+            committed == Some(mark),
+            SnapshotState,
+            "a snapshot ends with {mark:?} at {}, where {committed:?} is committed",
+            meta.id.index
+        );
+        let held = shadow.log().at(meta.id.index);
+        hold!(
+            log == LogAfter::Begun || held == Some(mark),
+            SnapshotState,
+            "a snapshot ends with {mark:?} at {}, the log on disk has {held:?} there",
+            meta.id.index
+        );
+        shadow.adopt(meta, log);
+        Ok(())
+    }
+
     /// True when this very folder holds this entry, or held it until it was wiped.
     pub(super) fn hold(&self, who: Identity, index: Index, mark: Mark) -> bool {
         let holds = |shadow: &Shadow| {
@@ -85,6 +114,12 @@ fn check_found(shadow: &Shadow, found: &Found<'_>) -> Result<(), Broken> {
     hold!(found.incarnation > known, Monotone, "boot {} follows boot {known}", found.incarnation);
     let (promised, held) = (shadow.hard_state(), found.hard_state);
     hold!(shadow.may_hold(held), Monotone, "boots with {held}, its disk had {promised}");
+    let (base, kept) = (found.base, shadow.log().base());
+    hold!(
+        shadow.may_begin_after(base),
+        SnapshotState,
+        "boots with a log that begins after {base:?}, its disk had {kept:?}"
+    );
     let index = shadow.promised();
     let log = shadow.log();
     if index > log.base().index {

@@ -104,7 +104,8 @@ use crate::machine::Machine;
 use crate::node::{Node, NodeConfig};
 use crate::raft::Base;
 use crate::seal::{KeyRing, SealMode};
-use crate::store::{Batch, MemoryDisk, OpenOptions, Recovered};
+use crate::snapshot::SnapshotMeta;
+use crate::store::{Batch, LogAfter, MemoryDisk, OpenOptions, Recovered};
 use crate::time::Instant;
 use crate::types::{ClusterId, Identity, Index, NodeId};
 use crate::wire;
@@ -177,7 +178,7 @@ impl Invariants {
             identity: Identity { node: id, store: recovered.store },
             incarnation: recovered.incarnation,
             hard_state: recovered.hard_state,
-            base: Base::default(),
+            base: recovered.snapshot.as_ref().map_or(Base::default(), |file| file.meta.id.into()),
             entries: &recovered.entries,
         };
         self.folders.booted(&mut self.oracle, &found).map_err(|broken| broken.at(now, Some(id)))
@@ -196,6 +197,28 @@ impl Invariants {
     /// When it takes back a term or a vote.
     pub fn persisted(&mut self, now: Instant, id: NodeId, batch: &Batch) -> Result<(), Violation> {
         self.folders.persisted(&mut self.oracle, id, batch).map_err(|broken| broken.at(now, Some(id)))
+    }
+
+    /// A snapshot is being put in force, which a crash will cut: it may or may not be found so.
+    pub fn adoption_cut(&mut self, id: NodeId, meta: &SnapshotMeta, log: LogAfter) {
+        if let Some(shadow) = self.folders.get_mut(id) {
+            shadow.begin_adoption(meta, log);
+        }
+    }
+
+    /// A snapshot is in force on the disk.
+    ///
+    /// # Errors
+    /// When it is not one of the committed log.
+    pub fn adopted(
+        &mut self,
+        now: Instant,
+        id: NodeId,
+        meta: &SnapshotMeta,
+        log: LogAfter,
+    ) -> Result<(), Violation> {
+        let judged = self.folders.adopted(&self.oracle, id, meta, log);
+        judged.map_err(|broken| broken.at(now, Some(id)))
     }
 
     /// A node's disk has recorded the boot of a peer.

@@ -11,6 +11,7 @@ use super::quorum;
 use super::shadow::Shadow;
 use super::subject::Subject;
 use super::violation::{Broken, hold};
+use crate::raft::Base;
 use crate::store::{MemoryDisk, OpenOptions, Store};
 use crate::types::Index;
 
@@ -100,8 +101,15 @@ pub(super) fn check_folder(shadow: &Shadow, disk: &MemoryDisk, options: &OpenOpt
         shadow.incarnation()
     );
     let log = shadow.log();
+    let base = recovered.snapshot.as_ref().map_or(Base::default(), |file| file.meta.id.into());
+    hold!(
+        shadow.may_begin_after(base),
+        SnapshotState,
+        "a copy of its folder has a log that begins after {base:?}, it should be {:?}",
+        log.base()
+    );
     for index in (log.base().index.0 + 1..=shadow.promised().0).map(Index) {
-        let position = index.0.checked_sub(recovered.entries.first().map_or(1, |entry| entry.index.0));
+        let position = index.0.checked_sub(base.index.0 + 1);
         let entry = position.and_then(|at| recovered.entries.get(usize::try_from(at).ok()?));
         hold!(
             entry.map(super::marks::Mark::of) == log.at(index),

@@ -5,7 +5,8 @@
 
 use crate::entry::Entry;
 use crate::raft::Base;
-use crate::store::Batch;
+use crate::snapshot::SnapshotMeta;
+use crate::store::{Batch, LogAfter};
 use crate::types::{HardState, Identity, Incarnation, Index};
 
 use super::marks::{Mark, Marks};
@@ -19,6 +20,8 @@ pub struct Shadow {
     log: Marks,
     /// Handed to the disk and not known to be finished: a crash may leave it done or undone.
     in_flight: Option<InFlight>,
+    /// The same, of a snapshot that is to be in force.
+    adopting: Option<(Base, LogAfter)>,
     trust: Trust,
 }
 
@@ -49,6 +52,7 @@ impl Shadow {
             hard_state: HardState::default(),
             log: Marks::default(),
             in_flight: None,
+            adopting: None,
             trust: Trust::Full,
         }
     }
@@ -101,6 +105,25 @@ impl Shadow {
         }
     }
 
+    /// A snapshot is about to be named as the one in force; from here on a crash may leave it so.
+    pub fn begin_adoption(&mut self, meta: &SnapshotMeta, log: LogAfter) {
+        self.adopting = Some((meta.id.into(), log));
+    }
+
+    /// The disk names it.
+    pub fn adopt(&mut self, meta: &SnapshotMeta, log: LogAfter) {
+        self.adopting = None;
+        match log {
+            LogAfter::Kept => self.log.rebase(meta.id.into()),
+            LogAfter::Begun => self.log = Marks::above(meta.id.into()),
+        }
+    }
+
+    /// True when a boot may find a log that begins after this.
+    pub(super) fn may_begin_after(&self, base: Base) -> bool {
+        base == self.log.base() || self.adopting.is_some_and(|(adopting, _)| adopting == base)
+    }
+
     /// The folder is damaged, and may refuse to open.
     pub fn damage(&mut self) {
         if self.trust == Trust::Full {
@@ -124,6 +147,10 @@ impl Shadow {
 
     /// Up to where a boot must find the log that is here.
     pub(super) fn promised(&self) -> Index {
+        if let Some((_, LogAfter::Begun)) = self.adopting {
+            // The old log may be gone, all of it.
+            return self.log.base().index;
+        }
         let cut = self.in_flight.and_then(|batch| batch.truncate_from);
         cut.map_or(self.log.last(), |from| self.log.last().min(from.prev()))
     }
@@ -141,6 +168,7 @@ impl Shadow {
         self.log = Marks::above(found.base);
         found.entries.iter().for_each(|entry| self.log.push(Mark::of(entry)));
         self.in_flight = None;
+        self.adopting = None;
         self.trust = Trust::Full;
     }
 }

@@ -11,7 +11,7 @@ use super::oracle::Oracle;
 use super::shadow::Shadow;
 use super::violation::{Broken, hold};
 use crate::cursor::Reader;
-use crate::message::{AppendOutcome, AppendReply, Message, VoteReply, VoteRequest};
+use crate::message::{AppendOutcome, AppendReply, Message, SnapshotOfferReply, VoteReply, VoteRequest};
 use crate::types::{Identity, NodeId, Term};
 use crate::wire::body::{BodyFamily, body_kind as k, family};
 use crate::wire::client::{ClientReply, decode_reply};
@@ -60,12 +60,16 @@ impl Known<'_> {
     }
 
     fn check_message(&self, shadow: &Shadow, header: &Header, body: &[u8]) -> Result<(), Broken> {
+        if let Some(&(k::SNAPSHOT_PULL | k::SNAPSHOT_DATA)) = body.first() {
+            // They name a file, and no term.
+            return Ok(());
+        }
         let Some(term) = term_of(body) else { return Ok(()) };
         let held = shadow.hard_state();
         hold!(term <= held.term, DurableBeforeShown, "shows term {term}, its disk has {held}");
         match body.first() {
-            Some(&(k::VOTE | k::VOTE_REPLY | k::APPEND_REPLY)) => {}
-            Some(&(k::APPEND | k::HEARTBEAT | k::READ_PROBE | k::TRANSFER)) => {
+            Some(&(k::VOTE | k::VOTE_REPLY | k::APPEND_REPLY | k::SNAPSHOT_OFFER_REPLY)) => {}
+            Some(&(k::APPEND | k::HEARTBEAT | k::READ_PROBE | k::TRANSFER | k::SNAPSHOT_OFFER)) => {
                 return self.check_leader(shadow.identity(), term);
             }
             _ => return Ok(()),
@@ -74,6 +78,7 @@ impl Known<'_> {
             Ok((_, Message::Vote(vote))) => self.check_campaign(shadow.identity(), vote),
             Ok((_, Message::VoteReply(reply))) => self.check_vote(shadow.identity(), header, reply),
             Ok((_, Message::AppendReply(reply))) => self.check_acknowledgement(shadow, reply),
+            Ok((_, Message::SnapshotOfferReply(reply))) => check_offer_reply(shadow, reply),
             _ => Ok(()),
         }
     }
@@ -170,6 +175,17 @@ impl Known<'_> {
 }
 
 /// The term of a message's sender stands first in every body, after kind and group.
+/// 11: what is acknowledged instead of a snapshot is on the disk. It is committed, so it stays there.
+fn check_offer_reply(shadow: &Shadow, reply: SnapshotOfferReply) -> Result<(), Broken> {
+    let (held, last) = (reply.match_index, shadow.log().last());
+    hold!(
+        held <= last,
+        DurableBeforeAcknowledged,
+        "acknowledges {held} when offered a snapshot, its disk ends at {last}"
+    );
+    Ok(())
+}
+
 fn term_of(body: &[u8]) -> Option<Term> {
     let mut reader = Reader::new(body);
     reader.u8().ok()?;

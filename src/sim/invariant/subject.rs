@@ -31,6 +31,8 @@ pub(super) trait Subject {
     fn membership(&self) -> (&Arc<Membership>, Index);
     /// What the machine was given in this life.
     fn effects(&self) -> &[Effect];
+    /// The last effect before those, in the snapshot that the machine was filled from.
+    fn restored(&self) -> Option<Effect>;
     /// Of the session table after the applied index.
     fn sessions_hash(&self) -> u64;
 
@@ -125,6 +127,10 @@ impl<M: Machine> Subject for Node<Observed<M>> {
 
     fn effects(&self) -> &[Effect] {
         self.machine().effects()
+    }
+
+    fn restored(&self) -> Option<Effect> {
+        self.machine().restored()
     }
 
     fn sessions_hash(&self) -> u64 {

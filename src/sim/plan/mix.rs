@@ -34,7 +34,8 @@ impl Mix {
             1 => 0.9,
             _ => 0.4,
         };
-        let chosen: FaultSet = enabled.iter().filter(|_| rng.chance(share)).collect();
+        let is_drawn = |fault: &Fault| *fault != Fault::Snapshots;
+        let chosen: FaultSet = enabled.iter().filter(is_drawn).filter(|_| rng.chance(share)).collect();
         // A spoiled folder is not repaired, so most runs go without.
         let is_spoiling = rng.chance(0.3);
         let chosen: FaultSet = chosen.iter().filter(|fault| is_spoiling || !spoils(*fault)).collect();

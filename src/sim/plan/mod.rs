@@ -13,6 +13,7 @@ mod ambush;
 mod deeds;
 mod disks;
 mod mix;
+mod snapshots;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -27,6 +28,7 @@ use super::simulation::Simulation;
 use super::storage::DiskProfile;
 use crate::machine::Machine;
 use crate::rng::Rng;
+use crate::session::Limits;
 use crate::store::{MemoryDisk, OpenError};
 use crate::trace::NoteKind;
 use crate::types::Incarnation;
@@ -48,6 +50,8 @@ enum Later {
     FreeDisk(u16),
     CalmSocket(u16),
     CalmClock(u16),
+    /// The next snapshot, or another mark for them.
+    Snapshot,
 }
 
 /// The faults of a run; see the module's page.
@@ -72,6 +76,8 @@ pub(super) struct Plan {
     counts: BTreeMap<Fault, u64>,
     /// A node refused its data folder though nothing was done to it.
     refusal: Option<(u16, OpenError)>,
+    /// Decides about snapshots, in runs that have them. It draws for itself, so that runs without are as they were.
+    snapshots: Option<Rng>,
     client_crashes: VecDeque<usize>,
     floods: VecDeque<(usize, u64)>,
 }
@@ -79,9 +85,14 @@ pub(super) struct Plan {
 impl Plan {
     /// Draws the plan of a run, and changes the settings where it has to.
     pub(super) fn draw(enabled: FaultSet, settings: &mut Settings, mut rng: Rng) -> Self {
-        let mix = Mix::draw(enabled, settings, &mut rng);
+        let mut mix = Mix::draw(enabled, settings, &mut rng);
+        let snapshots = snapshots::draw(enabled, settings);
+        if snapshots.is_some() {
+            mix.chosen = mix.chosen.with(Fault::Snapshots);
+        }
         let is_deed = |fault: &Fault| {
-            !matches!(fault, Fault::Churn | Fault::SmallLimits | Fault::Ambush) && !is_weather(*fault)
+            !matches!(fault, Fault::Churn | Fault::SmallLimits | Fault::Ambush | Fault::Snapshots)
+                && !is_weather(*fault)
         };
         let mut deeds: Vec<Fault> = mix.chosen.iter().filter(is_deed).collect();
         // One deed stands for all that links do at once.
@@ -102,6 +113,7 @@ impl Plan {
             glances,
             counts: BTreeMap::new(),
             refusal: None,
+            snapshots,
             client_crashes: VecDeque::new(),
             floods: VecDeque::new(),
         }
@@ -138,6 +150,9 @@ impl Plan {
         if self.mix.chosen.has(Fault::Ambush) {
             self.lay_ambush();
         }
+        if self.snapshots.is_some() {
+            self.later(sim, Duration::ZERO, Later::Snapshot);
+        }
     }
 
     /// A timer is due.
@@ -155,10 +170,11 @@ impl Plan {
             Later::FreeDisk(node) => sim.with_disk(node, |disk| disk.set_capacity(None)),
             Later::CalmSocket(node) => sim.set_socket(node, 0.0, None),
             Later::CalmClock(node) => sim.set_clock_rate(node, 1.0),
-            Later::Deed | Later::Ambush if self.is_over => {}
+            Later::Deed | Later::Ambush | Later::Snapshot if self.is_over => {}
+            Later::Snapshot => self.snapshot(sim),
             Later::Deed => {
                 if let Some(limits) = sim.settings().session_limits {
-                    sim.limit_sessions(limits);
+                    sim.change_limits(|now| *now = Limits { snapshot_bytes: now.snapshot_bytes, ..limits });
                 }
                 let fault = self.deeds[self.rng.below(self.deeds.len() as u64) as usize];
                 *self.counts.entry(fault).or_default() += 1;

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod fault;
 mod refusal;
+mod snapshot;
 mod tear;
 
 use crate::store::batch::Batch;

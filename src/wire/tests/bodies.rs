@@ -8,6 +8,7 @@ use crate::cursor::{CursorError, VARINT_MAX, Writer};
 use crate::founding::FoundingRecord;
 use crate::membership::Members;
 use crate::message::Message;
+use crate::snapshot::{SnapshotId, SnapshotMeta};
 use crate::types::{ClusterId, GroupId, Incarnation, Index, NodeId, Sequence, SessionId, StoreId, Term};
 use crate::wire::Ranges;
 use crate::wire::body::{BodyFamily, NUMBER_MAX, body_kind, family};
@@ -17,7 +18,7 @@ use crate::wire::client::{
 };
 use crate::wire::peer::{decode_message, encode_message};
 use crate::wire::print::print_body;
-use crate::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus};
+use crate::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus, TransferStatus};
 
 fn request_bytes(request: &ClientRequest<'_>) -> Vec<u8> {
     let mut body = Vec::new();
@@ -128,6 +129,22 @@ proptest! {
         prop_assert_eq!(decode_reply(&body), Ok((GroupId(3), reply)));
     }
 
+    // [W-60]
+    #[test]
+    fn questions_for_a_snapshot_and_their_answers_round_trip(
+        through in number(), bytes in varint(), digest in any::<u64>(), chain in any::<u32>(),
+        is_in_force in any::<bool>(),
+    ) {
+        let request = ClientRequest::TakeSnapshot { through: Index(through) };
+        let body = request_bytes(&request);
+        prop_assert_eq!(decode_request(&body), Ok((GroupId(3), request)));
+        let id = SnapshotId { index: Index(through), term: Term(through), chain };
+        let in_force = is_in_force.then_some(SnapshotMeta { id, bytes, digest });
+        let reply = ClientReply::SnapshotState { taken: Index(through), in_force };
+        let body = reply_bytes(&reply);
+        prop_assert_eq!(decode_reply(&body), Ok((GroupId(3), reply)));
+    }
+
     // [W-49]
     #[test]
     fn replies_round_trip(
@@ -189,6 +206,8 @@ proptest! {
             retransmits: counts[2],
             duplicates: counts[3],
             drops: Vec::new(),
+            snapshot: Index(numbers[2]),
+            transfers: Vec::new(),
         };
         status.role = [
             NodeRole::Blank, NodeRole::Follower, NodeRole::PreCandidate, NodeRole::Candidate, NodeRole::Leader,
@@ -197,6 +216,13 @@ proptest! {
         for row in 1..=rows {
             let node = NodeId::new(row).unwrap();
             status.peers.push(PeerStatus { node, rtt_us: counts[0], retransmits: 1, loss_ppm: 2 });
+            status.transfers.push(TransferStatus {
+                to: node,
+                index: Index(numbers[1]),
+                bytes: counts[2],
+                bytes_total: counts[3],
+                is_transferred: row % 2 == 0,
+            });
             status.drops.push(DropCount { reason: format!("reason-{row}"), count: counts[1] });
         }
         let body = reply_bytes(&ClientReply::Status(Box::new(status.clone())));

@@ -7,9 +7,10 @@ use crate::cursor::VARINT_MAX;
 use crate::entry::Payload;
 use crate::membership::{Member, Members, Membership};
 use crate::message::{
-    Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, ReadProbe, Transfer,
-    TransferReply, VoteReply, VoteRequest,
+    Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, ReadProbe,
+    SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer, TransferReply, VoteReply, VoteRequest,
 };
+use crate::snapshot::{SnapshotId, SnapshotMeta};
 use crate::types::{
     BootNonce, CallId, ClusterId, Incarnation, Index, NodeId, PacketNumber, Round, StoreId, Term,
 };
@@ -219,7 +220,7 @@ pub(super) fn message() -> impl Strategy<Value = Message> {
 
 fn small_message() -> impl Strategy<Value = Message> {
     let indexes = [number(), number(), number()];
-    (0..13, [number(), number(), number()], indexes, varint(), any::<(u32, bool)>()).prop_map(
+    (0..17, [number(), number(), number()], indexes, varint(), any::<(u32, bool)>()).prop_map(
         |(which, terms, indexes, count, (incarnation, yes))| {
             let [term, campaign_term, other_term] = terms.map(Term);
             let [first, second, third] = indexes.map(Index);
@@ -234,6 +235,10 @@ fn small_message() -> impl Strategy<Value = Message> {
             };
             let vote_reply = VoteReply { term, campaign_term, campaign: count, is_granted: yes };
             let append_reply = |outcome| Message::AppendReply(AppendReply { term, attempt: count, outcome });
+            let offer_reply = |outcome| {
+                let (index, match_index) = (first, second);
+                Message::SnapshotOfferReply(SnapshotOfferReply { term, index, match_index, outcome })
+            };
             match which {
                 0 => Message::PreVote(vote),
                 1 => Message::PreVoteReply(vote_reply),
@@ -256,6 +261,21 @@ fn small_message() -> impl Strategy<Value = Message> {
                     incarnation: Incarnation(incarnation),
                     last_index: first,
                 }),
+                12 => Message::SnapshotOffer(SnapshotOffer {
+                    term,
+                    meta: SnapshotMeta {
+                        id: SnapshotId {
+                            index: Index(first.0.max(1)),
+                            term: Term(other_term.0.max(1)),
+                            chain: incarnation,
+                        },
+                        bytes: count.max(1),
+                        digest: count.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                    },
+                }),
+                13 => offer_reply(SnapshotOutcome::Pulling { bytes: count }),
+                14 => offer_reply(SnapshotOutcome::Transferred),
+                15 => offer_reply(SnapshotOutcome::Installed),
                 _ => Message::TransferReply(TransferReply { term, is_taken: yes }),
             }
         },

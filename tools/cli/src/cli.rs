@@ -18,6 +18,7 @@ use crate::node;
 use crate::output::{Format, Json};
 use crate::reach::Reach;
 use crate::sim;
+use crate::snapshot;
 use crate::status;
 use crate::trace;
 use crate::units::Span;
@@ -103,6 +104,7 @@ pub(crate) enum Command {
     Kv(kv::Kv),
     /// Show a row per node, unreachable ones included.
     Status(status::Status),
+    Snapshot(snapshot::Snapshot),
     /// Measure, and print the settings beside every figure.
     #[command(subcommand)]
     Bench(bench::Bench),

@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 use raftgram::entry::Payload;
 use raftgram::run::disk::FolderDisk;
 use raftgram::store::inspect::{self, Meta, SegmentReport, Verified};
-use raftgram::store::{Disk, OpenError, SegmentEnd, Stop, Syncing, Tail};
+use raftgram::store::snapshot::file_of;
+use raftgram::store::{Disk, OpenError, SegmentEnd, SnapshotFile, Stop, Syncing, Tail};
 use serde::Serialize;
 
 use crate::error::{CliError, Code};
@@ -31,6 +32,8 @@ pub(crate) struct Inspect {
 enum Part {
     /// Every entry of the log.
     Log,
+    /// The snapshot: what it covers, and every block of it checked.
+    Snapshot,
     /// Term, vote, identity and what else the hard-state record holds.
     Meta,
 }
@@ -41,6 +44,7 @@ impl Inspect {
             FolderDisk::open_read_only(&self.dir).map_err(|error| self.fault(OpenError::Disk(error)))?;
         match self.part {
             Some(Part::Log) => self.log(&mut disk, format),
+            Some(Part::Snapshot) => self.snapshot(&mut disk, format),
             Some(Part::Meta) => {
                 let meta = inspect::meta(&mut disk).map_err(|error| self.fault(error))?;
                 let shown = ShownMeta::of(&meta);
@@ -64,6 +68,23 @@ impl Inspect {
         format.answer(&summary, |format| {
             let meta = summary.meta.as_ref().map_or_else(String::new, |meta| meta.text(format) + "\n");
             meta + &summary.log.text(format)
+        })
+    }
+
+    fn snapshot(&self, disk: &mut impl Disk, format: Format) -> Result<(), CliError> {
+        let meta = inspect::meta(disk).map_err(|error| self.fault(error))?;
+        let file = inspect::snapshot(disk, &meta).map_err(|error| self.fault(error))?;
+        if let Some(file) = &file {
+            inspect::verify_blocks(disk, file).map_err(|error| self.fault(error))?;
+        }
+        #[derive(Serialize)]
+        struct Answer {
+            snapshot: Option<ShownSnapshot>,
+        }
+        let answer = Answer { snapshot: file.as_ref().map(ShownSnapshot::of) };
+        format.answer(&answer, |format| match &answer.snapshot {
+            Some(shown) => shown.text(format),
+            None => "no snapshot: the log begins at entry 1".to_owned(),
         })
     }
 
@@ -184,6 +205,51 @@ impl ShownEntry {
 }
 
 #[derive(Debug, Serialize)]
+struct ShownSnapshot {
+    file: String,
+    index: u64,
+    term: u64,
+    chain: String,
+    bytes: u64,
+    digest: String,
+    cluster: String,
+    membership: String,
+}
+
+impl ShownSnapshot {
+    fn of(file: &SnapshotFile) -> Self {
+        let (meta, head) = (&file.meta, &file.head);
+        Self {
+            file: file_of(meta.id.index),
+            index: meta.id.index.0,
+            term: meta.id.term.0,
+            chain: format!("{:08x}", meta.id.chain),
+            bytes: meta.bytes,
+            digest: format!("{:016x}", meta.digest),
+            cluster: head.cluster.to_string(),
+            membership: head.membership.to_string(),
+        }
+    }
+
+    fn text(&self, format: Format) -> String {
+        let rows = [
+            ("file", self.file.clone()),
+            ("index", self.index.to_string()),
+            ("term", self.term.to_string()),
+            ("chain", self.chain.clone()),
+            ("bytes", self.bytes.to_string()),
+            ("digest", self.digest.clone()),
+            ("cluster", self.cluster.clone()),
+            ("membership", self.membership.clone()),
+            ("intact", "yes".to_owned()),
+        ];
+        let rows: Vec<Vec<String>> =
+            rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+        format.table(&["snapshot", "value"], &rows)
+    }
+}
+
+#[derive(Debug, Serialize)]
 struct ShownMeta {
     store: String,
     cluster: Option<String>,
@@ -194,6 +260,8 @@ struct ShownMeta {
     synced: bool,
     founding: Option<String>,
     record: u64,
+    /// The file of the snapshot in force.
+    snapshot: Option<String>,
     copies: Vec<ShownCopy>,
     segments: Vec<ShownSegment>,
     peers: Vec<ShownPeer>,
@@ -240,6 +308,7 @@ impl ShownMeta {
             synced: record.syncing == Syncing::Always,
             founding: record.founding.as_ref().map(|founding| founding.membership.to_string()),
             record: record.sequence,
+            snapshot: record.snapshot.map(|meta| file_of(meta.id.index)),
             copies: copies.collect(),
             segments: segments.collect(),
             peers: peers.collect(),
@@ -258,6 +327,7 @@ impl ShownMeta {
             ("synced", self.synced.to_string()),
             ("founding", or_none(&self.founding)),
             ("record", self.record.to_string()),
+            ("snapshot", or_none(&self.snapshot)),
         ];
         for copy in &self.copies {
             rows.push((
@@ -280,6 +350,8 @@ impl ShownMeta {
 #[derive(Debug, Serialize)]
 struct ShownEnd {
     intact: bool,
+    /// The snapshot in force goes through this entry; 0 for none.
+    snapshot: u64,
     last: u64,
     synced_through: u64,
     torn: Option<ShownTear>,
@@ -297,7 +369,8 @@ impl ShownEnd {
             Tail::Whole => None,
             Tail::Cut { file, offset } => Some(ShownTear { file: file.clone(), offset: *offset }),
         };
-        Self { intact: true, last: verified.last.0, synced_through: verified.mark.0, torn }
+        let snapshot = verified.snapshot.map_or(0, |meta| meta.id.index.0);
+        Self { intact: true, snapshot, last: verified.last.0, synced_through: verified.mark.0, torn }
     }
 
     fn text(&self, format: Format) -> String {
@@ -310,7 +383,16 @@ impl ShownEnd {
                 )
             }
         };
-        let rows = [("intact", "yes".to_owned()), ("last", self.last.to_string()), ("tail", tail)];
+        let snapshot = match self.snapshot {
+            0 => "none".to_owned(),
+            index => format!("through entry {index}"),
+        };
+        let rows = [
+            ("intact", "yes".to_owned()),
+            ("snapshot", snapshot),
+            ("last", self.last.to_string()),
+            ("tail", tail),
+        ];
         let rows: Vec<Vec<String>> =
             rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
         format.table(&["log", "value"], &rows)

@@ -18,6 +18,7 @@ mod node;
 mod output;
 mod reach;
 mod sim;
+mod snapshot;
 mod status;
 mod trace;
 mod units;
@@ -75,6 +76,7 @@ fn dispatch(
         Command::Cluster(cluster) => cluster.run(&reach, format, level, &logger),
         Command::Node(node) => node.run(key_file.as_deref(), format, &logger),
         Command::Kv(kv) => kv.run(&reach, format),
+        Command::Snapshot(snapshot) => snapshot.run(&reach, format),
         Command::Status(status) => status.run(&reach, format),
         Command::Bench(bench) => bench.run(&reach, format, &logger),
         Command::Check(check) => check.run(format),

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use raftgram::handle;
 use raftgram::kv;
-use raftgram::node::NodeConfig;
+use raftgram::node::{LoadError, NodeConfig};
 use raftgram::rpc::SealConfig;
 use raftgram::run::boot::{IfBlank, NodeOptions, StartError};
 use raftgram::run::node::RunError;
 use raftgram::seal::SealMode;
-use raftgram::store::{Fsync, OpenError};
+use raftgram::store::{Fsync, OpenError, SnapshotError};
 use raftgram::types::{ClusterId, NodeId};
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -267,7 +267,13 @@ fn start_fault(error: &StartError) -> CliError {
 }
 
 fn run_fault(error: &RunError) -> CliError {
-    CliError::new(Code::Failed, error.to_string())
+    let is_damaged =
+        matches!(error, RunError::Snapshot(LoadError::File(SnapshotError::Damaged(_)) | LoadError::State(_)));
+    match is_damaged {
+        true => CliError::new(Code::Corrupt, error.to_string())
+            .hint("the other nodes have the data; keep this folder until they are seen to be well"),
+        false => CliError::new(Code::Failed, error.to_string()),
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use raftgram::client::Answer;
 use raftgram::types::NodeId;
-use raftgram::wire::status::{NodeRole, NodeStatus};
+use raftgram::wire::status::{NodeRole, NodeStatus, TransferStatus};
 use serde::Serialize;
 
 use crate::address::Address;
@@ -73,6 +73,19 @@ pub(crate) struct Told {
     store: String,
     leader: Option<u16>,
     peers: Vec<Peer>,
+    /// The index of the snapshot in force; 0 for none.
+    snapshot: u64,
+    transfers: Vec<Transfer>,
+}
+
+/// A snapshot on its way.
+#[derive(Debug, Serialize)]
+struct Transfer {
+    to: u16,
+    index: u64,
+    bytes: u64,
+    bytes_total: u64,
+    transferred: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,6 +95,13 @@ struct Peer {
     retransmits: u64,
     /// Smoothed, in parts per million.
     loss_ppm: u32,
+}
+
+impl Transfer {
+    fn of(status: &TransferStatus) -> Self {
+        let TransferStatus { to, index, bytes, bytes_total, is_transferred } = *status;
+        Self { to: to.as_u16(), index: index.0, bytes, bytes_total, transferred: is_transferred }
+    }
 }
 
 impl Status {
@@ -268,6 +288,8 @@ impl Row {
             store: status.store.to_string(),
             leader: status.leader.map(NodeId::as_u16),
             peers: peers.collect(),
+            snapshot: status.snapshot.0,
+            transfers: status.transfers.iter().map(Transfer::of).collect(),
         };
         Self { id: Some(status.node.as_u16()), addr, reachable: true, told: Some(told) }
     }
@@ -319,6 +341,8 @@ mod tests {
             retransmits: 0,
             duplicates: 0,
             drops: Vec::new(),
+            snapshot: Index(0),
+            transfers: Vec::new(),
         }
     }
 

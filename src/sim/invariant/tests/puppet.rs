@@ -50,6 +50,7 @@ pub(super) struct Puppet {
     pub(super) membership: Arc<Membership>,
     pub(super) membership_index: Index,
     pub(super) effects: Vec<Effect>,
+    pub(super) restored: Option<Effect>,
     pub(super) sessions_hash: u64,
 }
 
@@ -69,6 +70,7 @@ impl Puppet {
             membership: Arc::new(voters(&[1, 2, 3])),
             membership_index: Index(0),
             effects: Vec::new(),
+            restored: None,
             sessions_hash: 0,
         }
     }
@@ -143,6 +145,9 @@ impl Subject for Puppet {
     }
     fn effects(&self) -> &[Effect] {
         &self.effects
+    }
+    fn restored(&self) -> Option<Effect> {
+        self.restored
     }
     fn sessions_hash(&self) -> u64 {
         self.sessions_hash

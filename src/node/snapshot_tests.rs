@@ -1,0 +1,295 @@
+//! A lone node on a real store: its snapshots are written when the test says so.
+
+use std::collections::VecDeque;
+
+use slog::{Discard, Logger, o};
+
+use super::snapshot::load;
+use super::{Node, NodeConfig, NodeEvent, NodeStart, Output, SnapshotJob};
+use crate::entry::Payload;
+use crate::founding::FoundingRecord;
+use crate::kv::{Command as KvCommand, Kv, Query};
+use crate::machine::Machine as _;
+use crate::membership::{Member, Membership};
+use crate::rng::Rng;
+use crate::session::{Command, Limits, Ranges};
+use crate::snapshot::SnapshotMeta;
+use crate::store::{Batch, FormatOptions, MemoryDisk, OpenOptions, Store};
+use crate::time::Instant;
+use crate::types::{BootNonce, ClusterId, Incarnation, Index, NodeId, Sequence, SessionId, StoreId};
+
+const CLUSTER: ClusterId = ClusterId([7; 16]);
+const STORE: StoreId = StoreId([1; 16]);
+
+/// One voter, which leads as soon as its timer has run out.
+struct Lone {
+    now: Instant,
+    node: Node<Kv>,
+    store: Store<MemoryDisk>,
+    /// Snapshot jobs that were asked for and not carried out.
+    jobs: VecDeque<SnapshotJob<Kv>>,
+    events: Vec<NodeEvent>,
+    session: SessionId,
+    sequence: u64,
+}
+
+fn options() -> OpenOptions {
+    OpenOptions { segment_bytes: 64 * 1024, ..OpenOptions::default() }
+}
+
+impl Lone {
+    /// Takes a snapshot each `mark` bytes of log.
+    fn with_mark(mark: u64) -> Self {
+        let mut disk = MemoryDisk::new();
+        let format = FormatOptions {
+            store: STORE,
+            first_incarnation: Incarnation(1),
+            segment_bytes: options().segment_bytes,
+        };
+        Store::format(&mut disk, format).unwrap();
+        let (mut store, _) = Store::open(disk, options()).unwrap();
+        let member = Member { store: STORE, address: "127.0.0.1:7101".to_owned() };
+        let membership = Membership::of_voters([(NodeId::MIN, member)].into());
+        store.record_founding(&FoundingRecord { cluster: CLUSTER, membership }).unwrap();
+        let mut lone = Self::boot(store.into_disk(), Instant::from_nanos(1));
+        lone.node.propose_limits(lone.now, Limits { snapshot_bytes: mark, ..Limits::FOUNDING }).unwrap();
+        let opened = lone.propose(&Command::Open);
+        lone.session = SessionId(opened);
+        lone
+    }
+
+    fn boot(disk: MemoryDisk, now: Instant) -> Self {
+        let (mut store, recovered) = Store::open(disk, options()).unwrap();
+        let mut machine = Kv::new();
+        let file = recovered.snapshot.as_ref();
+        let snapshot = file.map(|file| load(store.disk_mut(), file, &mut machine).unwrap());
+        let start = NodeStart {
+            store: STORE,
+            incarnation: recovered.incarnation,
+            boot_nonce: BootNonce([recovered.incarnation.0 as u8; 16]),
+            cluster: CLUSTER,
+            founding: recovered.founding,
+            hard_state: recovered.hard_state,
+            snapshot,
+            entries: recovered.entries,
+        };
+        let config = NodeConfig::new(NodeId::MIN, "127.0.0.1:7101".to_owned());
+        let node = Node::new(config, start, machine, &Logger::root(Discard, o!()), Rng::from_seed(5), now);
+        let (jobs, events, session) = (VecDeque::new(), Vec::new(), SessionId(Index(0)));
+        let mut lone = Self { now, node, store, jobs, events, session, sequence: 0 };
+        while !lone.node.raft().is_settled_leader() {
+            lone.now = lone.node.poll_timeout().unwrap().max(lone.now);
+            lone.node.handle_timeout(lone.now);
+            lone.turn();
+        }
+        lone
+    }
+
+    /// The process is killed and starts again; nothing of its memory is left.
+    fn restarted(self) -> Self {
+        let Self { now, store, session, sequence, .. } = self;
+        Self { session, sequence, ..Self::boot(store.into_disk(), now) }
+    }
+
+    /// Everything but snapshot jobs.
+    fn turn(&mut self) {
+        self.node.turn(self.now);
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Transmit { .. } | Output::RecordPeer { .. } => {
+                    unreachable!("a lone node has no peers")
+                }
+                Output::Persist { ticket, hard_state, truncate_from, entries } => {
+                    self.store.persist(&Batch { hard_state, truncate_from, entries }).unwrap();
+                    self.node.handle_persisted(self.now, ticket);
+                }
+                Output::Snapshot(job) => self.jobs.push_back(job),
+                Output::AdoptSnapshot { meta, log } => {
+                    let adopted = self.store.adopt_snapshot(meta, log).unwrap();
+                    self.node.handle_snapshot_adopted(self.now, meta, adopted);
+                }
+                Output::Event(event) => self.events.push(event),
+            }
+            self.node.turn(self.now);
+        }
+    }
+
+    /// Carries out the snapshot job that was asked for first.
+    fn work(&mut self) {
+        let job = self.jobs.pop_front().expect("a job waits");
+        let done = job.carry_out(self.store.disk_mut()).unwrap();
+        self.node.handle_snapshot_done(self.now, done);
+        self.turn();
+    }
+
+    fn work_all(&mut self) {
+        while !self.jobs.is_empty() {
+            self.work();
+        }
+    }
+
+    fn propose(&mut self, command: &Command<'_>) -> Index {
+        let (index, _) =
+            self.node.raft.propose(self.now, Payload::Command(command.to_bytes().into())).unwrap();
+        self.turn();
+        assert!(self.node.applied >= index);
+        index
+    }
+
+    fn write(&mut self, key: &str, value: &[u8]) -> Index {
+        self.sequence += 1;
+        let finished = match self.sequence {
+            1 => Ranges::default(),
+            sequence => Ranges::from_pairs(&[(1, sequence - 1)]).unwrap(),
+        };
+        self.write_as(self.sequence, finished, key, value)
+    }
+
+    fn write_as(&mut self, sequence: u64, finished: Ranges, key: &str, value: &[u8]) -> Index {
+        let command = KvCommand::Put { key: key.as_bytes(), value }.to_bytes();
+        let (session, sequence) = (self.session, Sequence(sequence));
+        self.propose(&Command::Write { session, sequence, finished, command: &command })
+    }
+
+    /// Writes about `bytes` of log.
+    fn fill(&mut self, bytes: usize) {
+        for n in 0..bytes / 1000 {
+            self.write(&format!("k{}", n % 37), &[n as u8; 950]);
+        }
+    }
+
+    fn state(&self) -> (u64, u64, Index) {
+        (self.node.machine.state_hash(), self.node.sessions.state_hash(), self.node.applied)
+    }
+
+    fn segments(&self) -> usize {
+        self.store.disk().file_names().filter(|name| name.starts_with("log-")).count()
+    }
+
+    fn taken(&self) -> Vec<SnapshotMeta> {
+        let meta = |event: &NodeEvent| match event {
+            NodeEvent::SnapshotTaken { meta } => Some(*meta),
+            _ => None,
+        };
+        self.events.iter().filter_map(meta).collect()
+    }
+}
+
+#[test]
+fn a_node_takes_snapshots_drops_the_log_below_and_starts_from_both() {
+    let mut lone = Lone::with_mark(50_000);
+    for round in 0..12 {
+        lone.fill(20_000);
+        lone.work_all();
+        if round % 3 == 2 {
+            let before = lone.state();
+            lone = lone.restarted();
+            // A new leader's no-op is one entry more, and changes nothing.
+            let after = lone.state();
+            assert_eq!((after.0, after.1), (before.0, before.1));
+            assert!(lone.node.snapshot().is_some());
+        }
+    }
+    let logs = lone.segments();
+    assert!(logs < 6, "{logs} segments; the whole log filled 15");
+}
+
+/// The mark is counted through snapshots and restarts, so that two nodes of one log, slow and quick, restarted or not,
+/// end with the same file.
+#[test]
+fn nodes_of_one_log_write_identical_files_whatever_their_pace() {
+    let mut files = Vec::new();
+    for pace in 0..3 {
+        let mut lone = Lone::with_mark(30_000);
+        for round in 0..100 {
+            lone.write("k", &[round; 900]);
+            if pace == 0 || round % 40 == 39 {
+                lone.work_all();
+            }
+            if pace == 2 && round == 50 {
+                // An operator's snapshot moves no mark.
+                lone.node.take_snapshot();
+                lone.turn();
+            }
+        }
+        lone.work_all();
+        let meta = lone.node.snapshot().unwrap();
+        let file = crate::store::snapshot::file_of(meta.id.index);
+        files.push((meta, lone.store.disk().content(&file).unwrap().to_vec()));
+    }
+    assert_eq!(files[0], files[1]);
+    assert_eq!(files[0], files[2]);
+}
+
+#[test]
+fn a_mark_that_passes_during_a_write_is_not_lost_s7() {
+    let mut lone = Lone::with_mark(20_000);
+    // The first write hangs while ten marks pass.
+    lone.fill(230_000);
+    assert!(lone.taken().is_empty());
+    let before = lone.segments();
+    lone.work_all();
+    let taken = lone.taken();
+    assert_eq!(taken.len(), 2, "the one that hung and the newest: {taken:?}");
+    assert!(taken[0].id < taken[1].id);
+    assert!(lone.segments() < before, "{} of {before} segments are left", lone.segments());
+    let left = lone.node.raft.last_index().0 - taken[1].id.index.0;
+    assert!(left < 30, "{left} entries are in no snapshot");
+}
+
+#[test]
+fn two_snapshots_close_together_are_two_or_the_same_s5() {
+    let mut lone = Lone::with_mark(1 << 30);
+    let first = lone.write("a", b"1");
+    assert_eq!(lone.node.take_snapshot(), first);
+    assert_eq!(lone.node.take_snapshot(), first, "one is under way already");
+    let second = lone.write("a", b"2");
+    assert_eq!(lone.node.take_snapshot(), second);
+    lone.turn();
+    lone.work_all();
+    assert_eq!(lone.taken().iter().map(|meta| meta.id.index).collect::<Vec<_>>(), [first, second]);
+    assert_eq!(lone.node.take_snapshot(), second, "it is in force");
+    lone.turn();
+    assert!(lone.jobs.is_empty());
+    let names: Vec<_> =
+        lone.store.disk().file_names().filter(|name| name.contains("snapshot")).map(str::to_owned).collect();
+    assert_eq!(names, [crate::store::snapshot::file_of(second)]);
+    let restarted = lone.restarted();
+    let answer = restarted.node.machine.query(&Query::Get { key: b"a" }.to_bytes());
+    assert!(answer.ends_with(b"2"));
+}
+
+/// What is retried after the log was dropped is known from the table in the snapshot.
+#[test]
+fn a_retry_after_a_restart_from_a_snapshot_has_no_second_effect_s9() {
+    let mut lone = Lone::with_mark(1 << 30);
+    let wrote = lone.write_as(1, Ranges::default(), "k", b"first");
+    lone.write_as(2, Ranges::default(), "k", b"second");
+    lone.node.take_snapshot();
+    lone.turn();
+    lone.work_all();
+    let mut lone = lone.restarted();
+    assert!(lone.node.raft.base().index > wrote, "the entry itself is gone");
+    let before = lone.node.machine.state_hash();
+    lone.write_as(1, Ranges::default(), "k", b"first");
+    assert_eq!(lone.node.machine.state_hash(), before, "the old write came through again");
+    // And the limits are the log's, not this release's.
+    assert_eq!(lone.node.sessions.limits().snapshot_bytes, 1 << 30);
+}
+
+#[test]
+fn without_room_the_node_goes_on_and_the_next_mark_tries_again() {
+    let mut lone = Lone::with_mark(20_000);
+    lone.fill(15_000);
+    while lone.store.maintain().unwrap() == crate::store::Upkeep::More {}
+    let disk = lone.store.disk();
+    let used: usize = disk.file_names().filter_map(|name| disk.content(name)).map(<[u8]>::len).sum();
+    lone.store.disk_mut().set_capacity(Some(used as u64));
+    lone.fill(8_000);
+    lone.work_all();
+    assert!(matches!(lone.events.last(), Some(NodeEvent::SnapshotNotWritten { .. })), "{:?}", lone.events);
+    lone.store.disk_mut().set_capacity(None);
+    lone.fill(20_000);
+    lone.work_all();
+    assert_eq!(lone.taken().len(), 1);
+}

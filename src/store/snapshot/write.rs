@@ -1,0 +1,96 @@
+//! Writing a snapshot taken here.
+
+use super::layout::{SnapshotHead, encode_tail};
+use super::{SnapshotError, file_of, writing_file};
+use crate::machine::{Frozen, Sink, SinkClosed};
+use crate::snapshot::{BLOCK_BYTES, SnapshotMeta};
+use crate::store::disk::{Disk, DiskError};
+
+/// Writes head and body into a file of their own and makes it durable, name and all. No record names it yet.
+///
+/// Without room nothing is left behind. A file of the same snapshot that stands there already is replaced by its equal.
+pub fn write<D: Disk>(
+    disk: &mut D,
+    head: &SnapshotHead,
+    body: &dyn Frozen,
+) -> Result<SnapshotMeta, SnapshotError> {
+    let file = writing_file(head.id.index);
+    // Left by an attempt that found no room and could not clean up either.
+    if disk.list()?.contains(&file) {
+        disk.remove(&file)?;
+    }
+    let written = write_file(disk, &file, head, body);
+    if matches!(written, Err(SnapshotError::Full | SnapshotError::Interrupted)) {
+        disk.remove(&file)?;
+    }
+    let meta = written?;
+    disk.rename(&file, &file_of(head.id.index))?;
+    disk.sync_folder()?;
+    Ok(meta)
+}
+
+fn write_file<D: Disk>(
+    disk: &mut D,
+    file: &str,
+    head: &SnapshotHead,
+    body: &dyn Frozen,
+) -> Result<SnapshotMeta, SnapshotError> {
+    disk.create(file)?;
+    let mut blocks = Blocks {
+        disk,
+        file,
+        block: Vec::with_capacity(BLOCK_BYTES),
+        written: 0,
+        table: Vec::new(),
+        failed: None,
+    };
+    let streamed = blocks.put(&head.encode()).and_then(|()| body.write(&mut blocks));
+    let Blocks { block, written, mut table, failed, .. } = blocks;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    if streamed.is_err() {
+        return Err(SnapshotError::Interrupted);
+    }
+    if !block.is_empty() {
+        table.push(crc32fast::hash(&block));
+        disk.write_at(file, written, &block)?;
+    }
+    let content_bytes = written + block.len() as u64;
+    let (tail, digest) = encode_tail(content_bytes, &table);
+    disk.write_at(file, content_bytes, &tail)?;
+    disk.sync(file)?;
+    Ok(SnapshotMeta { id: head.id, bytes: content_bytes + tail.len() as u64, digest })
+}
+
+/// Content on its way into blocks.
+struct Blocks<'a, D> {
+    disk: &'a mut D,
+    file: &'a str,
+    /// The block being filled.
+    block: Vec<u8>,
+    /// Bytes of the blocks before it.
+    written: u64,
+    table: Vec<u32>,
+    failed: Option<DiskError>,
+}
+
+impl<D: Disk> Sink for Blocks<'_, D> {
+    fn put(&mut self, mut bytes: &[u8]) -> Result<(), SinkClosed> {
+        while !bytes.is_empty() {
+            if self.failed.is_some() {
+                return Err(SinkClosed);
+            }
+            let (piece, rest) = bytes.split_at(bytes.len().min(BLOCK_BYTES - self.block.len()));
+            self.block.extend_from_slice(piece);
+            bytes = rest;
+            if self.block.len() == BLOCK_BYTES {
+                self.table.push(crc32fast::hash(&self.block));
+                self.failed = self.disk.write_at(self.file, self.written, &self.block).err();
+                self.written += BLOCK_BYTES as u64;
+                self.block.clear();
+            }
+        }
+        Ok(())
+    }
+}
