@@ -2,8 +2,8 @@
 //!
 //! One cluster runs at a time, on an address of this test process's own, with its data in a folder of its own.
 //! What is waited for is waited for by condition, with one generous deadline. Long forms by environment:
-//! `RAFTGRAM_KILLS` (20) leaders are killed, the lossy network lasts `RAFTGRAM_LOSSY_SECONDS` (10), and a sealed cluster
-//! gets `RAFTGRAM_FORGED` datagrams of forgers, whose cost is then measured.
+//! `RAFTGRAM_KILLS` (20) leaders are killed, the lossy network lasts `RAFTGRAM_LOSSY_SECONDS` (10), and a sealed
+//! cluster gets `RAFTGRAM_FORGED` forged datagrams, whose cost is measured.
 
 #[path = "daemon/cluster.rs"]
 mod cluster;

@@ -376,6 +376,7 @@ fn nobody_is_heard_as_a_member_over_a_client_s_link() {
     let term = net.nodes[&leader].raft().term();
     let link = net.client.connect(net.now, address(leader), None);
     net.client.call(net.now, link, Class::Again, of_term(99)).unwrap();
+    net.run_for(Duration::from_secs(1));
     net.client.notice(net.now, link, of_term(99)).unwrap();
     net.run_for(Duration::from_secs(1));
     assert_eq!(net.nodes[&leader].raft().term(), term);
