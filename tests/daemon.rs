@@ -2,7 +2,8 @@
 //!
 //! One cluster runs at a time, on an address of this test process's own, with its data in a folder of its own.
 //! What is waited for is waited for by condition, with one generous deadline. Long forms by environment:
-//! `RAFTGRAM_KILLS` (20) leaders are killed, the lossy network lasts `RAFTGRAM_LOSSY_SECONDS` (10).
+//! `RAFTGRAM_KILLS` (20) leaders are killed, the lossy network lasts `RAFTGRAM_LOSSY_SECONDS` (10), and a sealed
+//! cluster gets `RAFTGRAM_FORGED` forged datagrams, whose cost is measured.
 
 #[path = "daemon/cluster.rs"]
 mod cluster;
@@ -11,6 +12,9 @@ mod failover;
 #[cfg(target_os = "linux")]
 #[path = "daemon/flood.rs"]
 mod flood;
+#[cfg(target_os = "linux")]
+#[path = "daemon/forged.rs"]
+mod forged;
 #[path = "daemon/founding.rs"]
 mod founding;
 #[path = "daemon/load.rs"]
@@ -25,6 +29,8 @@ mod record;
 mod refusals;
 #[path = "daemon/relay.rs"]
 mod relay;
+#[path = "daemon/sealed.rs"]
+mod sealed;
 #[path = "daemon/sizes.rs"]
 mod sizes;
 #[path = "daemon/snapshot.rs"]

@@ -363,7 +363,7 @@ impl Client {
 
     fn phase(&self, was_asking: bool) -> Phase {
         if self.servers.iter().all(|server| server.node.is_none()) {
-            Phase::Connecting
+            self.seal_refused.map_or(Phase::Connecting, Phase::SealRefused)
         } else if was_asking && self.leader.is_some() {
             Phase::Answer
         } else {

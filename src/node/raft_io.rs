@@ -54,7 +54,7 @@ impl<M: Machine> Node<M> {
                 }
             }
             // A reply to a cancelled request is ignored below, and silence is Raft's to notice.
-            Event::Cancelled { .. } | Event::Silent { .. } | Event::Heard { .. } => {}
+            Event::Cancelled { .. } | Event::Silent { .. } | Event::Heard { .. } | Event::Refused { .. } => {}
         }
     }
 

@@ -16,6 +16,7 @@ use crate::message::{Message, VoteReply};
 use crate::raft::RoleKind;
 use crate::rng::Rng;
 use crate::rpc::{Event, Local, Output as RpcOutput, PeerInfo, Rpc, RpcConfig};
+use crate::seal::Trust;
 use crate::time::{Instant, earliest};
 use crate::types::{
     BootNonce, CallId, ClusterId, GroupId, HardState, Identity, Incarnation, NodeId, Sequence, SessionId,
@@ -311,6 +312,7 @@ fn info(nonce: u8) -> PeerInfo {
         election_timeout_max: Duration::from_millis(500),
         heartbeat: Duration::from_millis(25),
         address: address(2),
+        trust: Trust::None,
     }
 }
 
@@ -365,4 +367,17 @@ fn a_store_that_cannot_be_recorded_is_not_listened_to() {
     node.handle_peer_recorded(now, store(2), Incarnation(5), BootNonce([1; 16]), PeerRecord::NoRoom);
     node.on_peer_message(now, link, None, of_term(9));
     assert_eq!(node.raft().term(), Term(0));
+}
+
+/// A client's key makes a client of its holder, and what a client says as a member is not heard.
+#[test]
+fn nobody_is_heard_as_a_member_over_a_client_s_link() {
+    let (mut net, leader) = Net::elected();
+    let term = net.nodes[&leader].raft().term();
+    let link = net.client.connect(net.now, address(leader), None);
+    net.client.call(net.now, link, Class::Again, of_term(99)).unwrap();
+    net.run_for(Duration::from_secs(1));
+    net.client.notice(net.now, link, of_term(99)).unwrap();
+    net.run_for(Duration::from_secs(1));
+    assert_eq!(net.nodes[&leader].raft().term(), term);
 }

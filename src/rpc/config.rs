@@ -2,7 +2,9 @@
 
 use core::fmt;
 use core::time::Duration;
+use std::sync::Arc;
 
+use crate::seal::{Entropy, KeyLog, KeyRing, PACKETS_PER_PHASE_MAX, SealMode};
 use crate::types::{BootNonce, ClusterId, Identity, Incarnation, PacketNumber};
 use crate::wire::{DATAGRAM_BYTES_MAX, Greeting, HELLO_DATAGRAM_BYTES};
 
@@ -77,6 +79,49 @@ pub struct RpcConfig {
     pub replay: ReplayProtection,
     /// See there.
     pub duplicate: DuplicateMode,
+    /// See there.
+    pub seal: SealConfig,
+}
+
+/// Whether and with what datagrams are sealed.
+#[derive(Clone, Debug)]
+pub struct SealConfig {
+    /// Never, also, or always.
+    pub mode: SealMode,
+    /// The keys; needed unless the mode is off. A node needs one that is the cluster's.
+    pub keys: Option<Arc<KeyRing>>,
+    /// Where ephemeral keys come from; needed unless the mode is off. The drivers draw it from the operating system
+    /// at each start, whatever stands here; a simulator draws it from its seed.
+    pub entropy: Option<Entropy>,
+    /// Datagrams sealed under one key before the next one. Few: keys are derived often. More than the default:
+    /// beyond what is known to be safe, and refused.
+    pub packets_per_phase_max: u64,
+    /// Who is told of session secrets; nobody unless captures are to be read.
+    pub key_log: Option<Arc<dyn KeyLog>>,
+}
+
+impl Default for SealConfig {
+    fn default() -> Self {
+        Self {
+            mode: SealMode::Off,
+            keys: None,
+            entropy: None,
+            packets_per_phase_max: PACKETS_PER_PHASE_MAX,
+            key_log: None,
+        }
+    }
+}
+
+impl SealConfig {
+    /// Sealed datagrams with these keys.
+    #[must_use]
+    pub fn with(mode: SealMode, keys: Arc<KeyRing>) -> Self {
+        Self { mode, keys: Some(keys), ..Self::default() }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.mode == SealMode::Off || (self.keys.is_some() && self.entropy.is_some())
+    }
 }
 
 impl Default for RpcConfig {
@@ -105,6 +150,7 @@ impl Default for RpcConfig {
             client_idle_max: Duration::from_secs(60),
             replay: ReplayProtection::Window,
             duplicate: DuplicateMode::Adaptive,
+            seal: SealConfig::default(),
         }
     }
 }
@@ -176,6 +222,12 @@ impl RpcConfig {
                     && self.window_bytes_min <= self.window_bytes_max,
                 "window_bytes_min",
                 "at least two datagrams and at most window_bytes_max",
+            ),
+            (self.seal.is_complete(), "seal", "given keys and entropy, or be off"),
+            (
+                (1..=PACKETS_PER_PHASE_MAX).contains(&self.seal.packets_per_phase_max),
+                "packets_per_phase_max",
+                "between 1 and 2^22",
             ),
         ];
         match checks.into_iter().find(|(is_good, ..)| !is_good) {

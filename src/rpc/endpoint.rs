@@ -252,6 +252,12 @@ impl Rpc {
             if let Some(link) = self.links.get_mut(&id) {
                 link.is_dirty = false;
                 link.pack(now, &mut self.core);
+                let is_greeter = self.core.is_client() || !link.is_client();
+                if link.seal.is_exhausted() && is_greeter && link.is_open() {
+                    self.greet(now, id);
+                }
+            }
+            if let Some(link) = self.links.get_mut(&id) {
                 link.rearm(&mut self.core);
             }
         }
@@ -403,7 +409,7 @@ impl Rpc {
         }
         link.on_timeout(now, &mut self.core);
         // A silent peer may have restarted, or its links may have been forgotten: greet it, at the pace of hellos.
-        let is_greeter = self.core.is_client() || link.peer.is_some_and(|peer| peer.info.identity.is_some());
+        let is_greeter = self.core.is_client() || !link.is_client();
         if link.is_silent && link.handshake.is_none() && is_greeter {
             self.greet(now, id);
         }

@@ -2,6 +2,7 @@
 
 use core::net::SocketAddr;
 
+use crate::rpc::cover::Cover;
 use crate::rpc::endpoint::Rpc;
 use crate::rpc::hello::Envelope;
 use crate::time::Instant;
@@ -12,6 +13,9 @@ impl Rpc {
     /// Tells a greeter of a later version what is spoken here. Only a datagram as large as a hello is answered, so
     /// that two ends never answer each other's answers. `[W-24]`
     pub(super) fn send_version(&mut self, now: Instant, envelope: &Envelope) {
+        let Some(cover) = self.core.answering_cover(envelope.cover) else {
+            return;
+        };
         if envelope.bytes < HELLO_DATAGRAM_BYTES || !self.core.may_hint(now, envelope.from) {
             return;
         }
@@ -20,12 +24,19 @@ impl Rpc {
         let mut bytes = core.buffer();
         wire::begin(&mut bytes, &core.stray_header(0, Party::Any, Incarnation::UNKNOWN, number));
         Frame::Version { min: VERSION, max: VERSION }.encode(&mut bytes);
-        core.transmit(envelope.from, bytes, ClusterId::ZERO);
+        core.transmit(envelope.from, bytes, ClusterId::ZERO, cover);
     }
 
     /// Hints that the sender should say hello again. `[W-22]` `[W-23]`
     pub(super) fn send_stale(&mut self, now: Instant, envelope: &Envelope) {
-        if envelope.bytes < STALE_BYTES || self.core.is_client() || !self.core.may_hint(now, envelope.from) {
+        let Some(cover) = self.core.answering_cover(envelope.cover) else {
+            return;
+        };
+        let seal_bytes = if cover == Cover::Plain { 0 } else { self.core.seal_bytes() };
+        if envelope.bytes < STALE_BYTES + seal_bytes
+            || self.core.is_client()
+            || !self.core.may_hint(now, envelope.from)
+        {
             return;
         }
         let header = &envelope.header;
@@ -37,7 +48,7 @@ impl Rpc {
         Frame::StaleIncarnation { current: core.incarnation() }.encode(&mut bytes);
         assert_eq!(bytes.len(), STALE_BYTES, "a stale-incarnation datagram");
         let cluster = core.local.cluster;
-        core.transmit(envelope.from, bytes, cluster);
+        core.transmit(envelope.from, bytes, cluster, cover);
     }
 
     /// A packet number for a datagram outside a link: none is used twice towards one address. `[W-3]`

@@ -21,6 +21,7 @@ use crate::node::{Node, NodeConfig, NodeEvent, NodeStart, snapshot};
 use crate::rng::Rng;
 use crate::run::disk::{FolderDisk, kernel_boot};
 use crate::run::disk_thread::Writer;
+use crate::run::keys::random_entropy;
 use crate::run::mailbox::{CloseOnDrop, Mailbox};
 use crate::run::net::Net;
 use crate::run::node::{NodeLoop, Request, RunError};
@@ -28,6 +29,7 @@ use crate::run::random_rng;
 use crate::run::record::{Recorded, Recorder};
 use crate::run::shaper::Shaper;
 use crate::run::snapshot_thread::SnapshotThread;
+use crate::seal::SealMode;
 use crate::store::{
     DiskError, DiskErrorKind, FIRST_INCARNATION_MAX, FormatError, FormatOptions, Fsync, OpenError,
     OpenOptions, Recovered, SEGMENT_BYTES, Store, StoreError,
@@ -216,6 +218,7 @@ pub fn boot<M: Machine>(mut options: NodeOptions, machine: M) -> Result<Booted<M
     if options.if_blank == IfBlank::Bootstrap && !options.voters.contains_key(&id) {
         return Err(StartError::NotAVoter { id });
     }
+    prepare_seal(&mut options.config)?;
     let mut contacts = Vec::new();
     for (voter, address) in options.voters.iter().filter(|(voter, _)| **voter != id) {
         let resolved = match options.config.routes.get(voter) {
@@ -412,6 +415,20 @@ impl Site {
             founding.handle_timeout(self.net.now());
         }
     }
+}
+
+/// Sees to it that a node that seals has a key to greet with, and fresh randomness.
+fn prepare_seal(config: &mut NodeConfig) -> Result<(), StartError> {
+    let seal = &mut config.rpc.seal;
+    if seal.mode == SealMode::Off {
+        return Ok(());
+    }
+    if seal.keys.as_ref().is_none_or(|keys| keys.for_node().is_none()) {
+        let what = "a node that seals its datagrams needs a key of the cluster";
+        return Err(StartError::Config(what.to_owned()));
+    }
+    seal.entropy = Some(random_entropy().map_err(StartError::System)?);
+    Ok(())
 }
 
 /// Where a name or address leads; IPv4 before IPv6 only if the resolver says so.

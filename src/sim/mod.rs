@@ -48,6 +48,8 @@
 //!   [`Simulation::trace_hash`] is over all that happens. There is no clock, thread, hasher or global randomness here.
 //! - Every room draws from a generator of its own, so that one more draw in one leaves the others as they were.
 //! - Nothing here looks into a node but through what it offers everyone.
+//! - Whether datagrams are sealed ([`Settings::seal`]) shifts no draw: where nothing goes by chance a sealed run is the
+//!   plain one, to the nanosecond.
 //!
 //! Left out: snapshots and membership changes, which nodes do not have yet; repair of damage, so that a node whose
 //! folder was damaged stays down; two versions of the code in one run; silent errors of processors and memory.
@@ -65,6 +67,7 @@ mod recorder;
 mod report;
 mod run;
 mod script;
+mod sealing;
 mod server;
 mod settings;
 mod simulation;

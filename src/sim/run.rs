@@ -14,6 +14,7 @@ use super::simulation::Simulation;
 use super::workload::{Outcome, Process, Processes, Request, Workload};
 use crate::client::{Answer, ClientError, OperationId, Outcome as Known};
 use crate::rng::Rng;
+use crate::seal::{PACKETS_PER_PHASE_MAX, SealMode};
 use crate::time::Instant;
 use crate::trace::NoteKind;
 use crate::wire::client::ReadLevel;
@@ -42,6 +43,8 @@ pub struct Config {
     pub clients: u16,
     /// How many operations all of them begin in a second, if they are answered.
     pub operations_per_s: u32,
+    /// Whether datagrams are sealed. That needs the feature `seal`.
+    pub seal: SealMode,
 }
 
 impl Config {
@@ -55,6 +58,7 @@ impl Config {
             faults: FaultSet::all(),
             clients: 4,
             operations_per_s: 64,
+            seal: SealMode::Off,
         }
     }
 }
@@ -130,6 +134,12 @@ impl<W: Workload + 'static> Runner<W> {
         let mut rng = Rng::from_seed(config.seed ^ 0x5151_5151_5151_5151);
         let mut settings = Settings::new(config.seed, config.nodes);
         settings.language = W::LANGUAGE;
+        settings.seal = config.seal;
+        // Short phases change often; who draws here does not shift what a plain run draws.
+        let phases = [2, 30, 1_000, PACKETS_PER_PHASE_MAX];
+        let packets = phases[Rng::from_seed(config.seed ^ 0x9a5e).below(4) as usize];
+        settings.rpc.seal.packets_per_phase_max = packets;
+        settings.client.rpc.seal.packets_per_phase_max = packets;
         let plan = Plan::draw(config.faults, &mut settings, rng.fork());
         let workload = make(&mut rng.fork());
         let patience = Duration::from_millis([400, 2_000, 10_000][rng.below(3) as usize]);

@@ -4,6 +4,7 @@ use crate::client::ClientConfig;
 use crate::fault::LinkConfig;
 use crate::node::{Limits, NodeConfig, PullConfig, Timing};
 use crate::rpc::RpcConfig;
+use crate::seal::SealMode;
 use crate::sim::invariant::Language;
 use crate::sim::storage::DiskProfile;
 use crate::store::OpenOptions;
@@ -37,6 +38,9 @@ pub struct Settings {
     pub rpc: RpcConfig,
     /// The clients.
     pub client: ClientConfig,
+    /// Whether datagrams are sealed. The keys are drawn from the seed; of what `rpc` and `client` say about the seal,
+    /// only the length of a phase counts.
+    pub seal: SealMode,
     /// The length of a log segment. A short one is changed often, and costs little to make.
     pub segment_bytes: u64,
     /// What every link does until told otherwise.
@@ -66,6 +70,7 @@ impl Settings {
             session_limits: None,
             rpc: RpcConfig::default(),
             client: ClientConfig::default(),
+            seal: SealMode::Off,
             segment_bytes: 64 * 1024,
             link: LinkConfig { delay: Duration::from_micros(50), ..LinkConfig::default() },
             disk: DiskProfile::default(),

@@ -45,6 +45,7 @@
 //! | 26 | determinism | [`check_determinism`] | by whoever runs a seed twice |
 //! | 27 | liveness after heal | `heal` | once healed |
 //! | 28 | liveness of a connected core | `contact`, `beliefs`, `heal` | a leader's events; by who cuts the network |
+//! | 29 | the seal | `sealed` | where datagrams are sealed: each one sent and each one taken |
 //!
 //! Number 0 is a node's own assertion: a panic is caught by whoever runs the simulation.
 //!
@@ -76,6 +77,7 @@ mod operations;
 mod oracle;
 mod quorum;
 mod recheck;
+mod sealed;
 mod shadow;
 mod shown;
 mod stranger;
@@ -85,12 +87,15 @@ mod tests;
 mod versions;
 mod violation;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 pub use heal::{EXEMPT, LEADER_TIMEOUTS, check_determinism, connected_core, leader_deadline, rest_deadline};
 pub use marks::{Mark, Marks};
 pub use observed::Observed;
 pub use operations::{Ask, End, Language, OperationKey};
+pub use sealed::SessionSecrets;
 pub use shadow::{Found, Shadow};
 pub use subject::Effect;
 pub use violation::{Invariant, Violation};
@@ -99,6 +104,7 @@ use crate::kv::{self, Query};
 use crate::machine::Machine;
 use crate::node::{Node, NodeConfig};
 use crate::raft::{Base, RoleKind};
+use crate::seal::{KeyRing, SealMode};
 use crate::snapshot::SnapshotMeta;
 use crate::store::{Batch, LogAfter, MemoryDisk, OpenOptions, Recovered};
 use crate::time::Instant;
@@ -112,6 +118,7 @@ use cores::{Context, Cores};
 use folders::Folders;
 use operations::Operations;
 use oracle::Oracle;
+use sealed::SealCheck;
 use shown::Known;
 use stranger::Strangers;
 use violation::{Broken, hold};
@@ -128,6 +135,7 @@ pub struct Invariants {
     beliefs: Beliefs,
     codec: CodecCheck,
     bounds: Bounds,
+    seal: Option<SealCheck>,
     cluster: ClusterId,
     datagram_bytes_max: usize,
     rechecks: u64,
@@ -147,10 +155,16 @@ impl Invariants {
             beliefs: Beliefs::default(),
             codec: CodecCheck::default(),
             bounds: Bounds::new(config.clone()),
+            seal: None,
             cluster: ClusterId::ZERO,
             datagram_bytes_max: config.rpc.datagram_bytes_max,
             rechecks: 0,
         }
+    }
+
+    /// Datagrams are sealed in this mode with these keys, and the sessions' secrets are noted there.
+    pub fn see_through(&mut self, mode: SealMode, keys: Arc<KeyRing>, secrets: Arc<SessionSecrets>) {
+        self.seal = Some(SealCheck::new(mode, keys, secrets));
     }
 
     // --- Data folders.
@@ -300,11 +314,43 @@ impl Invariants {
 
     // --- Datagrams.
 
+    /// An end puts a datagram on its way; `hash` is one of all its bytes.
+    pub fn transmitted(&mut self, hash: u64) {
+        if let Some(seal) = &mut self.seal {
+            seal.sent(hash);
+        }
+    }
+
+    /// What a sealed datagram would be in plain; `None` when it is not sealed, or nobody can open it.
+    pub fn in_plain(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        match self.seal.as_mut()?.open(self.cluster, bytes) {
+            Ok(Cow::Owned(opened)) => Some(opened),
+            Ok(Cow::Borrowed(_)) | Err(_) => None,
+        }
+    }
+
     /// A datagram is about to be handed to a node.
     pub fn received(&mut self, now: Instant, id: NodeId, from: SocketAddr, bytes: &[u8]) {
         self.contact.received(now, id, bytes);
-        self.beliefs.received(id, bytes);
-        self.strangers.received(id, from, bytes);
+        let opened = self.in_plain(bytes);
+        self.beliefs.received(id, opened.as_deref().unwrap_or(bytes));
+        let handshake = self.seal.as_ref().and_then(|seal| seal.handshake(self.cluster, bytes));
+        self.strangers.received(id, from, bytes.len(), handshake.unwrap_or(bytes));
+    }
+
+    /// An end, this node if it is one, has taken a datagram whose bytes have this hash.
+    ///
+    /// # Errors
+    /// When it should have dropped it.
+    pub fn taken(
+        &mut self,
+        now: Instant,
+        id: Option<NodeId>,
+        hash: u64,
+        bytes: &[u8],
+    ) -> Result<(), Violation> {
+        let judged = self.seal.as_mut().map_or(Ok(()), |seal| seal.taken(hash, bytes));
+        judged.map_err(|broken| broken.at(now, id))
     }
 
     /// A node sends a datagram.
@@ -315,9 +361,14 @@ impl Invariants {
         self.check_sent(id, to, bytes).map_err(|broken| broken.at(now, Some(id)))
     }
 
-    fn check_sent(&mut self, id: NodeId, to: SocketAddr, bytes: &[u8]) -> Result<(), Broken> {
+    fn check_sent(&mut self, id: NodeId, to: SocketAddr, sent: &[u8]) -> Result<(), Broken> {
         let max = self.datagram_bytes_max;
-        hold!(bytes.len() <= max, DatagramSize, "sends {} bytes, at most {max}", bytes.len());
+        hold!(sent.len() <= max, DatagramSize, "sends {} bytes, at most {max}", sent.len());
+        let opened = match &mut self.seal {
+            Some(seal) => seal.open(self.cluster, sent)?,
+            None => Cow::Borrowed(sent),
+        };
+        let bytes = &*opened;
         let read = wire::parse_header(bytes)
             .and_then(|header| wire::frames(&header, bytes).map(|frames| (header, frames)));
         let (header, frames) = match read {
@@ -327,7 +378,7 @@ impl Invariants {
                 return Ok(());
             }
         };
-        self.strangers.sent(id, to, bytes.len(), &frames)?;
+        self.strangers.sent(id, to, sent.len(), &frames)?;
         let known = Known {
             oracle: &self.oracle,
             folders: &self.folders,

@@ -9,7 +9,7 @@
 //! The checks demand that nothing acknowledged is lost, so a plan stays within what Raft can bear: at most a minority
 //! of the nodes ever loses its data or has it changed behind its back. Everything else may hit all nodes at once.
 
-mod adversary;
+pub(super) mod adversary;
 mod ambush;
 mod deeds;
 mod disks;

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use raftgram::handle;
 use raftgram::kv;
 use raftgram::node::{LoadError, NodeConfig};
+use raftgram::rpc::SealConfig;
 use raftgram::run::boot::{IfBlank, NodeOptions, StartError};
 use raftgram::run::node::RunError;
+use raftgram::seal::SealMode;
 use raftgram::store::{Fsync, OpenError, SnapshotError};
 use raftgram::types::{ClusterId, NodeId};
 use serde::Serialize;
@@ -21,6 +23,7 @@ use slog::{Logger, info, warn};
 use crate::address::Address;
 use crate::error::{CliError, Code};
 use crate::faults::Faults;
+use crate::key;
 use crate::output::Format;
 use crate::wire::cluster_id;
 
@@ -54,6 +57,12 @@ pub(crate) struct Node {
     /// Refuse to start on the data of another cluster.
     #[arg(long, value_name = "ID", value_parser = cluster_id)]
     cluster_id: Option<ClusterId>,
+    /// Which datagrams to take: plain ones, both, or sealed ones only. With --key: sealed ones only.
+    #[arg(long, value_enum, value_name = "MODE")]
+    seal: Option<Seal>,
+    /// Append the secrets of all sessions to this file, for `wire decode --key`: whoever reads it can read the traffic.
+    #[arg(long, value_name = "FILE")]
+    key_log: Option<PathBuf>,
     /// Write without waiting for the disk: for measurements only, a machine crash loses data.
     #[arg(long)]
     no_fsync: bool,
@@ -67,14 +76,27 @@ pub(crate) struct Node {
     leashed: bool,
 }
 
+/// Which datagrams a node takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Seal {
+    /// Plain ones only.
+    Off,
+    /// Both, and sealed ones are sent to whoever can read them: for the time of a change.
+    Accept,
+    /// Sealed ones only.
+    Require,
+}
+
 impl Node {
-    pub(crate) fn run(self, format: Format, logger: &Logger) -> Result<(), CliError> {
+    pub(crate) fn run(
+        self,
+        key_file: Option<&Path>,
+        format: Format,
+        logger: &Logger,
+    ) -> Result<(), CliError> {
         let (data, leashed, id) = (self.data.clone(), self.leashed, self.id);
-        let options = self.options(logger)?;
-        if !options.listen.ip().is_loopback() {
-            warn!(logger, "listening beyond loopback without a key: whoever reaches this port can read and write";
-                "listen" => %options.listen);
-        }
+        let options = self.options(key_file, logger)?;
+        warn_of_openness(&options, logger);
         // Before the node starts: a signal that comes during its start is not lost.
         let mut signals =
             Signals::new([SIGINT, SIGTERM]).map_err(|error| CliError::io("taking over signals", &error))?;
@@ -98,7 +120,22 @@ impl Node {
         node.wait().map_err(|error| run_fault(&error).at(data.display()))
     }
 
-    fn options(self, logger: &Logger) -> Result<NodeOptions, CliError> {
+    /// A key alone means that only sealed datagrams are taken.
+    fn seal_config(&self, key_file: Option<&Path>) -> Result<SealConfig, CliError> {
+        let mode = match (self.seal, key_file) {
+            (Some(Seal::Off), _) | (None, None) => return Ok(SealConfig::default()),
+            (Some(Seal::Accept), _) => SealMode::Accept,
+            (Some(Seal::Require) | None, _) => SealMode::Require,
+        };
+        let Some(file) = key_file else {
+            return Err(CliError::usage("sealed datagrams need a key")
+                .hint("--key FILE names the key file; `raftgram key new FILE` makes one"));
+        };
+        let key_log = self.key_log.as_deref().map(key::log).transpose()?;
+        Ok(SealConfig { key_log, ..SealConfig::with(mode, key::load(file)?) })
+    }
+
+    fn options(self, key_file: Option<&Path>, logger: &Logger) -> Result<NodeOptions, CliError> {
         let listen = self.listen.resolve()?;
         let advertise = match &self.advertise {
             Some(advertise) => advertise.to_string(),
@@ -112,6 +149,7 @@ impl Node {
         for (id, address) in &self.route {
             config.routes.insert(*id, address.resolve()?);
         }
+        config.rpc.seal = self.seal_config(key_file)?;
         let mut voters = BTreeMap::new();
         for (id, address) in &self.voters {
             if voters.insert(*id, address.to_string()).is_some() {
@@ -137,6 +175,24 @@ impl Node {
             record: self.record,
             logger: logger.clone(),
         })
+    }
+}
+
+/// Who listens beyond loopback and takes plain datagrams is told so at every start.
+fn warn_of_openness(options: &NodeOptions, logger: &Logger) {
+    if options.listen.ip().is_loopback() {
+        return;
+    }
+    match options.config.rpc.seal.mode {
+        SealMode::Off => {
+            warn!(logger, "listening beyond loopback without a key: whoever reaches this port can read and write";
+                "listen" => %options.listen);
+        }
+        SealMode::Accept => {
+            warn!(logger, "listening beyond loopback and accepting plain datagrams: whoever reaches this port can \
+                read and write until --seal require"; "listen" => %options.listen);
+        }
+        SealMode::Require => {}
     }
 }
 
