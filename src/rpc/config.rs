@@ -93,8 +93,8 @@ pub struct SealConfig {
     /// Where ephemeral keys come from; needed unless the mode is off. The drivers draw it from the operating system
     /// at each start, whatever stands here; a simulator draws it from its seed.
     pub entropy: Option<Entropy>,
-    /// Datagrams sealed under one key before the next one. Few: keys are derived often. More than the default:
-    /// beyond what is known to be safe, and refused.
+    /// Datagrams sealed under one key before the next one. Few: keys are derived often, and twice as many are the most
+    /// that may be under way. More than the default: beyond what is known to be safe, and refused.
     pub packets_per_phase_max: u64,
     /// Who is told of session secrets; nobody unless captures are to be read.
     pub key_log: Option<Arc<dyn KeyLog>>,

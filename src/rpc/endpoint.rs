@@ -361,7 +361,9 @@ impl Rpc {
     pub(super) fn new_link(&mut self, now: Instant, address: SocketAddr) -> LinkId {
         let id = self.core.next_link();
         let before = self.by_address.insert(address, id).and_then(|id| self.links.get(&id));
-        let first_packet = before.map_or(0, |link| link.next_packet).max(self.core.next_packet);
+        // What the link before may still say to this address it says in lower numbers. `[W-3]`
+        let first_packet =
+            before.map_or(0, |link| link.next_packet + NUMBERS_LEFT).max(self.core.next_packet);
         self.links.insert(id, Box::new(Link::new(now, id, address, first_packet, &self.core)));
         id
     }
@@ -421,3 +423,7 @@ impl Rpc {
 /// The call was carried out and its answer is larger than the caller takes: not one of the wire's three reasons, all
 /// of which mean "not carried out" or "not known".
 const REPLY_TOO_LARGE: CallRefusal = CallRefusal::Other(4);
+
+/// The packet numbers that are left to a link when another one is made to its address. One process at a time speaks
+/// from an address, so the earlier link has only greetings and probes to say: these last for hours.
+const NUMBERS_LEFT: u64 = 1 << 20;

@@ -206,6 +206,7 @@ impl Rpc {
             link.wants_ping = true;
         }
         self.by_node.insert(answerer.node, id);
+        self.by_address.insert(address, id);
         self.touch(id);
     }
 

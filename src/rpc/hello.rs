@@ -133,7 +133,7 @@ impl Rpc {
             return Err(DropReason::OverLimit);
         }
         let nonce_b = self.core.cookies.make(now, envelope.from, &claims(header, hello));
-        let number = self.number_towards(envelope.from);
+        let number = self.number_for(envelope);
         let core = &mut self.core;
         let description = core.description();
         let mut bytes = core.buffer();

@@ -147,7 +147,7 @@ impl Rpc {
         if !is_hello || self.core.is_client() || !self.core.may_hint(now, envelope.from) {
             return;
         }
-        let number = self.number_towards(envelope.from);
+        let number = self.number_for(envelope);
         let core = &mut self.core;
         let mut bytes = core.buffer();
         let answer = core.stray_header(0, header.source, header.source_incarnation, number);

@@ -135,8 +135,9 @@ impl<W: Workload + 'static> Runner<W> {
         let mut settings = Settings::new(config.seed, config.nodes);
         settings.language = W::LANGUAGE;
         settings.seal = config.seal;
-        // Short phases change often; who draws here does not shift what a plain run draws.
-        let phases = [2, 30, 1_000, PACKETS_PER_PHASE_MAX];
+        // Short phases change often; but no more than two of them can be under way at once, and with a window of a few
+        // datagrams nobody is live. Who draws here does not shift what a plain run draws.
+        let phases = [64, 500, 5_000, PACKETS_PER_PHASE_MAX];
         let packets = phases[Rng::from_seed(config.seed ^ 0x9a5e).below(4) as usize];
         settings.rpc.seal.packets_per_phase_max = packets;
         settings.client.rpc.seal.packets_per_phase_max = packets;

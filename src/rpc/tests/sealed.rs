@@ -252,6 +252,44 @@ fn a_client_s_key_speaks_for_a_client_only() {
     assert!(world.ends[0].rpc.stats().dropped(DropReason::Crc) > before);
 }
 
+// [W-3] [W-74]: a founder asks as a client before it is a node, from the same address. The simulator's find: whoever
+// it had asked answered its later hellos in the numbers of the client's link, which it had seen long before.
+#[test]
+fn a_node_that_was_a_client_at_its_address_can_greet_again_and_again() {
+    let mut world = World::new(1, Faults::none());
+    let config = Mode::Sealed.config();
+    world.add(node_local(1, CLUSTER), config.clone());
+    let other = world.add(client_local(9), config.clone());
+    // The node greets what is not there yet, and serves the client that is.
+    world.connect(0, other);
+    let link = world.connect(other, 0);
+    let now = world.now;
+    world.ends[other].rpc.call(now, link, Class::Once, b"as a client".to_vec()).unwrap();
+    world.run_echo(20 * MS);
+    world.ends[other].local = node_local(2, CLUSTER);
+    world.restart(other);
+    world.run_for(2_000 * MS);
+    let node = NodeId::new(2).unwrap();
+    let link = world.ends[0].rpc.link_to(node).expect("its greeting was answered");
+    for _ in 0..50 {
+        let now = world.now;
+        world.ends[0].rpc.call(now, link, Class::Once, b"ping".to_vec()).unwrap();
+        world.turn(0);
+        world.run_echo(5 * MS);
+    }
+    world.record = Some(Vec::new());
+    for _ in 0..3 {
+        world.connect(other, 0);
+        world.run_for(100 * MS);
+    }
+    let dropped = world.ends[other].rpc.stats().dropped(DropReason::Replay);
+    assert_eq!(dropped, 0, "answers in numbers that were used before");
+    let record = world.record.take().unwrap();
+    let sessions: BTreeSet<u32> =
+        record.iter().map(|(_, _, bytes)| wire::seal_id(bytes)).filter(|id| id >> 31 == 1).collect();
+    assert!(sessions.len() >= 4, "{} sessions of three handshakes", sessions.len());
+}
+
 // [W-77]
 #[test]
 fn a_client_is_told_why_it_is_not_taken() {

@@ -3,7 +3,7 @@
 //! The checks hold the keys, and are told every session's secrets as a key log is. So each datagram that a node sends
 //! is opened at once, and what the other checks look at is what it would have been in plain.
 //!
-//! Where sealed datagrams are required, a node sends no other (but a refusal, to who cannot read better), and whatever
+//! Where sealed datagrams are required, a node sends no other (but a word to who cannot read better), and whatever
 //! an end takes, byte for byte, is something that an end sent: not what a link or an adversary altered or made. Of a
 //! session, an end takes it once. So the account holds a number for each datagram of a run.
 
@@ -188,8 +188,8 @@ impl SealCheck {
     }
 }
 
-/// What a client is told that greets without a key that is known.
+/// What is said to who cannot read better: a client without a key that is known, and a later version.
 fn is_refusal(header: &Header, bytes: &[u8]) -> bool {
-    wire::frames(header, bytes)
-        .is_ok_and(|mut frames| frames.all(|frame| matches!(frame, Frame::SealRefused { .. })))
+    let is_one = |frame| matches!(frame, Frame::SealRefused { .. } | Frame::Version { .. });
+    wire::frames(header, bytes).is_ok_and(|mut frames| frames.all(is_one))
 }
