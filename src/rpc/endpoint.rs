@@ -424,6 +424,6 @@ impl Rpc {
 /// of which mean "not carried out" or "not known".
 const REPLY_TOO_LARGE: CallRefusal = CallRefusal::Other(4);
 
-/// The packet numbers that are left to a link when another one is made to its address. One process at a time speaks
-/// from an address, so the earlier link has only greetings and probes to say: these last for hours.
-const NUMBERS_LEFT: u64 = 1 << 20;
+/// The packet numbers that are left to a link when another one is made to its address: enough for the greetings that it
+/// may still send, and few enough for the replay window of a peer that takes both links' datagrams for one sender's.
+const NUMBERS_LEFT: u64 = 512;
