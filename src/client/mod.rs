@@ -44,6 +44,7 @@ use crate::session::Window;
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, CallId, Index, NodeId, SessionId};
 use crate::wire::client::ReadLevel;
+use crate::wire::transfer::Pull;
 use crate::wire::{DropReason, SealRefusal};
 use operation::{Kind, Operation};
 
@@ -204,6 +205,15 @@ impl Client {
     pub fn take_snapshot(&mut self, server: usize, through: Index, deadline: Instant) -> OperationId {
         assert!(server < self.servers.len(), "server {server} of {}", self.servers.len());
         self.begin(Kind::TakeSnapshot { server, through }, deadline)
+    }
+
+    /// Asks the node at the `server`th of the addresses given for a range of a snapshot's file. `[W-66]`
+    ///
+    /// # Panics
+    /// When there are fewer addresses.
+    pub fn pull(&mut self, server: usize, pull: Pull, deadline: Instant) -> OperationId {
+        assert!(server < self.servers.len(), "server {server} of {}", self.servers.len());
+        self.begin(Kind::Pull { server, pull }, deadline)
     }
 
     /// Hands in a datagram; tells why, if it is dropped.

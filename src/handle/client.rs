@@ -17,6 +17,7 @@ use crate::run::random_rng;
 use crate::seal::SealMode;
 use crate::types::Index;
 use crate::wire::client::ReadLevel;
+use crate::wire::transfer::Pull;
 
 /// What an operation comes to.
 pub type OperationResult = Result<Answer, ClientError>;
@@ -97,6 +98,14 @@ impl Client {
     ) -> Pending<OperationResult> {
         let (respond, pending) = pending();
         self.send(Request::TakeSnapshot { server, through, timeout, respond });
+        pending
+    }
+
+    /// Asks the node at the `server`th of the client's addresses for a range of a snapshot's file, such as
+    /// [`Self::take_snapshot`] told of. The bytes are those of the file; checking them is the caller's.
+    pub fn pull(&self, server: usize, pull: Pull, timeout: Duration) -> Pending<OperationResult> {
+        let (respond, pending) = pending();
+        self.send(Request::Pull { server, pull, timeout, respond });
         pending
     }
 

@@ -215,6 +215,7 @@ pub struct Node<M> {
     applied: Index,
     /// Whether the disk takes more than what is under way.
     room: DiskRoom,
+    alarms: raft_io::Alarms,
     outputs: VecDeque<Output<M>>,
 }
 
@@ -281,6 +282,7 @@ impl<M: Machine> Node<M> {
             commit: applied,
             applied,
             room: DiskRoom::Enough,
+            alarms: raft_io::Alarms::default(),
             outputs: VecDeque::new(),
         };
         node.connect_members(now);
@@ -407,7 +409,7 @@ impl<M: Machine> Node<M> {
     }
 
     fn warn_copy(&mut self, peer: Identity, incarnation: Incarnation) {
-        warn!(self.log, "a copied data folder is speaking; bring it back by replacing the member";
+        warn!(self.log, "a copied data folder is speaking; put its newest data back, or replace the member";
             "peer" => %peer, "incarnation" => %incarnation);
         self.outputs.push_back(Output::Event(NodeEvent::CopiedFolder { peer, incarnation }));
     }

@@ -262,6 +262,18 @@ fn a_paused_follower_hears_what_came_before_it_acts_on_the_time() {
     );
 }
 
+/// The digest by which founders agree covers the voters and the backup, if there is one. [W-67]
+#[test]
+fn founders_with_different_backups_or_none_show_different_digests() {
+    let voters: BTreeMap<NodeId, String> = [(node_id(1), "a:1".to_owned())].into();
+    let id = crate::snapshot::SnapshotId { index: crate::types::Index(7), ..Default::default() };
+    let backup = crate::snapshot::SnapshotMeta { id, bytes: 9, digest: 0xab };
+    let digest = |restored| Plan::Found { voters: voters.clone(), restored }.digest().unwrap();
+    let of = |text: &str| crate::hash::Fnv1a::default().bytes(text.as_bytes()).finish();
+    assert_eq!(digest(None), of("1=a:1\n"));
+    assert_eq!(digest(Some(backup)), of("1=a:1\nrestored 7 00000000000000ab\n"));
+}
+
 /// A blank node's hello may grant no room for any question.
 #[test]
 fn a_blank_node_survives_a_peer_that_takes_no_questions() {
@@ -274,7 +286,7 @@ fn a_blank_node_survives_a_peer_that_takes_no_questions() {
     };
     let founder = |number: u16, config: RpcConfig| {
         let contacts = [(Some(node_id(3 - number)), address(3 - number))];
-        let plan = Plan::Found { voters: voters.clone() };
+        let plan = Plan::Found { voters: voters.clone(), restored: None };
         Founding::new(plan, blank(number), &contacts, config, Rng::from_seed(u64::from(number)), now)
     };
     let stingy = RpcConfig { body_bytes_max: 1, credit_bytes: 1, ..RpcConfig::default() };

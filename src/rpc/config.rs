@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::seal::{Entropy, KeyLog, KeyRing, PACKETS_PER_PHASE_MAX, SealMode};
 use crate::types::{BootNonce, ClusterId, Identity, Incarnation, PacketNumber};
-use crate::wire::{DATAGRAM_BYTES_MAX, Greeting, HELLO_DATAGRAM_BYTES};
+use crate::wire::{DATAGRAM_BYTES_MAX, Greeting, HELLO_DATAGRAM_BYTES, VERSION};
 
 /// Whether datagrams seen before are dropped before their frames are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,26 @@ pub enum DuplicateMode {
     Adaptive,
     /// Never.
     Off,
+}
+
+/// The highest wire version and the features that an end offers in its hello; both ends use what both have. `[W-68]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WireLevel {
+    /// The highest version; the lowest is 1.
+    pub version_max: u8,
+    /// Bits of optional features.
+    pub features: u64,
+}
+
+impl WireLevel {
+    /// As a node of the version after this one may show itself: a version and features that nobody here knows.
+    pub const NEXT: Self = Self { version_max: VERSION + 1, features: u64::MAX };
+}
+
+impl Default for WireLevel {
+    fn default() -> Self {
+        Self { version_max: VERSION, features: 0 }
+    }
 }
 
 /// Settings. Sizes and counts are per link unless they say otherwise.
@@ -79,6 +99,8 @@ pub struct RpcConfig {
     pub replay: ReplayProtection,
     /// See there.
     pub duplicate: DuplicateMode,
+    /// What this end says it speaks. Raised only by tests of rolling upgrades: what is sent is version 1 anyway.
+    pub wire_level: WireLevel,
     /// See there.
     pub seal: SealConfig,
 }
@@ -150,6 +172,7 @@ impl Default for RpcConfig {
             client_idle_max: Duration::from_secs(60),
             replay: ReplayProtection::Window,
             duplicate: DuplicateMode::Adaptive,
+            wire_level: WireLevel::default(),
             seal: SealConfig::default(),
         }
     }
@@ -176,6 +199,7 @@ impl RpcConfig {
     /// Checks every field that the others or the wire bound.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let checks = [
+            (self.wire_level.version_max >= VERSION, "wire_level.version_max", "at least 1"),
             (
                 (HELLO_DATAGRAM_BYTES..=DATAGRAM_BYTES_MAX).contains(&self.datagram_bytes_max),
                 "datagram_bytes_max",

@@ -123,8 +123,8 @@ impl Core {
         let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(SPAN_US_MAX).min(SPAN_US_MAX);
         Description {
             version_min: VERSION,
-            version_max: VERSION,
-            features: 0,
+            version_max: self.config.wire_level.version_max,
+            features: self.config.wire_level.features,
             store: match self.local.role {
                 LocalRole::Node { identity, .. } => identity.store,
                 LocalRole::Client => StoreId::ZERO,

@@ -105,7 +105,9 @@ mod stranger;
 mod unseal;
 mod window;
 
-pub use config::{ConfigError, DuplicateMode, Local, LocalRole, ReplayProtection, RpcConfig, SealConfig};
+pub use config::{
+    ConfigError, DuplicateMode, Local, LocalRole, ReplayProtection, RpcConfig, SealConfig, WireLevel,
+};
 pub use endpoint::Rpc;
 pub use event::{CallError, CallFailure, CloseReason, Event, LinkId, Output, PeerInfo, SendErrorKind, Token};
 pub use stats::{LinkStats, RpcLoad, RpcStats};

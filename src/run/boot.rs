@@ -132,6 +132,11 @@ pub enum StartError {
         /// Which.
         folder: PathBuf,
     },
+    /// The data folder holds a backup, with which a cluster can be founded and none be joined.
+    FolderRestored {
+        /// Which.
+        folder: PathBuf,
+    },
     /// The data folder could not be taken, made or written.
     Folder {
         /// Which.
@@ -176,6 +181,12 @@ impl fmt::Display for StartError {
                 f,
                 "data folder {} holds no node's data; if that is as it should be, found a cluster (bootstrap) or \
                  join one (join)",
+                folder.display()
+            ),
+            Self::FolderRestored { folder } => write!(
+                f,
+                "data folder {} was restored from a backup: a new cluster can be founded with it (bootstrap), but it \
+                 can join none",
                 folder.display()
             ),
             Self::Folder { folder, error } => write!(f, "data folder {}: {error}", folder.display()),
@@ -380,7 +391,10 @@ impl Site {
     fn found_or_join(&mut self, recovered: &Recovered) -> Result<Option<FoundingOutput>, RunError> {
         let plan = match self.options.if_blank {
             IfBlank::Join => Plan::Join,
-            _ => Plan::Found { voters: self.options.voters.clone() },
+            _ => Plan::Found {
+                voters: self.options.voters.clone(),
+                restored: recovered.snapshot.as_ref().map(|file| file.meta),
+            },
         };
         info!(self.log, "blank"; "plan" => if plan == Plan::Join { "join" } else { "found" },
             "store" => %recovered.store);
@@ -495,8 +509,13 @@ fn open_or_format(
         }
         opened => opened.map_err(refused)?,
     };
-    if opened.1.cluster.is_zero() && options.if_blank == IfBlank::Refuse {
-        return Err(StartError::FolderBlank { folder: folder() });
+    match options.if_blank {
+        IfBlank::Bootstrap => {}
+        _ if opened.0.is_restored() => return Err(StartError::FolderRestored { folder: folder() }),
+        IfBlank::Refuse if opened.1.cluster.is_zero() => {
+            return Err(StartError::FolderBlank { folder: folder() });
+        }
+        _ => {}
     }
     Ok(opened)
 }

@@ -1,6 +1,8 @@
 //! The whole system in one thread: founding, elections, exactly-once writes and reads, under seeded faults.
 
+mod scenarios_s;
 mod snapshots;
+mod upgrade;
 
 use std::time::Duration;
 

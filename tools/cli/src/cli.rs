@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use crate::address::Address;
+use crate::backup;
 use crate::bench;
 use crate::check;
 use crate::cluster;
@@ -105,6 +106,8 @@ pub(crate) enum Command {
     /// Show a row per node, unreachable ones included.
     Status(status::Status),
     Snapshot(snapshot::Snapshot),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
     /// Measure, and print the settings beside every figure.
     #[command(subcommand)]
     Bench(bench::Bench),

@@ -1,6 +1,7 @@
 //! The raftgram command line: parse, run, map the failure to an exit code.
 
 mod address;
+mod backup;
 mod bench;
 mod check;
 mod cli;
@@ -77,6 +78,8 @@ fn dispatch(
         Command::Node(node) => node.run(key_file.as_deref(), format, &logger),
         Command::Kv(kv) => kv.run(&reach, format),
         Command::Snapshot(snapshot) => snapshot.run(&reach, format),
+        Command::Backup(backup) => backup.run(&reach, format),
+        Command::Restore(restore) => restore.run(format),
         Command::Status(status) => status.run(&reach, format),
         Command::Bench(bench) => bench.run(&reach, format, &logger),
         Command::Check(check) => check.run(format),

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use raftgram::handle;
 use raftgram::kv;
 use raftgram::node::{LoadError, NodeConfig};
-use raftgram::rpc::SealConfig;
+use raftgram::rpc::{SealConfig, WireLevel};
 use raftgram::run::boot::{IfBlank, NodeOptions, StartError};
 use raftgram::run::node::RunError;
 use raftgram::seal::SealMode;
@@ -25,6 +25,7 @@ use crate::error::{CliError, Code};
 use crate::faults::Faults;
 use crate::key;
 use crate::output::Format;
+use crate::units::Bytes;
 use crate::wire::cluster_id;
 
 /// Run one node in the foreground. SIGTERM and Ctrl-C hand leadership over and exit 0.
@@ -69,8 +70,17 @@ pub(crate) struct Node {
     /// Record what the node sends, gets and becomes, in a file for each of its boots; `trace` reads them.
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
+    /// Pull snapshots from other nodes no faster than this, per second.
+    #[arg(long, value_name = "SIZE")]
+    pull_rate: Option<Bytes>,
+    /// Keep so much of the log that a snapshot covers, for followers that are a little behind.
+    #[arg(long, value_name = "SIZE")]
+    log_tail: Option<Bytes>,
     #[command(flatten)]
     faults: Faults,
+    /// Say hello as the version after this one would: for tests of rolling upgrades.
+    #[arg(long, hide = true)]
+    next_wire_level: bool,
     /// Stop when stdin closes, so that no node outlives the process that started it.
     #[arg(long, hide = true)]
     leashed: bool,
@@ -146,6 +156,15 @@ impl Node {
             None => self.listen.to_string(),
         };
         let mut config = NodeConfig::new(self.id, advertise);
+        if let Some(rate) = self.pull_rate {
+            config.pull.bytes_per_second = rate.0.max(1);
+        }
+        if let Some(tail) = self.log_tail {
+            config.log_tail_bytes = usize::try_from(tail.0).unwrap_or(usize::MAX);
+        }
+        if self.next_wire_level {
+            config.rpc.wire_level = WireLevel::NEXT;
+        }
         for (id, address) in &self.route {
             config.routes.insert(*id, address.resolve()?);
         }
@@ -238,6 +257,9 @@ fn start_fault(error: &StartError) -> CliError {
         StartError::FolderBlank { folder } => CliError::new(Code::Corrupt, text).at(folder.display()).hint(
             "--bootstrap founds a new cluster, --join joins one; if this node had data, look for it before either",
         ),
+        StartError::FolderRestored { folder } => CliError::new(Code::Failed, text)
+            .at(folder.display())
+            .hint("--bootstrap founds the new cluster, with all voters restored from the same backup"),
         StartError::FolderLocked { folder } => {
             CliError::new(Code::Failed, text).at(folder.display()).hint("stop the other node, or use another --data")
         }
