@@ -323,8 +323,9 @@ impl Client {
             Event::Closed { link, reason } => self.on_closed(now, link, reason),
             Event::Silent { link } => self.on_silent(now, link),
             Event::Heard { link } => self.on_sign_of_life(link),
-            // Nobody calls a client.
-            Event::Request { .. } | Event::Cancelled { .. } | Event::Notice { .. } => {}
+            // Nobody calls a client, and it has no members to know copies of.
+            Event::Request { .. } | Event::Cancelled { .. } | Event::Notice { .. } | Event::Copied { .. } => {
+            }
         }
     }
 }

@@ -75,6 +75,7 @@ impl<M: Machine> Node<M> {
                     self.on_peer_message(now, link, None, body);
                 }
             }
+            Event::Copied { identity, incarnation, .. } => self.warn_copy(identity, incarnation),
             // A reply to a cancelled request is ignored below, and silence is Raft's to notice.
             Event::Cancelled { .. } | Event::Silent { .. } | Event::Heard { .. } | Event::Refused { .. } => {}
         }

@@ -120,6 +120,17 @@ pub enum Event {
         /// Why.
         reason: SealRefusal,
     },
+    /// Somebody speaks for a peer's store by a boot that came before the one on its link, or is another one of the
+    /// same number: its data folder is a copy. It is not adopted. It comes once, until another
+    /// copy speaks. `[W-27]`
+    Copied {
+        /// The peer's link, which goes on.
+        link: LinkId,
+        /// Who the copy says it is.
+        identity: Identity,
+        /// The copy's boot.
+        incarnation: Incarnation,
+    },
     /// A call to be answered with `reply`.
     Request {
         /// What to answer with.

@@ -232,7 +232,7 @@ impl Rpc {
         };
         let (id, incarnation) = match header.source {
             Party::Node(node) => {
-                let id = self.link_of_greeter(now, envelope, node, &hello.description)?;
+                let id = self.link_of_greeter(now, envelope, node, &hello.description, age)?;
                 (id, header.source_incarnation)
             }
             Party::Any => self.client_of_greeter(now, envelope, hello)?,
@@ -254,18 +254,20 @@ impl Rpc {
         envelope: &Envelope,
         node: NodeId,
         greeter: &Description,
+        cookie_age: Duration,
     ) -> Result<LinkId, DropReason> {
         let header = &envelope.header;
         if header.source == self.core.party() || header.source_incarnation.0 == 0 {
             return Err(DropReason::StaleSourceIncarnation);
         }
         if let Some(&id) = self.by_node.get(&node) {
-            let link = self.links.get(&id).ok_or(DropReason::OverLimit)?;
-            return if may_take_over(now, &self.core, link, header, greeter) {
-                Ok(id)
-            } else {
-                Err(DropReason::StaleSourceIncarnation)
-            };
+            let link = self.links.get_mut(&id).ok_or(DropReason::OverLimit)?;
+            if may_take_over(now, &self.core, link, header, greeter) {
+                return Ok(id);
+            }
+            let boot = (header.source_incarnation, greeter.boot_nonce);
+            link.note_copy(&mut self.core, now - cookie_age, Identity { node, store: greeter.store }, boot);
+            return Err(DropReason::StaleSourceIncarnation);
         }
         let waiting = self.greetings.values().copied().find(|id| {
             self.links.get(id).is_some_and(|link| {

@@ -20,7 +20,7 @@ use crate::rpc::sent::SentPackets;
 use crate::rpc::stats::{LinkCounters, LinkStats};
 use crate::rpc::window::{LossMeter, Window, WindowBounds};
 use crate::time::Instant;
-use crate::types::{CallId, ClusterId, Incarnation, NodeId, PacketNumber};
+use crate::types::{BootNonce, CallId, ClusterId, Identity, Incarnation, NodeId, PacketNumber};
 use crate::wire::{Description, Header, Party};
 
 /// A handshake under way at its initiator.
@@ -112,6 +112,10 @@ pub(super) struct Link {
     /// What the seal takes of it.
     pub(super) seal_bytes: usize,
     pub(super) last_heard: Instant,
+    /// When the peer's present boot was adopted.
+    adopted_at: Instant,
+    /// The boot of a copy of its data folder that the owner was told of last.
+    copy_told: Option<(Incarnation, BootNonce)>,
     pub(super) last_hello_at: Instant,
     /// A frame that asks for an acknowledgement and says nothing is due.
     pub(super) wants_ping: bool,
@@ -162,6 +166,8 @@ impl Link {
             datagram_bytes_max: config.datagram_bytes_max,
             seal_bytes: core.seal_bytes(),
             last_heard: now,
+            adopted_at: now,
+            copy_told: None,
             last_hello_at: Instant::ZERO,
             wants_ping: false,
             is_copying: false,
@@ -279,6 +285,7 @@ impl Link {
             return;
         }
         self.local_incarnation = local;
+        self.adopted_at = now;
         self.epoch += 1;
         self.received = Received::default();
         self.replay = ReplayWindow::new();
@@ -296,6 +303,22 @@ impl Link {
         }
         self.recount(core);
         core.event(Event::Connected { link: self.id, peer: peer.info });
+    }
+
+    /// A greeter of the peer's store is not adopted. It is a copy, and not a late word of an earlier boot, when it
+    /// answered a cookie that was given at `since`, after the present boot was adopted: then both are alive.
+    pub(super) fn note_copy(
+        &mut self,
+        core: &mut Core,
+        since: Instant,
+        identity: Identity,
+        boot: (Incarnation, BootNonce),
+    ) {
+        let is_of_it = self.peer.is_some_and(|peer| peer.info.identity == Some(identity));
+        if is_of_it && since > self.adopted_at && self.copy_told != Some(boot) {
+            self.copy_told = Some(boot);
+            core.event(Event::Copied { link: self.id, identity, incarnation: boot.0 });
+        }
     }
 
     /// A datagram of the peer's current incarnation arrived.
