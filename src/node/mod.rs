@@ -56,7 +56,7 @@ pub use config::{Limits, NodeConfig, NodeStart, Timing};
 pub use links::PeerRecord;
 pub use pull::PullConfig;
 pub use raft_io::PEER_TOKENS_MAX;
-pub use snapshot::{LoadError, SnapshotDone, SnapshotJob, StartSnapshot};
+pub use snapshot::{LoadError, SnapshotDone, SnapshotJob, StartError, StartSnapshot};
 pub use status::NodeLoad;
 
 use crate::entry::Entry;
@@ -249,6 +249,7 @@ impl<M: Machine> Node<M> {
             .unwrap_or_else(|error| panic!("node settings: {error}"));
         let (membership, restored) =
             restore(&start.founding, &start.snapshot, start.hard_state, start.entries);
+        let restored = Restored { remains: start.remains, ..restored };
         let applied = start.snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.meta.id.index);
         let is_fresh = start.snapshot.is_none();
         let (snapshots, mut sessions) = Snapshots::begin(start.snapshot);

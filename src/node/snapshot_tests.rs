@@ -72,6 +72,7 @@ impl Lone {
             hard_state: recovered.hard_state,
             snapshot,
             entries: recovered.entries,
+            remains: recovered.remains,
         };
         let config = NodeConfig::new(NodeId::MIN, "127.0.0.1:7101".to_owned());
         let node = Node::new(config, start, machine, &Logger::root(Discard, o!()), Rng::from_seed(5), now);

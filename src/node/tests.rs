@@ -56,6 +56,7 @@ fn node(number: u16, rng: Rng, now: Instant) -> Node<Kv> {
         hard_state: HardState::default(),
         snapshot: None,
         entries: Vec::new(),
+        remains: None,
     };
     Node::new(
         NodeConfig::new(node_id(number), address(number).to_string()),

@@ -24,7 +24,7 @@ use super::pull::{Puller, Step};
 use super::snapshot::{LoadError, StartSnapshot, load};
 use super::{Node, Output};
 use crate::machine::Machine;
-use crate::raft::{ReceiveProgress, Ticket};
+use crate::raft::{Install, ReceiveProgress, Ticket};
 use crate::rpc::{LinkId, Token};
 use crate::snapshot::SnapshotMeta;
 use crate::store::snapshot::{Incoming, SnapshotFile, read_range};
@@ -402,7 +402,7 @@ impl<M: Machine> Node<M> {
         &mut self,
         ticket: Ticket,
         hard_state: Option<HardState>,
-        meta: SnapshotMeta,
+        install: Install,
     ) -> Option<HardState> {
         if hard_state.is_some() {
             let (before, entries) = (Ticket(ticket.0 - 1), Vec::new());
@@ -413,7 +413,8 @@ impl<M: Machine> Node<M> {
                 entries,
             });
         }
-        self.outputs.push_back(Output::AdoptSnapshot { meta, log: LogAfter::Begun });
+        let log = if install.is_log_spared { LogAfter::Spared } else { LogAfter::Begun };
+        self.outputs.push_back(Output::AdoptSnapshot { meta: install.meta, log });
         None
     }
 

@@ -29,10 +29,10 @@ use crate::run::record::{Recorded, Recorder};
 use crate::run::shaper::Shaper;
 use crate::run::snapshot_thread::SnapshotThread;
 use crate::store::{
-    DiskError, DiskErrorKind, FIRST_INCARNATION_MAX, FormatError, FormatOptions, Fsync, OpenError,
+    DiskError, DiskErrorKind, FIRST_INCARNATION_MAX, FormatError, FormatOptions, Fsync, OnDamage, OpenError,
     OpenOptions, Recovered, SEGMENT_BYTES, Store, StoreError,
 };
-use crate::types::{BootNonce, ClusterId, Identity, Incarnation, NodeId, StoreId};
+use crate::types::{BootNonce, ClusterId, Identity, Incarnation, Index, NodeId, StoreId};
 
 /// What to do with a data folder that has no cluster yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,16 +262,15 @@ impl<M: Machine + Send + 'static> Booted<M> {
         let _closed_at_end = CloseOnDrop(Arc::clone(&site.mailbox));
         site.warn_of_small_buffers();
         site.warn_of_other_voters(&recovered);
-        let Some((mut store, recovered)) = site.become_member(store, recovered)? else { return Ok(()) };
+        let Some((store, recovered)) = site.become_member(store, recovered)? else { return Ok(()) };
         site.record(&recovered)?;
         let Site { options, mut net, mailbox, mut rng, log, .. } = site;
-        let snapshot = match &recovered.snapshot {
-            None => None,
-            Some(file) => {
-                info!(log, "loading a snapshot"; "snapshot" => %file.meta);
-                Some(snapshot::load(store.disk_mut(), file, &mut machine).map_err(RunError::Snapshot)?)
-            }
-        };
+        if let Some(file) = &recovered.snapshot {
+            info!(log, "loading a snapshot"; "snapshot" => %file.meta);
+        }
+        let (mut store, recovered, snapshot) =
+            snapshot::fill(store, recovered, OnDamage::Keep, &mut machine).map_err(not_filled)?;
+        warn_of_damage(&log, &recovered);
         // The snapshot's file is the snapshot thread's from here on.
         store.disk_mut().close_files();
         let start = NodeStart {
@@ -283,6 +282,7 @@ impl<M: Machine + Send + 'static> Booted<M> {
             hard_state: recovered.hard_state,
             snapshot,
             entries: recovered.entries,
+            remains: recovered.remains,
         };
         info!(log, "serving"; "listen" => %options.listen, "cluster" => %start.cluster, "store" => %start.store,
             "incarnation" => %start.incarnation, "entries" => start.entries.len());
@@ -298,6 +298,26 @@ impl<M: Machine + Send + 'static> Booted<M> {
             Fsync::Off => Writer::in_place(store),
         };
         NodeLoop { node, net, writer, snapshots, mailbox, on_event, log }.run()
+    }
+}
+
+/// What keeps the machine from being filled. A damaged snapshot does not.
+fn not_filled(error: snapshot::StartError) -> RunError {
+    match error {
+        snapshot::StartError::Load(error) => RunError::Snapshot(error),
+        snapshot::StartError::Open(OpenError::Disk(error)) => RunError::Disk(StoreError::Failed(error)),
+        snapshot::StartError::Open(error) => unreachable!("the folder is open: {error}"),
+    }
+}
+
+/// Damage that costs nothing any more is told as well: the disk is going bad.
+fn warn_of_damage(log: &Logger, recovered: &Recovered) {
+    for damage in &recovered.damage {
+        warn!(log, "damaged"; "what" => %damage);
+    }
+    if recovered.remains.is_some() {
+        let last = recovered.entries.last().map_or(Index(0), |entry| entry.index);
+        warn!(log, "the log has a hole: what is missing is fetched from other nodes"; "after" => %last);
     }
 }
 
@@ -434,6 +454,7 @@ fn open_options(options: &NodeOptions) -> OpenOptions {
         segment_bytes: SEGMENT_BYTES,
         kernel_boot: kernel_boot().unwrap_or_default(),
         fsync: options.fsync,
+        on_damage: OnDamage::Keep,
     }
 }
 

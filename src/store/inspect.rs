@@ -96,6 +96,9 @@ pub fn verify<D: Disk>(disk: &mut D) -> Result<Verified, OpenError> {
     let found = recover::find_record(disk, &files)?;
     let snapshot = recover::find_snapshot(disk, &found.record)?;
     let log = recover::find_log(disk, &files, &found.record)?;
+    if let Some(damage) = log.damage.first() {
+        return Err(OpenError::Damaged(damage.clone()));
+    }
     if let Some(file) = &snapshot {
         verify_blocks(disk, file)?;
     }

@@ -45,6 +45,7 @@ mod memory;
 mod open;
 mod record;
 mod recover;
+mod salvage;
 mod segment;
 pub mod snapshot;
 mod spare;
@@ -59,7 +60,9 @@ pub use block::Header;
 pub use disk::{Disk, DiskError, DiskErrorKind, Operation};
 pub use error::{Damage, DamageKind, FormatError, OpenError, StoreError};
 pub use memory::{DiskFault, MemoryDisk};
-pub use open::{FIRST_INCARNATION_MAX, FormatOptions, Fsync, OpenOptions, Recovered, SEGMENT_BYTES};
+pub use open::{
+    FIRST_INCARNATION_MAX, FormatOptions, Fsync, OnDamage, OpenOptions, Recovered, SEGMENT_BYTES,
+};
 pub use record::{BootSeen, FORMAT_VERSION, KernelBoot, PEERS_MAX, Record, SEGMENTS_MAX, Stop, Syncing};
 pub use recover::Tail;
 pub use segment::{FoundBatch, Generation, SegmentEnd, SegmentRef};

@@ -84,6 +84,7 @@ impl Setup {
             base: self.base,
             snapshot: self.snapshot,
             entries: self.entries,
+            remains: None,
         };
         let now = Instant::from_nanos(1_000_000_000);
         let raft = Raft::new(config, restored, Rng::from_seed(1), now);

@@ -90,7 +90,7 @@ impl Folders {
         );
         let held = shadow.log().at(meta.id.index);
         hold!(
-            log == LogAfter::Begun || held == Some(mark),
+            log != LogAfter::Kept || held == Some(mark),
             SnapshotState,
             "a snapshot ends with {mark:?} at {}, the log on disk has {held:?} there",
             meta.id.index

@@ -105,7 +105,7 @@ impl Shadow {
         self.adopting = None;
         match log {
             LogAfter::Kept => self.log.rebase(meta.id.into()),
-            LogAfter::Begun => self.log = Marks::above(meta.id.into()),
+            LogAfter::Begun | LogAfter::Spared => self.log = Marks::above(meta.id.into()),
         }
     }
 
@@ -125,7 +125,7 @@ impl Shadow {
 
     /// Up to where a boot must find the log that is here.
     pub(super) fn promised(&self) -> Index {
-        if let Some((_, LogAfter::Begun)) = self.adopting {
+        if let Some((_, LogAfter::Begun | LogAfter::Spared)) = self.adopting {
             // The old log may be gone, all of it.
             return self.log.base().index;
         }
