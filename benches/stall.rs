@@ -100,6 +100,7 @@ impl Lone {
             snapshot: None,
             entries: Vec::new(),
             remains: None,
+            damage: Vec::new(),
         };
         let config = NodeConfig::new(NodeId::MIN, address.to_string());
         let mut rng = Rng::from_seed(1);

@@ -118,6 +118,7 @@ fn site(
         snapshot: None,
         entries: found.entries,
         remains: None,
+        damage: Vec::new(),
     };
     let config = NodeConfig::new(id, member.address.clone());
     let node = Node::new(config, start, Kv::new(), &Logger::root(Discard, o!()), rng, now);

@@ -11,6 +11,7 @@ use crate::founding::FoundingRecord;
 use crate::raft::RaftConfig;
 use crate::remains::Remains;
 use crate::rpc::RpcConfig;
+use crate::store::Damage;
 use crate::types::{BootNonce, ClusterId, HardState, Identity, Incarnation, NodeId, StoreId};
 
 /// How a node behaves.
@@ -123,6 +124,8 @@ pub struct NodeStart {
     pub entries: Vec<Entry>,
     /// What is left of a damaged log behind these.
     pub remains: Option<Remains>,
+    /// Everything that was found damaged.
+    pub damage: Vec<Damage>,
 }
 
 impl NodeConfig {

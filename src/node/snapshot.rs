@@ -354,6 +354,15 @@ impl<M: Machine> Node<M> {
         self.snapshots.newest()
     }
 
+    /// The file in force cannot be read: the state that is applied is written, even if that is the very same one.
+    pub(super) fn take_snapshot_anew(&mut self) {
+        let is_same = self.snapshots.newest() == self.applied && self.snapshots.under_way.is_none();
+        if let Some(meta) = self.snapshots.in_force.filter(|_| is_same) {
+            return self.freeze(meta.id);
+        }
+        self.take_snapshot();
+    }
+
     /// [W-60]
     pub(super) fn snapshot_state(&self) -> ClientReply<'static> {
         ClientReply::SnapshotState { taken: self.snapshots.newest(), in_force: self.snapshots.in_force }
@@ -469,6 +478,10 @@ impl<M: Machine> Node<M> {
                 if let Some(replaced) = replaced {
                     self.retain(now, replaced);
                 }
+            }
+            // It was written anew: what it holds is what it held.
+            Adopted::NotNewer if is_own && self.snapshots.in_force == Some(meta) => {
+                self.raft.compact(now, meta);
             }
             // A newer one was installed meanwhile; the next boot would remove the file as well.
             Adopted::NotNewer => {

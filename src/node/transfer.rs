@@ -28,7 +28,7 @@ use crate::raft::{Install, ReceiveProgress, Ticket};
 use crate::rpc::{LinkId, Token};
 use crate::snapshot::SnapshotMeta;
 use crate::store::snapshot::{Incoming, SnapshotFile, read_range};
-use crate::store::{Disk, LogAfter, SnapshotError};
+use crate::store::{Damage, Disk, LogAfter, SnapshotError};
 use crate::time::{Instant, earliest};
 use crate::types::{CallId, ClusterId, GroupId, HardState, NodeId};
 use crate::wire::Class;
@@ -60,7 +60,7 @@ pub(super) enum TransferTask<M> {
 
 /// What came of it.
 pub(super) enum TransferDone<M> {
-    Read { token: Token, pull: Pull, bytes: Option<Vec<u8>> },
+    Read { token: Token, pull: Pull, bytes: Option<Vec<u8>>, damage: Option<Damage> },
     Surveyed { incoming: Incoming, missing: Vec<core::ops::Range<u64>> },
     Written { incoming: Incoming },
     Finished { loaded: Box<(StartSnapshot, M)> },
@@ -76,8 +76,12 @@ impl<M: Machine> TransferTask<M> {
         match self {
             Self::Read { token, pull } => {
                 let range = pull.offset..pull.offset + u64::from(pull.length);
-                let bytes = read_range(disk, &pull.meta, range)?;
-                Ok(TransferDone::Read { token, pull, bytes })
+                let (bytes, damage) = match read_range(disk, &pull.meta, range) {
+                    Ok(bytes) => (bytes, None),
+                    Err(SnapshotError::Damaged(damage)) => (None, Some(damage)),
+                    Err(error) => return Err(error),
+                };
+                Ok(TransferDone::Read { token, pull, bytes, damage })
             }
             Self::Survey { meta } => settle(meta, survey(disk, meta)),
             Self::Write { mut incoming, pieces } => {
@@ -421,7 +425,10 @@ impl<M: Machine> Node<M> {
     /// Tells what came of a job.
     pub(super) fn on_transfer_done(&mut self, now: Instant, done: TransferDone<M>) {
         match done {
-            TransferDone::Read { token, pull, bytes } => {
+            TransferDone::Read { token, pull, bytes, damage } => {
+                if let Some(damage) = damage.filter(|_| self.snapshot() == Some(pull.meta)) {
+                    self.note_damage(damage);
+                }
                 self.on_range_read(now, token, pull, bytes.as_deref())
             }
             TransferDone::Surveyed { incoming, missing } => {
@@ -491,9 +498,9 @@ impl<M: Machine> Node<M> {
                 self.transfers.retained.retain(|(held, _)| *held != meta);
                 if self.snapshot() == Some(meta) {
                     // S4: nobody waits for a file that cannot be read. The state is in memory.
-                    error!(self.log, "the snapshot's file is gone or cut"; "snapshot" => %meta);
+                    error!(self.log, "the snapshot's file is gone or damaged"; "snapshot" => %meta);
                     self.raft.handle_snapshot_lost(now, meta);
-                    self.take_snapshot();
+                    self.take_snapshot_anew();
                 }
             }
         }

@@ -32,9 +32,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::log::Log;
 use super::output::{Install, Output, ReplyToken, Ticket};
-use crate::message::{
-    AppendOutcome, AppendReply, HeartbeatReply, Message, RangeReply, SnapshotOfferReply,
-};
+use crate::message::{AppendOutcome, AppendReply, HeartbeatReply, Message, RangeReply, SnapshotOfferReply};
 use crate::mutant::{self, Mutant};
 use crate::snapshot::SnapshotMeta;
 use crate::time::Instant;
@@ -329,11 +327,8 @@ impl Durable {
         let ticket = self.next;
         self.next = Ticket(ticket.0 + 1);
         let hard_state = self.staged_hard_state.take();
-        let entries: Vec<_> = if has_entries {
-            log.entries_from(self.unissued).cloned().collect()
-        } else {
-            Vec::new()
-        };
+        let entries: Vec<_> =
+            if has_entries { log.entries_from(self.unissued).cloned().collect() } else { Vec::new() };
         assert_eq!(entries.is_empty(), !has_entries, "entries from {} on", self.unissued);
         assert!(
             entries.first().is_none_or(|first| first.index == self.unissued),

@@ -251,12 +251,7 @@ impl Raft {
 
     /// Any node answers with what it has, in its log or behind a hole of its own. A leader first takes back what the
     /// asker acknowledged of what it has lost.
-    pub(super) fn handle_range(
-        &mut self,
-        from: Identity,
-        m: RangeRequest,
-        token: Option<ReplyToken>,
-    ) {
+    pub(super) fn handle_range(&mut self, from: Identity, m: RangeRequest, token: Option<ReplyToken>) {
         let boot = m.question >> 30;
         let is_taken_back =
             self.progress_of(from).map(|progress| progress.take_back(boot, m.damaged_from.prev()));

@@ -32,7 +32,7 @@ use crate::store::{
     DiskError, DiskErrorKind, FIRST_INCARNATION_MAX, FormatError, FormatOptions, Fsync, OnDamage, OpenError,
     OpenOptions, Recovered, SEGMENT_BYTES, Store, StoreError,
 };
-use crate::types::{BootNonce, ClusterId, Identity, Incarnation, Index, NodeId, StoreId};
+use crate::types::{BootNonce, ClusterId, Identity, Incarnation, NodeId, StoreId};
 
 /// What to do with a data folder that has no cluster yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,7 +270,6 @@ impl<M: Machine + Send + 'static> Booted<M> {
         }
         let (mut store, recovered, snapshot) =
             snapshot::fill(store, recovered, OnDamage::Keep, &mut machine).map_err(not_filled)?;
-        warn_of_damage(&log, &recovered);
         // The snapshot's file is the snapshot thread's from here on.
         store.disk_mut().close_files();
         let start = NodeStart {
@@ -283,6 +282,7 @@ impl<M: Machine + Send + 'static> Booted<M> {
             snapshot,
             entries: recovered.entries,
             remains: recovered.remains,
+            damage: recovered.damage,
         };
         info!(log, "serving"; "listen" => %options.listen, "cluster" => %start.cluster, "store" => %start.store,
             "incarnation" => %start.incarnation, "entries" => start.entries.len());
@@ -307,17 +307,6 @@ fn not_filled(error: snapshot::StartError) -> RunError {
         snapshot::StartError::Load(error) => RunError::Snapshot(error),
         snapshot::StartError::Open(OpenError::Disk(error)) => RunError::Disk(StoreError::Failed(error)),
         snapshot::StartError::Open(error) => unreachable!("the folder is open: {error}"),
-    }
-}
-
-/// Damage that costs nothing any more is told as well: the disk is going bad.
-fn warn_of_damage(log: &Logger, recovered: &Recovered) {
-    for damage in &recovered.damage {
-        warn!(log, "damaged"; "what" => %damage);
-    }
-    if recovered.remains.is_some() {
-        let last = recovered.entries.last().map_or(Index(0), |entry| entry.index);
-        warn!(log, "the log has a hole: what is missing is fetched from other nodes"; "after" => %last);
     }
 }
 

@@ -136,6 +136,7 @@ impl<M: Machine> Simulation<M> {
             snapshot,
             entries: recovered.entries,
             remains: recovered.remains,
+            damage: recovered.damage,
         };
         let config = self.settings.node(id, node_address(place).to_string());
         let logger = Logger::root(Discard, o!());

@@ -180,8 +180,8 @@ impl<W: Workload + 'static> Runner<W> {
         self.is_working = false;
         let patience = PATIENCE * 4 + self.patience + timeouts;
         self.until(patience, "all operations end", |runner| runner.open.is_empty())?;
-        let spoiled = self.plan.spoiled().clone();
-        let is_whole = |node: u16| !spoiled.contains(&node);
+        let lost = self.plan.lost().clone();
+        let is_whole = |node: u16| !lost.contains(&node);
         let is_quiet = |runner: &Self| {
             let is_up = |node| runner.sim.node(node).is_some();
             (1..=runner.config.nodes).filter(|node| is_whole(*node)).all(is_up)
@@ -346,7 +346,7 @@ impl<W: Workload + 'static> Runner<W> {
             time: self.sim.now().saturating_since(super::simulation::BEGIN),
             trace_hash: self.sim.trace_hash(),
             operations: self.counts,
-            lost_nodes: self.plan.spoiled().iter().filter(|node| self.sim.node(**node).is_none()).count(),
+            lost_nodes: self.plan.lost().iter().filter(|node| self.sim.node(**node).is_none()).count(),
         }
     }
 }

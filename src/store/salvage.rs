@@ -56,7 +56,8 @@ pub(super) fn salvage(bytes: &[u8], expected: &Expected) -> Salvage {
 
 /// The batch that this header begins, if all of it is intact.
 fn read(bytes: &[u8], offset: usize, header: Header) -> Option<FoundBatch> {
-    let batch = bytes[offset..].get(..header.bytes()).filter(|batch| block::body_is_intact(batch, &header))?;
+    let batch =
+        bytes[offset..].get(..header.bytes()).filter(|batch| block::body_is_intact(batch, &header))?;
     let entries = block::read_entries(batch, &header).ok()?;
     let entries = entries.into_iter().map(|(at, entry)| ((offset + at) as u64, entry)).collect();
     Some(FoundBatch { offset: offset as u64, header, entries })

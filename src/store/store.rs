@@ -413,7 +413,8 @@ impl<D: Disk> Store<D> {
             first_batch,
             durable_bytes: written,
         });
-        self.active = Active { file: self.spare.generation.file(), bytes: self.spare.filled(), offset: written };
+        self.active =
+            Active { file: self.spare.generation.file(), bytes: self.spare.filled(), offset: written };
         self.spare = Spare::planned(self.spare.generation.next());
         // The one that was in use may hold damage behind what lives of it: it is left as it is.
         let was_whole = !core::mem::take(&mut self.has_holes);

@@ -7,7 +7,8 @@ use crate::cursor::{CursorError, Reader, Writer};
 use crate::entry::Payload;
 use crate::message::{
     Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, RangeOutcome,
-    RangeReply, RangeRequest, ReadProbe, SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer, TransferReply, VoteReply, VoteRequest,
+    RangeReply, RangeRequest, ReadProbe, SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer,
+    TransferReply, VoteReply, VoteRequest,
 };
 use crate::types::{GroupId, Incarnation, Index, Round, Term};
 use crate::wire::body::{NUMBER_MAX, begin_body, body_kind as k, read_bool, read_index, read_term};

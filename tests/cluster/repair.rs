@@ -34,7 +34,8 @@ fn rot(world: &mut World, node: u16, index: Index, byte: u64) {
             .unwrap()
             .find_map(|report| {
                 let report = report.unwrap();
-                let holds = |b: &&raftgram::store::FoundBatch| (b.header.first..=b.header.last).contains(&index);
+                let holds =
+                    |b: &&raftgram::store::FoundBatch| (b.header.first..=b.header.last).contains(&index);
                 report.batches.iter().find(holds).map(|batch| (report.file.clone(), batch.offset))
             })
             .expect("the entry is on disk");

@@ -111,6 +111,11 @@ impl Folders {
 
 fn check_found(shadow: &Shadow, found: &Found<'_>) -> Result<(), Broken> {
     let known = shadow.incarnation();
+    hold!(
+        shadow.is_damaged() || !found.is_damaged,
+        DurableBeforeAcknowledged,
+        "boots with a hole in its log, and nothing was done to its disk"
+    );
     hold!(found.incarnation > known, Monotone, "boot {} follows boot {known}", found.incarnation);
     let (promised, held) = (shadow.hard_state(), found.hard_state);
     hold!(shadow.may_hold(held), Monotone, "boots with {held}, its disk had {promised}");

@@ -12,7 +12,7 @@ use super::shadow::Shadow;
 use super::subject::Subject;
 use super::violation::{Broken, hold};
 use crate::raft::Base;
-use crate::store::{MemoryDisk, OpenOptions, Store};
+use crate::store::{MemoryDisk, OnDamage, OpenOptions, Store};
 use crate::types::Index;
 
 /// How many entries of one log are looked at in one recheck.
@@ -84,13 +84,22 @@ pub(super) fn check_folder(shadow: &Shadow, disk: &MemoryDisk, options: &OpenOpt
     let mut copy = disk.clone();
     copy.crash_keeping(|_, _| false, |_| false);
     copy.set_capacity(None);
-    let (_, recovered) = match Store::open(copy, *options) {
+    // A node whose log has a hole has it on the disk too, until it is mended.
+    let options = OpenOptions { on_damage: OnDamage::Keep, ..*options };
+    let (_, recovered) = match Store::open(copy, options) {
         Ok(opened) => opened,
         Err(error) => {
             hold!(false, DurableBeforeAcknowledged, "a copy of its folder does not open: {error}");
             return Ok(());
         }
     };
+    let is_damaged = recovered.remains.is_some();
+    hold!(
+        shadow.is_damaged() || !is_damaged,
+        DurableBeforeAcknowledged,
+        "a copy of its folder is damaged, to which nothing was done: {:?}",
+        recovered.damage
+    );
     let (held, promised) = (recovered.hard_state, shadow.hard_state());
     hold!(shadow.may_hold(held), Monotone, "a copy of its folder holds {held}, it should be {promised}");
     hold!(

@@ -24,6 +24,8 @@ pub struct Shadow {
     adopting: Option<(Base, LogAfter)>,
     /// A fault beyond what a store promises to survive befell the folder: the next boot is believed as it is.
     is_forsworn: bool,
+    /// Its log had a hole at the last boot.
+    is_damaged: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +46,7 @@ impl Shadow {
             in_flight: None,
             adopting: None,
             is_forsworn: false,
+            is_damaged: false,
         }
     }
 
@@ -123,6 +126,11 @@ impl Shadow {
         self.is_forsworn
     }
 
+    /// True when a boot may find damage.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.is_damaged
+    }
+
     /// Up to where a boot must find the log that is here.
     pub(super) fn promised(&self) -> Index {
         if let Some((_, LogAfter::Begun | LogAfter::Spared)) = self.adopting {
@@ -148,6 +156,7 @@ impl Shadow {
         self.in_flight = None;
         self.adopting = None;
         self.is_forsworn = false;
+        self.is_damaged = found.is_damaged;
     }
 }
 
@@ -162,6 +171,8 @@ pub struct Found<'a> {
     pub hard_state: HardState,
     /// What lies before the first entry.
     pub base: Base,
-    /// The log.
+    /// The log, up to its first hole.
     pub entries: &'a [Entry],
+    /// Whether it has one.
+    pub is_damaged: bool,
 }

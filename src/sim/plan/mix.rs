@@ -32,10 +32,16 @@ impl Mix {
             1 => 0.9,
             _ => 0.4,
         };
-        let chosen: FaultSet = enabled.iter().filter(|_| rng.chance(share)).collect();
-        // A spoiled folder is not repaired, so most runs go without.
-        let is_spoiling = rng.chance(0.3);
-        let chosen: FaultSet = chosen.iter().filter(|fault| is_spoiling || !spoils(*fault)).collect();
+        let is_old = |fault: &Fault| *fault != Fault::DisjointRot;
+        let chosen: FaultSet = enabled.iter().filter(is_old).filter(|_| rng.chance(share)).collect();
+        // A repair takes long, and a wiped folder never comes back, so many runs go without.
+        let is_spoiling = rng.chance(0.5);
+        let mut chosen: FaultSet = chosen.iter().filter(|fault| is_spoiling || !spoils(*fault)).collect();
+        // Drawn from a stream of its own, so that all else stays as the seed has always had it.
+        let mut late = Rng::from_seed(settings.seed ^ 0x0d15_0d15_0d15_0d15);
+        if enabled.has(Fault::DisjointRot) && late.chance(share * 0.5) {
+            chosen = chosen.with(Fault::DisjointRot);
+        }
         settings.link.delay = magnitude(rng, Duration::from_micros(20), Duration::from_millis(4));
         if chosen.has(Fault::Churn) {
             settings.timing = churn(rng, settings.link.delay);

@@ -5,8 +5,10 @@
 //! hit where it hurts. An *ambush* waits for something to happen at a node and strikes right then.
 //!
 //! # What it never does
-//! The checks demand that nothing acknowledged is lost, so a plan stays within what Raft can bear: at most a minority
-//! of the nodes ever loses its data or has it changed behind its back. Everything else may hit all nodes at once.
+//! The checks demand that nothing acknowledged is lost, so a plan stays within what Raft and its repair can bear: at any
+//! time at most a minority of the nodes has lost data in whatever way; a node that is whole again may be hit again, and
+//! so may others. Records that the other nodes hold may be damaged on all nodes at once. Everything else may hit all
+//! nodes at once, too.
 
 mod adversary;
 mod ambush;
@@ -60,8 +62,11 @@ pub(super) struct Plan {
     tokens: u64,
     is_over: bool,
     disk: DiskProfile,
-    /// Nodes that may have lost data by what was done to them; they count as lost.
+    nodes: u16,
+    /// Nodes that lost data by what was done to them and are not known to be whole again.
     spoiled: BTreeSet<u16>,
+    /// Of those, the ones that cannot be whole again: wiped, put back to an old state, without a hard state.
+    lost: BTreeSet<u16>,
     /// Of those, the ones that are not to be started again.
     retired: BTreeSet<u16>,
     /// Copies of folders, and the boot they were taken in.
@@ -95,7 +100,9 @@ impl Plan {
             tokens: TOKEN,
             is_over: false,
             disk: settings.disk,
+            nodes: settings.nodes,
             spoiled: BTreeSet::new(),
+            lost: BTreeSet::new(),
             retired: BTreeSet::new(),
             backups: BTreeMap::new(),
             ambush: None,
@@ -112,9 +119,9 @@ impl Plan {
         self.mix.chosen
     }
 
-    /// Nodes whose data was touched.
-    pub(super) fn spoiled(&self) -> &BTreeSet<u16> {
-        &self.spoiled
+    /// Nodes that nobody may expect back.
+    pub(super) fn lost(&self) -> &BTreeSet<u16> {
+        &self.lost
     }
 
     /// Whether a timer is the plan's.
@@ -203,6 +210,7 @@ impl Plan {
             }
             Err(_) if self.spoiled.contains(&node) => {
                 self.retired.insert(node);
+                self.lost.insert(node);
             }
             Err(error) => self.refusal = Some((node, error)),
         }
@@ -249,7 +257,9 @@ impl Plan {
     }
 
     /// Whether one more node may lose its data.
-    fn may_spoil<M: Machine>(&self, sim: &Simulation<M>, node: u16) -> bool {
+    fn may_spoil<M: Machine>(&mut self, sim: &Simulation<M>, node: u16) -> bool {
+        let is_whole = |node: &u16| is_whole(sim, *node);
+        self.spoiled.retain(|node| self.lost.contains(node) || !is_whole(node));
         let minority = usize::from(sim.nodes() - 1) / 2;
         let is_founded = (1..=sim.nodes()).all(|node| sim.node(node).is_some() || sim.is_founded(node));
         is_founded && (self.spoiled.contains(&node) || self.spoiled.len() < minority)
@@ -273,7 +283,9 @@ impl Plan {
     /// Whether this run looks at life in a graph that is connected in part.
     pub(super) fn wants_partial_graph(&mut self) -> bool {
         let cuts = self.mix.chosen.has(Fault::OneWay) || self.mix.chosen.has(Fault::Partition);
-        cuts && self.rng.chance(0.5)
+        // What a damaged node lacks may lie on any other one.
+        let has_core = self.spoiled.len() <= usize::from(self.nodes - 1) / 2;
+        cuts && self.rng.chance(0.5) && has_core
     }
 
     /// Ends all faults but cuts: of the paths outside a majority that is whole, each is cut or not.
@@ -300,6 +312,14 @@ impl Plan {
     pub(super) fn counts(&self) -> &BTreeMap<Fault, u64> {
         &self.counts
     }
+}
+
+/// Whether a node holds all that is committed, durably, with no hole in its log.
+fn is_whole<M: Machine>(sim: &Simulation<M>, node: u16) -> bool {
+    let committed = sim.leader().and_then(|leader| sim.node(leader)).map(|leader| leader.raft().commit());
+    let Some((node, committed)) = sim.node(node).zip(committed) else { return false };
+    let raft = node.raft();
+    raft.repair().is_none() && !raft.is_installing() && raft.durable_index() >= committed
 }
 
 /// Every path between different ends of these.

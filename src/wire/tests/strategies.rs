@@ -7,8 +7,9 @@ use crate::cursor::VARINT_MAX;
 use crate::entry::Payload;
 use crate::membership::{Member, Members, Membership};
 use crate::message::{
-    Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, ReadProbe,
-    SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer, TransferReply, VoteReply, VoteRequest,
+    Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, RangeOutcome,
+    RangeReply, RangeRequest, ReadProbe, SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer,
+    TransferReply, VoteReply, VoteRequest,
 };
 use crate::snapshot::{SnapshotId, SnapshotMeta};
 use crate::types::{
@@ -204,12 +205,34 @@ fn append() -> impl Strategy<Value = Append> {
 }
 
 pub(super) fn message() -> impl Strategy<Value = Message> {
-    prop_oneof![3 => append().prop_map(Message::Append), 10 => small_message()]
+    prop_oneof![
+        3 => append().prop_map(Message::Append),
+        2 => range_reply().prop_map(Message::RangeReply),
+        10 => small_message(),
+    ]
+}
+
+// [W-62]
+fn range_reply() -> impl Strategy<Value = RangeReply> {
+    (append(), varint(), prop::option::of(number()), 0..3u8).prop_map(|(append, question, commit, which)| {
+        let Append { term, entries, chain, .. } = append;
+        let meta = SnapshotMeta {
+            id: SnapshotId { index: Index(1 + question % 99), term: Term(3), chain },
+            bytes: 9,
+            digest: question,
+        };
+        let outcome = match which {
+            0 => RangeOutcome::Entries { entries, chain },
+            1 => RangeOutcome::Covered { meta },
+            _ => RangeOutcome::Nothing,
+        };
+        RangeReply { term, question, commit: commit.map(Index), outcome }
+    })
 }
 
 fn small_message() -> impl Strategy<Value = Message> {
     let indexes = [number(), number(), number()];
-    (0..17, [number(), number(), number()], indexes, varint(), any::<(u32, bool)>()).prop_map(
+    (0..18, [number(), number(), number()], indexes, varint(), any::<(u32, bool)>()).prop_map(
         |(which, terms, indexes, count, (incarnation, yes))| {
             let [term, campaign_term, other_term] = terms.map(Term);
             let [first, second, third] = indexes.map(Index);
@@ -265,6 +288,14 @@ fn small_message() -> impl Strategy<Value = Message> {
                 13 => offer_reply(SnapshotOutcome::Pulling { bytes: count }),
                 14 => offer_reply(SnapshotOutcome::Transferred),
                 15 => offer_reply(SnapshotOutcome::Installed),
+                // [W-61]
+                16 => Message::Range(RangeRequest {
+                    term,
+                    question: count,
+                    damaged_from: Index(first.0.clamp(1, second.0.max(1))),
+                    first: Index(second.0.max(1)),
+                    last: if yes { Index(0) } else { Index(second.0.max(third.0).max(1)) },
+                }),
                 _ => Message::TransferReply(TransferReply { term, is_taken: yes }),
             }
         },

@@ -52,6 +52,7 @@ fn invariant_11_a_folder_that_lost_what_its_shadow_holds_is_found() {
         hard_state: recovered.hard_state,
         base: crate::raft::Base::default(),
         entries: &recovered.entries,
+        is_damaged: false,
     };
     let mut shadow = Shadow::new(identity);
     shadow.boot(&found);
