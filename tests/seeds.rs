@@ -1,4 +1,4 @@
-//! Runs that once showed a bug, played again. Each file of `tests/seeds/` is one, in lines `name = value`:
+//! Runs that once showed a bug, played again. Each `.case` file of `tests/seeds/` is one, in lines `name = value`:
 //!
 //! ```text
 //! seed = 20
@@ -23,6 +23,7 @@ use raftgram::sim::{Config, run};
 fn every_run_that_showed_a_bug_is_sound() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seeds");
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "case"));
     files.sort();
     assert!(!files.is_empty());
     for file in files {

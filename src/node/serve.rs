@@ -64,7 +64,11 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    /// Proposes other limits for the whole cluster: it applies them when the entry is committed. Only a leader can.
+    /// Proposes other limits of sessions and snapshots for the whole cluster. They are in force from the entry on that
+    /// they become.
+    ///
+    /// # Errors
+    /// When this node does not lead, or cannot take proposals.
     pub fn propose_limits(&mut self, now: Instant, limits: Limits) -> Result<(Index, Term), ProposeError> {
         let command = Command::SetLimits(limits).to_bytes();
         self.raft.propose(now, Payload::Command(command.into()))

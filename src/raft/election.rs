@@ -37,7 +37,8 @@ use crate::time::Instant;
 use crate::types::{HardState, Identity, NodeId, Term};
 
 /// A candidate waits this many of its own sync times longer than the election timeout: its own vote, the voters'
-/// votes and the first entry are written one after the other (I7).
+/// votes and the first entry are written one after the other (I7). A sync counts for at most half of what counts as
+/// hanging.
 const CANDIDATE_SYNCS: u32 = 4;
 
 /// Whether a campaign was ordered by a leader that hands over. The voters are told, since stickiness protects a
@@ -151,7 +152,9 @@ impl Raft {
                 campaign.granted.insert(own);
                 self.restart_election_timer(now);
                 let deadline = self.election_deadline.expect("just set");
-                self.election_deadline = Some(deadline + self.durable.sync_time() * CANDIDATE_SYNCS);
+                // The time of a disk that hung, which may do so no more, must not keep everyone waiting.
+                let sync_time = self.durable.sync_time().min(self.config.disk_hang_timeout / 2);
+                self.election_deadline = Some(deadline + sync_time * CANDIDATE_SYNCS);
                 self.count_votes(now);
             }
             // The time its vote or term took to be written is not time in which a leader was silent. A leader

@@ -5,6 +5,7 @@
 //! the cluster; after a restart it begins at the base and rises as soon as a leader shows how far it is.
 
 use core::fmt;
+use core::time::Duration;
 use std::sync::Arc;
 
 use super::output::{RoleKind, Ticket};
@@ -99,6 +100,18 @@ impl Raft {
             Role::Follower(follower) => follower.leader.map(|leader| leader.node),
             Role::PreCandidate(_) | Role::Candidate(_) => None,
         }
+    }
+
+    /// How long ago this node last heard a leader that it followed.
+    #[must_use]
+    pub fn leader_silence(&self) -> Option<Duration> {
+        self.leader_heard.map(|heard| self.now.saturating_since(heard))
+    }
+
+    /// True when the log takes no more proposals, only the cluster's own entries.
+    #[must_use]
+    pub fn is_log_full(&self) -> bool {
+        self.log.bytes() >= self.config.log_bytes_max - self.config.log_bytes_reserve
     }
 
     /// The end of the log.

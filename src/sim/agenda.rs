@@ -69,3 +69,52 @@ impl Agenda {
         self.heap.pop().map(|entry| (entry.at, entry.event))
     }
 }
+
+/// The events of one machine or link that the agenda holds only to look at it: their instants, the earliest last.
+///
+/// Deadlines move all the time, mostly away. One that comes nearer gets an event of its own; one that goes away waits
+/// for the event that is there, which finds nothing due and enters the next. So the agenda stays small.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Alarms(Vec<Instant>);
+
+impl Alarms {
+    /// Whether an event has to be entered for this instant: none is there that comes as early.
+    pub(super) fn set(&mut self, at: Instant) -> bool {
+        let is_needed = self.0.last().is_none_or(|earliest| at < *earliest);
+        if is_needed {
+            self.0.push(at);
+        }
+        is_needed
+    }
+
+    /// The event of this instant is here. False when it was forgotten.
+    pub(super) fn ring(&mut self, at: Instant) -> bool {
+        let is_it = self.0.last() == Some(&at);
+        if is_it {
+            self.0.pop();
+        }
+        is_it
+    }
+
+    /// Forgets all events.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_needs_an_event_only_if_none_comes_as_early() {
+        let at = Instant::from_nanos;
+        let mut alarms = Alarms::default();
+        assert!(alarms.set(at(100)) && !alarms.set(at(100)) && !alarms.set(at(150)));
+        assert!(alarms.set(at(50)), "it came nearer");
+        assert!(!alarms.ring(at(100)), "the earlier one is first");
+        assert!(alarms.ring(at(50)));
+        assert!(!alarms.set(at(120)), "the event of before is still there");
+        assert!(alarms.ring(at(100)) && !alarms.ring(at(100)));
+    }
+}

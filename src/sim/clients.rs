@@ -1,6 +1,6 @@
 //! Clients in the simulation.
 
-use super::agenda::Event;
+use super::agenda::{Alarms, Event};
 use super::invariant::{self, Ask, OperationKey};
 use super::network::{End, node_address};
 use super::simulation::{AT_ONCE, Kind, Simulation};
@@ -16,7 +16,7 @@ pub(super) struct Seat {
     /// Boxed, for it is taken out for each of its turns.
     pub(super) client: Option<Box<Client>>,
     boot: u32,
-    wake: Option<Instant>,
+    alarms: Alarms,
 }
 
 /// An operation that has ended.
@@ -33,7 +33,7 @@ pub struct Ended {
 impl<M: Machine> Simulation<M> {
     /// Adds a client that knows all nodes.
     pub fn add_client(&mut self) -> usize {
-        self.seats.push(Seat { client: None, boot: 0, wake: None });
+        self.seats.push(Seat { client: None, boot: 0, alarms: Alarms::default() });
         let client = self.seats.len() - 1;
         self.restart_client(client);
         client
@@ -44,7 +44,7 @@ impl<M: Machine> Simulation<M> {
         let addresses: Vec<_> = (0..self.servers.len()).map(node_address).collect();
         let new = Client::new(self.settings.client.clone(), &addresses, self.rng.fork(), self.now);
         let seat = &mut self.seats[client];
-        *seat = Seat { client: Some(Box::new(new)), boot: seat.boot + 1, wake: None };
+        *seat = Seat { client: Some(Box::new(new)), boot: seat.boot + 1, alarms: Alarms::default() };
         self.ended.retain(|ended| ended.client != client);
         self.forget_asked(client);
         self.settle_client(client);
@@ -119,10 +119,9 @@ impl<M: Machine> Simulation<M> {
     pub(super) fn wake_client(&mut self, client: usize, boot: u32, at: Instant) {
         let now = self.now;
         let seat = &mut self.seats[client];
-        if seat.boot != boot || seat.wake != Some(at) {
+        if seat.boot != boot || !seat.alarms.ring(at) {
             return;
         }
-        seat.wake = None;
         let Some(machine) = &mut seat.client else { return };
         if machine.poll_timeout().is_some_and(|at| at <= now) {
             machine.handle_timeout(now);
@@ -160,9 +159,8 @@ impl<M: Machine> Simulation<M> {
         let seat = &mut self.seats[client];
         let next = seat.client.as_ref().and_then(|machine| machine.poll_timeout()).map(|at| at.max(soonest));
         if let Some(at) = next
-            && seat.wake.is_none_or(|wake| at < wake)
+            && seat.alarms.set(at)
         {
-            seat.wake = Some(at);
             let boot = seat.boot;
             self.agenda.push(at, Event::Client { client, boot });
         }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use slog::{Discard, Logger, o};
 
 use super::agenda::Event;
-use super::invariant::Observed;
+use super::invariant::{Invariant, Observed, Violation};
 use super::network::{End, node_address};
 use super::server::{Crash, Down, Life, Running, Server};
 use super::simulation::{AT_ONCE, Kind, QUIET, Simulation};
@@ -322,7 +322,7 @@ impl<M: Machine> Simulation<M> {
                 }
                 Output::Snapshot(job) => server.snapshots.ask(job),
                 Output::AdoptSnapshot { meta, log } => server.writer.ask(Job::Adopt { meta, log }),
-                Output::Event(NodeEvent::CopiedFolder { .. }) => server.copies_seen += 1,
+                Output::Event(NodeEvent::CopiedFolder { peer, .. }) => self.check_alarm(place, peer),
                 Output::Event(_) => {}
             }
         }
@@ -331,6 +331,16 @@ impl<M: Machine> Simulation<M> {
             node.handle_send_error(local, to, kind);
         }
         Ending::None
+    }
+
+    /// 14: only a copied data folder is taken for one.
+    fn check_alarm(&mut self, place: usize, peer: Identity) {
+        let is_copy = self.servers.iter().any(|server| server.id == peer.node && server.is_old_copy);
+        if !is_copy {
+            let text = format!("takes the data folder of {peer} for a copy, and nobody copied it");
+            let (invariant, node) = (Invariant::CampaignMembership, Some(self.servers[place].id));
+            self.judge(Err(Violation { invariant, node, at: self.now, text }));
+        }
     }
 
     fn settle_blank(&mut self, place: usize, founding: &mut Founding) -> Ending {
@@ -366,8 +376,7 @@ impl<M: Machine> Simulation<M> {
             None => None,
         };
         let Some(at) = next.map(|local| server.clock.global(local).max(soonest)) else { return };
-        if server.wake.is_none_or(|wake| at < wake) {
-            server.wake = Some(at);
+        if server.alarms.set(at) {
             let boot = server.boot;
             self.agenda.push(at, Event::Wake { server: place, boot });
         }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::agenda::Alarms;
 use crate::fault::{Link, LinkConfig};
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -76,8 +77,7 @@ impl End {
 #[derive(Debug)]
 struct Path {
     link: Link,
-    /// The earliest instant at which the agenda holds an arrival.
-    due: Option<Instant>,
+    alarms: Alarms,
 }
 
 /// Every path; see the module's page.
@@ -117,12 +117,9 @@ impl Network {
         self.paths[place].as_mut().and_then(|path| path.link.poll_output(now))
     }
 
-    /// After everything due was taken: when to take out next.
-    pub(super) fn taken(&mut self, place: usize) -> Option<(Instant, usize)> {
-        if let Some(path) = &mut self.paths[place] {
-            path.due = None;
-        }
-        self.schedule(place)
+    /// The agenda's event of this instant is here; false when it was superseded.
+    pub(super) fn ring(&mut self, at: Instant, place: usize) -> bool {
+        self.paths[place].as_mut().is_some_and(|path| path.alarms.ring(at))
     }
 
     /// Who sends over this path, and to whom.
@@ -165,18 +162,18 @@ impl Network {
             // A seed of the path's own: who speaks first must not shift what happens elsewhere.
             let mut own = rng.clone();
             let seed = own.next_u64() ^ (place as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            Box::new(Path { link: Link::new(config.clone(), Rng::from_seed(seed)), due: None })
+            Box::new(Path {
+                link: Link::new(config.clone(), Rng::from_seed(seed)),
+                alarms: Alarms::default(),
+            })
         })
     }
 
-    fn schedule(&mut self, place: usize) -> Option<(Instant, usize)> {
+    /// When to take out next, if the agenda does not know.
+    pub(super) fn schedule(&mut self, place: usize) -> Option<(Instant, usize)> {
         let path = self.paths[place].as_mut()?;
         let next = path.link.poll_timeout()?;
-        if path.due.is_some_and(|due| due <= next) {
-            return None;
-        }
-        path.due = Some(next);
-        Some((next, place))
+        path.alarms.set(next).then_some((next, place))
     }
 }
 

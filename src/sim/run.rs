@@ -18,8 +18,11 @@ use crate::time::Instant;
 use crate::trace::NoteKind;
 use crate::wire::client::ReadLevel;
 
-/// How long the founding, and each step of the healing, may take beside what the timers say.
+/// See [`Runner::slack`]; for disks that take no time.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long an entry that waits in the log may take.
+const ENTRY_PATIENCE: Duration = Duration::from_millis(20);
 
 /// What to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +113,8 @@ struct Runner<W: Workload> {
     open: BTreeMap<(usize, OperationId), Open>,
     /// How long an operation may take.
     patience: Duration,
+    /// How long the founding, and each step of the healing, may take beside what the timers say.
+    slack: Duration,
     is_working: bool,
     counts: Counts,
     /// The latest beginnings of a write and a read that were answered.
@@ -125,6 +130,9 @@ impl<W: Workload + 'static> Runner<W> {
         let plan = Plan::draw(config.faults, &mut settings, rng.fork());
         let workload = make(&mut rng.fork());
         let patience = Duration::from_millis([400, 2_000, 10_000][rng.below(3) as usize]);
+        // A write waits for a handful of syncs, an election and what follows it for a few dozen.
+        let sync = settings.disk.latency_max;
+        let (patience, slack) = (patience.max(sync * 20), PATIENCE + sync * 40);
         Self {
             config,
             sim: Simulation::new(settings, || W::machine()),
@@ -134,6 +142,7 @@ impl<W: Workload + 'static> Runner<W> {
             processes: Processes::default(),
             open: BTreeMap::new(),
             patience,
+            slack,
             is_working: true,
             counts: Counts::default(),
             write_began: Instant::ZERO,
@@ -155,7 +164,9 @@ impl<W: Workload + 'static> Runner<W> {
         }
         // Now and then the founding has to stand it, too.
         if !self.rng.chance(0.2) {
-            self.until(PATIENCE * 2, "founded, and a leader serves", |runner| runner.sim.leader().is_some())?;
+            self.until(self.slack * 2, "founded, and a leader serves", |runner| {
+                runner.sim.leader().is_some()
+            })?;
         }
         let end = self.sim.now() + self.config.time;
         self.plan.begin(&mut self.sim);
@@ -174,13 +185,16 @@ impl<W: Workload + 'static> Runner<W> {
     fn live(&mut self) -> Result<(), Violation> {
         let since = self.sim.now();
         let timeouts = self.sim.settings().timing.election_timeout_max * 10;
-        self.until(timeouts + PATIENCE, "a leader", |runner| runner.sim.leader().is_some())?;
-        let is_served = |runner: &Self| runner.write_began >= since && runner.read_began >= since;
-        self.until(timeouts + PATIENCE + self.patience, "a write and a read", is_served)?;
+        self.until(timeouts + self.slack, "a leader", |runner| runner.sim.leader().is_some())?;
+        let is_served = |runner: &Self| runner.is_served(since, runner.read_began);
+        let queue = self.time_of_queue();
+        self.until(timeouts + self.slack + self.patience + queue, "a write and a read", is_served)?;
         self.is_working = false;
-        let patience = PATIENCE * 4 + self.patience + timeouts;
+        let patience = self.slack * 4 + self.patience + timeouts + queue;
         self.until(patience, "all operations end", |runner| runner.open.is_empty())?;
-        let lost = self.plan.lost().clone();
+        // One whose damage was found out on no file that mattered takes part, and may lead.
+        let lost: Vec<u16> =
+            (1..=self.config.nodes).filter(|node| self.plan.has_lost(&self.sim, *node)).collect();
         let is_whole = |node: u16| !lost.contains(&node);
         let is_quiet = |runner: &Self| {
             let is_up = |node| runner.sim.node(node).is_some();
@@ -200,9 +214,32 @@ impl<W: Workload + 'static> Runner<W> {
         self.plan.heal_to_partial_graph(&mut self.sim);
         let since = self.sim.now();
         let timeouts = self.sim.settings().timing.election_timeout_max * 20;
-        let is_served = |runner: &Self| runner.write_began >= since;
-        self.until(timeouts + PATIENCE + self.patience, "a write in a mutually connected majority", is_served)
-            .map_err(|violation| Violation { invariant: Invariant::LivenessOfCore, ..violation })
+        let is_served = |runner: &Self| runner.is_served(since, since);
+        self.until(
+            timeouts + self.slack + self.patience + self.time_of_queue(),
+            "a write in a mutually connected majority",
+            is_served,
+        )
+        .map_err(|violation| match violation.invariant {
+            Invariant::LivenessAfterHeal => Violation { invariant: Invariant::LivenessOfCore, ..violation },
+            _ => violation,
+        })
+    }
+
+    /// How long what waits in a log may hold up what comes after it: where a window of one append meets a slow link,
+    /// a flood of clients is worked off at an entry a round trip.
+    fn time_of_queue(&self) -> Duration {
+        let rafts = (1..=self.config.nodes).filter_map(|node| Some(self.sim.node(node)?.raft()));
+        let waiting = rafts.map(|raft| raft.last_index().0 - raft.commit().0).max().unwrap_or(0);
+        ENTRY_PATIENCE * u32::try_from(waiting).unwrap_or(u32::MAX)
+    }
+
+    /// True when a write and a read that began since then were answered, or no write can be, because nothing makes
+    /// room in a full log: clients that wait for that hardly ever read.
+    fn is_served(&self, since: Instant, read_began: Instant) -> bool {
+        let leader = self.sim.leader().and_then(|leader| self.sim.node(leader));
+        let is_full = leader.is_some_and(|leader| leader.raft().is_log_full());
+        is_full || (self.write_began >= since && read_began >= since)
     }
 
     /// Goes on until this holds; that it does not in time is a violation.
@@ -346,7 +383,7 @@ impl<W: Workload + 'static> Runner<W> {
             time: self.sim.now().saturating_since(super::simulation::BEGIN),
             trace_hash: self.sim.trace_hash(),
             operations: self.counts,
-            lost_nodes: self.plan.lost().iter().filter(|node| self.sim.node(**node).is_none()).count(),
+            lost_nodes: (1..=self.config.nodes).filter(|node| self.plan.has_lost(&self.sim, *node)).count(),
         }
     }
 }

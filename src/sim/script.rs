@@ -209,10 +209,10 @@ impl<M: Machine> Simulation<M> {
         self.servers[place(node)].disk.with(work)
     }
 
-    /// Changes what is on a node's disk in ways that no store promises to survive: its next boot is believed.
+    /// Changes what is on a node's disk in ways that a store finds out: it does not open, or is as it was.
     pub fn spoil_disk<T>(&mut self, node: u16, work: impl FnOnce(&mut MemoryDisk) -> T) -> T {
         let server = &self.servers[place(node)];
-        self.invariants.forswear(server.id);
+        self.invariants.damaged(server.id);
         server.disk.with(work)
     }
 
@@ -220,7 +220,7 @@ impl<M: Machine> Simulation<M> {
     pub fn set_clock_rate(&mut self, node: u16, rate: f64) {
         let (now, server) = (self.now, &mut self.servers[place(node)]);
         server.clock.set_rate(now, rate);
-        server.wake = None;
+        server.alarms.clear();
         self.schedule_wake(place(node));
     }
 
@@ -228,7 +228,7 @@ impl<M: Machine> Simulation<M> {
     pub fn jump_clock(&mut self, node: u16, span: Duration) {
         let (now, server) = (self.now, &mut self.servers[place(node)]);
         server.clock.jump(now, span);
-        server.wake = None;
+        server.alarms.clear();
         self.schedule_wake(place(node));
     }
 
@@ -252,23 +252,13 @@ impl<M: Machine> Simulation<M> {
     /// A node takes a snapshot of what it has applied.
     pub fn take_snapshot(&mut self, node: u16) {
         let place = place(node);
+        if self.servers[place].paused_until.is_some() {
+            return;
+        }
         if let Some(Running { life: Life::Member(node), .. }) = self.servers[place].running.as_deref_mut() {
             node.take_snapshot();
             self.settle(place);
         }
-    }
-
-    /// A node proposes other limits for the whole cluster. True when it leads, and takes them.
-    pub fn propose_limits(&mut self, node: u16, limits: session::Limits) -> bool {
-        let (now, place) = (self.now, place(node));
-        let server = &mut self.servers[place];
-        let local = server.clock.local(now);
-        let Some(Running { life: Life::Member(node), .. }) = server.running.as_deref_mut() else {
-            return false;
-        };
-        let is_taken = node.propose_limits(local, limits).is_ok();
-        self.settle(place);
-        is_taken
     }
 
     /// How many clients there are.
@@ -297,7 +287,31 @@ impl<M: Machine> Simulation<M> {
         assert!(self.down(node).is_some(), "node {node} runs");
         let server = &mut self.servers[place(node)];
         server.disk = super::storage::SharedDisk::of(disk);
+        server.is_old_copy = true;
         self.invariants.forswear(server.id);
+    }
+
+    /// Has the leader propose other limits for the whole cluster, if it would change any. False when there is no
+    /// leader that can, or it refused for the moment.
+    pub fn change_limits(&mut self, change: impl FnOnce(&mut session::Limits)) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        let place = place(leader);
+        let local = self.servers[place].clock.local(self.now);
+        if self.servers[place].paused_until.is_some() {
+            return false;
+        }
+        let Some(Running { life: Life::Member(node), .. }) = self.servers[place].running.as_deref_mut()
+        else {
+            return false;
+        };
+        let mut limits = node.sessions().limits();
+        change(&mut limits);
+        if limits == node.sessions().limits() {
+            return true;
+        }
+        let is_taken = node.propose_limits(local, limits).is_ok();
+        self.settle(place);
+        is_taken
     }
 
     /// Ends what troubles a node beside its disk: a pause, a hanging disk, a planned crash, a bad clock or socket.

@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use super::agenda::Alarms;
 use super::clock::Clock;
 use super::invariant::Observed;
 use super::storage::{DiskProfile, SharedDisk, SnapshotWriter, Writer};
@@ -76,8 +77,8 @@ pub(super) struct Server<M> {
     pub(super) incarnation: Incarnation,
     /// Whether its folder belonged to a cluster when it was last opened.
     pub(super) is_founded: bool,
-    /// The earliest wake that the agenda holds.
-    pub(super) wake: Option<Instant>,
+    /// The wakes that the agenda holds.
+    pub(super) alarms: Alarms,
     /// Whether the agenda holds a look at the quiet disk.
     pub(super) awaits_quiet: bool,
     pub(super) paused_until: Option<Instant>,
@@ -88,8 +89,8 @@ pub(super) struct Server<M> {
     pub(super) send_errors: f64,
     /// Longer datagrams are refused as too long.
     pub(super) mtu: Option<usize>,
-    /// Members that showed it a copied data folder.
-    pub(super) copies_seen: u32,
+    /// Its data folder was put back from an older copy at some time.
+    pub(super) is_old_copy: bool,
 }
 
 /// How a node goes down.
@@ -118,14 +119,14 @@ impl<M> Server<M> {
             boot: 0,
             incarnation: Incarnation(0),
             is_founded: false,
-            wake: None,
+            alarms: Alarms::default(),
             awaits_quiet: false,
             paused_until: None,
             inbox: VecDeque::new(),
             doom: None,
             send_errors: 0.0,
             mtu: None,
-            copies_seen: 0,
+            is_old_copy: false,
         }
     }
 
@@ -144,7 +145,7 @@ impl<M> Server<M> {
         self.writer = Writer::default();
         self.snapshots = SnapshotWriter::default();
         self.boot += 1;
-        self.wake = None;
+        self.alarms.clear();
         self.awaits_quiet = false;
         self.paused_until = None;
         self.inbox.clear();

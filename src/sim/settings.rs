@@ -29,6 +29,10 @@ pub struct Settings {
     pub log_tail_bytes: usize,
     /// How nodes pull snapshots.
     pub pull: PullConfig,
+    /// How many entries a node applies in one turn.
+    pub apply_count_max: usize,
+    /// The bounds of client sessions, to be set once there is a leader; those of the founding without.
+    pub session_limits: Option<crate::session::Limits>,
     /// The lower layer of the nodes.
     pub rpc: RpcConfig,
     /// The clients.
@@ -58,6 +62,8 @@ impl Settings {
             limits: Limits::default(),
             log_tail_bytes: 4 << 20,
             pull: PullConfig::default(),
+            apply_count_max: 1024,
+            session_limits: None,
             rpc: RpcConfig::default(),
             client: ClientConfig::default(),
             segment_bytes: 64 * 1024,
@@ -75,6 +81,7 @@ impl Settings {
             limits: self.limits,
             log_tail_bytes: self.log_tail_bytes,
             pull: self.pull,
+            apply_count_max: self.apply_count_max,
             ..NodeConfig::new(id, address)
         }
     }

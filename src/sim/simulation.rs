@@ -130,7 +130,7 @@ impl<M: Machine> Simulation<M> {
         self.now = self.now.max(at);
         self.touched = None;
         match event {
-            Event::Arrival(path) => self.arrive(path),
+            Event::Arrival(path) => self.arrive(path, at),
             Event::Forged(number) => self.arrive_forged(number),
             Event::Wake { server, boot } => self.wake(server, boot, at),
             Event::Disk { server, boot } => self.disk(server, boot),
@@ -179,7 +179,10 @@ impl<M: Machine> Simulation<M> {
         }
     }
 
-    fn arrive(&mut self, path: usize) {
+    fn arrive(&mut self, path: usize, at: Instant) {
+        if !self.network.ring(at, path) {
+            return;
+        }
         let (from, to) = Network::ends(path);
         let mut count = 0;
         while let Some(bytes) = self.network.take(self.now, path) {
@@ -187,7 +190,7 @@ impl<M: Machine> Simulation<M> {
             self.hand_in(from, to, bytes);
             count += 1;
         }
-        if let Some((at, path)) = self.network.taken(path) {
+        if let Some((at, path)) = self.network.schedule(path) {
             self.agenda.push(at, Event::Arrival(path));
         }
         if count > 0 {
@@ -217,7 +220,7 @@ impl<M: Machine> Simulation<M> {
                     }
                     return;
                 }
-                self.invariants.received(server.id, from.address(), &bytes);
+                self.invariants.received(now, server.id, from.address(), &bytes);
                 let dropped = match &mut running.life {
                     Life::Blank(founding) => founding.handle_datagram(local, from.address(), &bytes),
                     Life::Member(node) => node.handle_datagram(local, from.address(), &bytes),
@@ -262,10 +265,9 @@ impl<M: Machine> Simulation<M> {
 
     fn wake(&mut self, server: usize, boot: u32, at: Instant) {
         let it = &mut self.servers[server];
-        if it.boot != boot || it.running.is_none() || it.wake != Some(at) {
+        if it.boot != boot || it.running.is_none() || !it.alarms.ring(at) {
             return;
         }
-        it.wake = None;
         if it.paused_until.is_some() {
             // The end of the pause looks at the timers, and asks for the next wake.
             return;
@@ -322,6 +324,7 @@ impl<M: Machine> Simulation<M> {
                 1
             }
             (Done::PeerRecorded { store, incarnation, nonce, seen }, Life::Member(node)) => {
+                self.invariants.recorded(now, it.id);
                 node.handle_peer_recorded(local, *store, *incarnation, *nonce, *seen);
                 2
             }

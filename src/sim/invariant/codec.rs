@@ -14,6 +14,9 @@ const SAMPLE: u64 = 16;
 /// One in so many has every bit flipped in turn.
 const SAMPLE_ALL_BITS: u64 = 4096;
 
+/// Where the checksum stands.
+const CHECKSUM: core::ops::Range<usize> = 4..8;
+
 /// Counts datagrams, and holds what encoding needs.
 #[derive(Debug, Default)]
 pub(super) struct CodecCheck {
@@ -70,8 +73,18 @@ impl CodecCheck {
         let mask = 1 << (bit % 8);
         self.flipped[bit / 8] ^= mask;
         let is_accepted = wire::decode(&self.flipped, cluster).is_ok();
+        let checksum: [u8; 4] = self.flipped[CHECKSUM].try_into().unwrap_or_default();
+        // What rewrites a datagram may write over its checksum, too.
+        let mut passes_with = |value: u8| {
+            self.flipped[CHECKSUM].fill(value);
+            wire::decode(&self.flipped, cluster).is_ok()
+        };
+        let is_accepted_without = passes_with(0) || passes_with(0xff);
+        self.flipped[CHECKSUM].copy_from_slice(&checksum);
         self.flipped[bit / 8] ^= mask;
-        hold!(!is_accepted, Codec, "{} bytes pass with bit {bit} flipped", self.flipped.len());
+        let bytes = self.flipped.len();
+        hold!(!is_accepted, Codec, "{bytes} bytes pass with bit {bit} flipped");
+        hold!(!is_accepted_without, Codec, "{bytes} bytes pass with bit {bit} flipped and no checksum");
         Ok(())
     }
 }

@@ -30,7 +30,7 @@
 //! | 11 | acknowledged is durable and matches | `shown`, `folders`, `recheck` | each acknowledgement sent; each boot |
 //! | 12 | a leader counts itself by its disk | `cores` | each event |
 //! | 13 | membership changes | `cores` | each new membership entry |
-//! | 14 | campaigns and incarnations | `cores`, `shown` | each event of a candidate; each header sent |
+//! | 14 | campaigns and incarnations | `cores`, `contact`, `shown` | campaigns, new terms and votes, headers sent |
 //! | 15 | snapshot equals replay | `cores` | where a log's base has moved |
 //! | 16 | at most once | `operations`, `shown` | each effect, each reply sent, each answer |
 //! | 17 | linearizability | `operations`, `history` | each answer's index; the checker, by windows and at the end |
@@ -44,7 +44,7 @@
 //! | 25 | codec | `codec` | one in 16 datagrams; every bit of one in 4096 |
 //! | 26 | determinism | [`check_determinism`] | by whoever runs a seed twice |
 //! | 27 | liveness after heal | `heal` | once healed |
-//! | 28 | liveness of a connected core | `heal` | by whoever cuts the network |
+//! | 28 | liveness of a connected core | `contact`, `heal` | each event of a leader; by whoever cuts the network |
 //!
 //! Number 0 is a node's own assertion: a panic is caught by whoever runs the simulation.
 //!
@@ -52,8 +52,8 @@
 //! Appends longer than a datagram are looked at by their first fragment only. An acknowledgement that is sent again in
 //! a later term is not compared with the log of its own term, which may be cut by then. Queries over several keys are
 //! not judged, nor are the values of machines other than [`crate::kv`]: of those, only indexes, terms and equality. A
-//! folder that rotted, was put back from an older copy or was wiped is believed as it is at its next boot; what it
-//! held before still counts for what was committed before. A window that the linearizability checker cannot decide in
+//! folder that was put back from an older copy or was wiped is believed as it is at its next boot; what it held before
+//! still counts for what was committed before. A window that the linearizability checker cannot decide in
 //! its budget is counted, not reported. Between samples, 23 to 25 may be broken unseen; what stays broken is found.
 //!
 //! # For who drives it
@@ -64,6 +64,7 @@
 
 mod bounds;
 mod codec;
+mod contact;
 mod cores;
 mod folders;
 mod heal;
@@ -104,6 +105,7 @@ use crate::types::{ClusterId, Identity, Index, NodeId};
 use crate::wire;
 use bounds::Bounds;
 use codec::CodecCheck;
+use contact::Contact;
 use cores::{Context, Cores};
 use folders::Folders;
 use operations::Operations;
@@ -120,6 +122,7 @@ pub struct Invariants {
     cores: Cores,
     operations: Operations,
     strangers: Strangers,
+    contact: Contact,
     codec: CodecCheck,
     bounds: Bounds,
     cluster: ClusterId,
@@ -137,6 +140,7 @@ impl Invariants {
             cores: Cores::default(),
             operations: Operations::new(language),
             strangers: Strangers::default(),
+            contact: Contact::new(config.timing),
             codec: CodecCheck::default(),
             bounds: Bounds::new(config.clone()),
             cluster: ClusterId::ZERO,
@@ -204,8 +208,21 @@ impl Invariants {
         judged.map_err(|broken| broken.at(now, Some(id)))
     }
 
-    /// A fault befalls the folder that no store promises to survive unchanged: rot, an older copy, a lost file. Its
-    /// next boot, if there is one, is believed.
+    /// A node's disk has recorded the boot of a peer.
+    pub fn recorded(&mut self, now: Instant, id: NodeId) {
+        self.contact.recorded(now, id);
+    }
+
+    /// A fault befalls the folder that a store finds out: rot, a block in the wrong place, a lost file. It may refuse
+    /// to open; if it opens, it holds what it promised.
+    pub fn damaged(&mut self, id: NodeId) {
+        if let Some(shadow) = self.folders.get_mut(id) {
+            shadow.damage();
+        }
+    }
+
+    /// A fault befalls the folder that no store can find out: an older copy is put back. Its next boot, if there is
+    /// one, is believed.
     pub fn forswear(&mut self, id: NodeId) {
         if let Some(shadow) = self.folders.get_mut(id) {
             shadow.forswear();
@@ -248,6 +265,7 @@ impl Invariants {
     /// A node's process has ended.
     pub fn stopped(&mut self, id: NodeId) {
         self.cores.stopped(id);
+        self.contact.stopped(id);
     }
 
     /// An event has touched a node, and nothing it wants has been carried out yet.
@@ -267,13 +285,17 @@ impl Invariants {
             operations: &mut self.operations,
         };
         let judged = self.cores.turned(node, &mut context);
-        judged.and_then(|()| self.bounds.turned(now, id, node)).map_err(|broken| broken.at(now, Some(id)))
+        judged
+            .and_then(|()| self.contact.turned(now, node))
+            .and_then(|()| self.bounds.turned(now, id, node))
+            .map_err(|broken| broken.at(now, Some(id)))
     }
 
     // --- Datagrams.
 
     /// A datagram is about to be handed to a node.
-    pub fn received(&mut self, id: NodeId, from: SocketAddr, bytes: &[u8]) {
+    pub fn received(&mut self, now: Instant, id: NodeId, from: SocketAddr, bytes: &[u8]) {
+        self.contact.received(now, id, bytes);
         self.strangers.received(id, from, bytes);
     }
 
@@ -308,6 +330,7 @@ impl Invariants {
             known.check_header(shadow, &header)?;
             for frame in frames {
                 known.check_frame(shadow, &header, &frame)?;
+                self.contact.sent(id, &header, &frame)?;
             }
         }
         self.codec.sent(self.cluster, bytes)

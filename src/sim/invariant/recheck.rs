@@ -78,7 +78,7 @@ pub(super) fn check_quorum(node: &impl Subject, oracle: &Oracle, folders: &Folde
 /// A copy of a data folder is opened as after a power cut that lost all that was not synced: it holds exactly what its
 /// shadow says, or a write that was under way (9, 11).
 pub(super) fn check_folder(shadow: &Shadow, disk: &MemoryDisk, options: &OpenOptions) -> Result<(), Broken> {
-    if shadow.is_forsworn() {
+    if !shadow.is_whole() {
         return Ok(());
     }
     let mut copy = disk.clone();
@@ -95,7 +95,7 @@ pub(super) fn check_folder(shadow: &Shadow, disk: &MemoryDisk, options: &OpenOpt
     };
     let is_damaged = recovered.remains.is_some();
     hold!(
-        shadow.is_damaged() || !is_damaged,
+        shadow.may_be_damaged() || !is_damaged,
         DurableBeforeAcknowledged,
         "a copy of its folder is damaged, to which nothing was done: {:?}",
         recovered.damage

@@ -22,10 +22,21 @@ pub struct Shadow {
     in_flight: Option<InFlight>,
     /// The same, of a snapshot that is to be in force.
     adopting: Option<(Base, LogAfter)>,
-    /// A fault beyond what a store promises to survive befell the folder: the next boot is believed as it is.
-    is_forsworn: bool,
-    /// Its log had a hole at the last boot.
+    /// Its log has a hole, as far as known.
     is_damaged: bool,
+    trust: Trust,
+}
+
+/// What the next boot owes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// To open, and hold what was promised.
+    Full,
+    /// To hold what was promised, or to tell of a hole, or not to open: the folder was damaged in a way that a store
+    /// finds out.
+    OrRefusal,
+    /// Nothing: it is believed as it is.
+    None,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -45,8 +56,8 @@ impl Shadow {
             log: Marks::default(),
             in_flight: None,
             adopting: None,
-            is_forsworn: false,
             is_damaged: false,
+            trust: Trust::Full,
         }
     }
 
@@ -91,6 +102,8 @@ impl Shadow {
         }
         if let Some(from) = batch.truncate_from {
             self.log.truncate_from(from);
+            // Whatever is cut, the hole goes with it.
+            self.is_damaged = false;
         }
         for entry in &batch.entries {
             self.log.truncate_from(entry.index);
@@ -108,7 +121,11 @@ impl Shadow {
         self.adopting = None;
         match log {
             LogAfter::Kept => self.log.rebase(meta.id.into()),
-            LogAfter::Begun | LogAfter::Spared => self.log = Marks::above(meta.id.into()),
+            LogAfter::Begun => {
+                self.log = Marks::above(meta.id.into());
+                self.is_damaged = false;
+            }
+            LogAfter::Spared => self.log = Marks::above(meta.id.into()),
         }
     }
 
@@ -117,18 +134,30 @@ impl Shadow {
         base == self.log.base() || self.adopting.is_some_and(|(adopting, _)| adopting == base)
     }
 
-    /// The folder is another one now than it promised to be: rotten, or an older copy put back.
+    /// The folder is damaged, and may refuse to open.
+    pub fn damage(&mut self) {
+        if self.trust == Trust::Full {
+            self.trust = Trust::OrRefusal;
+        }
+    }
+
+    /// The folder is another one now than it promised to be: an older copy was put back.
     pub fn forswear(&mut self) {
-        self.is_forsworn = true;
+        self.trust = Trust::None;
     }
 
     pub(super) fn is_forsworn(&self) -> bool {
-        self.is_forsworn
+        self.trust == Trust::None
     }
 
-    /// True when a boot may find damage.
-    pub(super) fn is_damaged(&self) -> bool {
-        self.is_damaged
+    /// True when the folder must open.
+    pub(super) fn is_whole(&self) -> bool {
+        self.trust == Trust::Full
+    }
+
+    /// True when a boot may find a hole in the log.
+    pub(super) fn may_be_damaged(&self) -> bool {
+        self.is_damaged || self.trust == Trust::OrRefusal
     }
 
     /// Up to where a boot must find the log that is here.
@@ -155,8 +184,8 @@ impl Shadow {
         found.entries.iter().for_each(|entry| self.log.push(Mark::of(entry)));
         self.in_flight = None;
         self.adopting = None;
-        self.is_forsworn = false;
         self.is_damaged = found.is_damaged;
+        self.trust = Trust::Full;
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the checks look at in a node, so that a hand-made one can break them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::marks::Mark;
 use super::observed::Observed;
@@ -34,6 +35,16 @@ pub(super) trait Subject {
     fn restored(&self) -> Option<Effect>;
     /// Of the session table after the applied index.
     fn sessions_hash(&self) -> u64;
+
+    /// How long ago it heard a leader, by its own clock.
+    fn leader_silence(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Whether it knows who leads its term.
+    fn knows_leader(&self) -> bool {
+        false
+    }
 
     /// Term and chain value at this index, the base's included.
     fn mark(&self, index: Index) -> Option<Mark> {
@@ -124,5 +135,13 @@ impl<M: Machine> Subject for Node<Observed<M>> {
 
     fn sessions_hash(&self) -> u64 {
         self.sessions().state_hash()
+    }
+
+    fn leader_silence(&self) -> Option<Duration> {
+        self.raft().leader_silence()
+    }
+
+    fn knows_leader(&self) -> bool {
+        self.raft().leader().is_some()
     }
 }

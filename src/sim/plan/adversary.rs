@@ -10,11 +10,13 @@ use core::time::Duration;
 use super::Plan;
 use super::mix::magnitude;
 use crate::machine::Machine;
+use crate::message::{Message, VoteRequest};
 use crate::rng::Rng;
 use crate::sim::network::End;
 use crate::sim::simulation::Simulation;
-use crate::types::{ClusterId, Incarnation, NodeId, PacketNumber};
-use crate::wire::{self, Flags, Header, Party};
+use crate::types::{ClusterId, GroupId, Incarnation, Index, NodeId, PacketNumber, Term};
+use crate::wire::peer::encode_message;
+use crate::wire::{self, Flags, Frame, Header, Party};
 
 /// A client's place that no client takes.
 const STRANGER: End = End::Client(60);
@@ -41,6 +43,11 @@ impl Plan {
             let rng = &mut self.rng;
             let to = End::Node(rng.below(u64::from(sim.nodes())) as usize);
             let forged = match known.get(rng.below(known.len().max(1) as u64) as usize) {
+                Some((from @ End::Node(_), to @ End::Node(_), bytes)) if rng.chance(0.2) => {
+                    let implausible = implausible(bytes, cluster, rng);
+                    sim.inject(*from, *to, implausible, delay);
+                    continue;
+                }
                 Some((from, _, bytes)) if rng.chance(0.7) => {
                     let from = if rng.chance(0.5) { *from } else { STRANGER };
                     (from, changed(bytes, cluster, rng))
@@ -50,6 +57,28 @@ impl Plan {
             sim.inject(forged.0, to, forged.1, delay);
         }
     }
+}
+
+/// Numbers that no member would send, under a member's name. The packet number is one that the member will use, so
+/// that its own datagram of this number is lost.
+fn implausible(bytes: &[u8], cluster: ClusterId, rng: &mut Rng) -> Vec<u8> {
+    let Ok(header) = wire::parse_header(bytes) else { return bytes.to_vec() };
+    let packet = PacketNumber(header.packet.0 + 1 + rng.below(8));
+    let header = Header { flags: Flags::NONE, packet, ..header };
+    let number = [1 << 20, (1 << 60) - 2][rng.below(2) as usize] - rng.below(4);
+    let ask = VoteRequest {
+        term: Term(number),
+        campaign_term: Term(number + 2),
+        campaign: number,
+        last_index: Index(number),
+        last_term: Term(number),
+        is_transfer: false,
+    };
+    let message = if rng.chance(0.5) { Message::PreVote(ask) } else { Message::Vote(ask) };
+    let (mut body, mut frames) = (Vec::new(), Vec::new());
+    encode_message(GroupId(0), &message, &mut body);
+    Frame::Notice { body: &body }.encode(&mut frames);
+    seal(&header, &frames, if header.cluster_tag == 0 { ClusterId::ZERO } else { cluster })
 }
 
 /// A true datagram with one thing wrong that no true one has, and the right checksum.

@@ -62,7 +62,7 @@ impl Plan {
             Fault::Flood => {
                 if sim.clients() > 0 {
                     let client = self.rng.below(sim.clients() as u64) as usize;
-                    self.floods.push_back((client, 20 + self.rng.below(150)));
+                    self.floods.push_back((client, 10 + self.rng.below(50)));
                 }
             }
             Fault::Forge => self.forge(sim),

@@ -59,9 +59,6 @@ impl Plan {
             _ => {}
         }
         self.spoiled.insert(node);
-        if matches!(fault, Fault::Wipe | Fault::OldBackup) {
-            self.lost.insert(node);
-        }
         let span = self.about(self.mix.span);
         self.later(sim, span, Later::Start(node));
         if fault == Fault::OldBackup {

@@ -8,8 +8,10 @@ use core::time::Duration;
 use crate::fault::{Bursts, Distribution, LinkConfig, Rate, Replay};
 use crate::node::{Limits, Timing};
 use crate::rng::Rng;
+use crate::session::Limits as Bounds;
 use crate::sim::faults::{Fault, FaultSet};
 use crate::sim::settings::Settings;
+use crate::sim::storage::DiskProfile;
 
 /// The faults of one run.
 #[derive(Clone, Debug)]
@@ -32,8 +34,8 @@ impl Mix {
             1 => 0.9,
             _ => 0.4,
         };
-        let is_old = |fault: &Fault| *fault != Fault::DisjointRot;
-        let chosen: FaultSet = enabled.iter().filter(is_old).filter(|_| rng.chance(share)).collect();
+        let is_drawn = |fault: &Fault| !matches!(fault, Fault::Snapshots | Fault::DisjointRot);
+        let chosen: FaultSet = enabled.iter().filter(is_drawn).filter(|_| rng.chance(share)).collect();
         // A repair takes long, and a wiped folder never comes back, so many runs go without.
         let is_spoiling = rng.chance(0.5);
         let mut chosen: FaultSet = chosen.iter().filter(|fault| is_spoiling || !spoils(*fault)).collect();
@@ -43,11 +45,25 @@ impl Mix {
             chosen = chosen.with(Fault::DisjointRot);
         }
         settings.link.delay = magnitude(rng, Duration::from_micros(20), Duration::from_millis(4));
+        // At the shortest pause most of what happens without a leader is clients asking for one.
+        settings.client.retry_pause = Duration::from_millis([5, 25, 100][rng.below(3) as usize]);
         if chosen.has(Fault::Churn) {
             settings.timing = churn(rng, settings.link.delay);
         }
         if chosen.has(Fault::SmallLimits) {
             settings.limits = small_limits(rng, &settings.timing);
+            settings.apply_count_max = [1, 3, settings.apply_count_max][rng.below(3) as usize];
+            // Not fewer than there are clients, or they would turn each other out before they write anything.
+            let sessions_max = 5 + rng.below(6);
+            settings.session_limits = rng.chance(0.5).then_some(Bounds { sessions_max, ..Bounds::FOUNDING });
+        }
+        if chosen.has(Fault::SlowDisk) && !chosen.has(Fault::SmallLimits) && rng.chance(0.4) {
+            // Not a fault that ends: the cluster has to live with such disks. With small windows it could not.
+            // A commit takes less than a client waits before it asks again, or no answer would ever find it waiting.
+            let latency_max = magnitude(rng, Duration::from_millis(4), Duration::from_millis(128));
+            settings.disk = DiskProfile { latency_min: latency_max * 3 / 4, latency_max };
+            let hang = &mut settings.limits.disk_hang_timeout;
+            *hang = (*hang).max(latency_max * 6);
         }
         let longest = settings.timing.election_timeout_max;
         Self {
@@ -160,6 +176,9 @@ fn small_limits(rng: &mut Rng, timing: &Timing) -> Limits {
     limits.inflight_bytes_max = one_of([1, 400, limits.inflight_bytes_max]);
     limits.reorder_bytes_max = one_of([0, 400, limits.reorder_bytes_max]);
     limits.reads_max = one_of([1, 3, limits.reads_max]);
+    if rng.chance(0.15) {
+        (limits.log_bytes_max, limits.log_bytes_reserve) = (30_000, 6_000);
+    }
     limits.disk_hang_timeout = timing.election_timeout_max.max(Duration::from_millis(500));
     limits
 }

@@ -15,6 +15,7 @@ mod ambush;
 mod deeds;
 mod disks;
 mod mix;
+mod snapshots;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,6 +30,7 @@ use super::simulation::Simulation;
 use super::storage::DiskProfile;
 use crate::machine::Machine;
 use crate::rng::Rng;
+use crate::session::Limits;
 use crate::store::{MemoryDisk, OpenError};
 use crate::trace::NoteKind;
 use crate::types::Incarnation;
@@ -50,6 +52,8 @@ enum Later {
     FreeDisk(u16),
     CalmSocket(u16),
     CalmClock(u16),
+    /// The next snapshot, or another mark for them.
+    Snapshot,
 }
 
 /// The faults of a run; see the module's page.
@@ -65,8 +69,6 @@ pub(super) struct Plan {
     nodes: u16,
     /// Nodes that lost data by what was done to them and are not known to be whole again.
     spoiled: BTreeSet<u16>,
-    /// Of those, the ones that cannot be whole again: wiped, put back to an old state, without a hard state.
-    lost: BTreeSet<u16>,
     /// Of those, the ones that are not to be started again.
     retired: BTreeSet<u16>,
     /// Copies of folders, and the boot they were taken in.
@@ -77,6 +79,8 @@ pub(super) struct Plan {
     counts: BTreeMap<Fault, u64>,
     /// A node refused its data folder though nothing was done to it.
     refusal: Option<(u16, OpenError)>,
+    /// Decides about snapshots, in runs that have them. It draws for itself, so that runs without are as they were.
+    snapshots: Option<Rng>,
     client_crashes: VecDeque<usize>,
     floods: VecDeque<(usize, u64)>,
 }
@@ -84,9 +88,14 @@ pub(super) struct Plan {
 impl Plan {
     /// Draws the plan of a run, and changes the settings where it has to.
     pub(super) fn draw(enabled: FaultSet, settings: &mut Settings, mut rng: Rng) -> Self {
-        let mix = Mix::draw(enabled, settings, &mut rng);
+        let mut mix = Mix::draw(enabled, settings, &mut rng);
+        let snapshots = snapshots::draw(enabled, settings);
+        if snapshots.is_some() {
+            mix.chosen = mix.chosen.with(Fault::Snapshots);
+        }
         let is_deed = |fault: &Fault| {
-            !matches!(fault, Fault::Churn | Fault::SmallLimits | Fault::Ambush) && !is_weather(*fault)
+            !matches!(fault, Fault::Churn | Fault::SmallLimits | Fault::Ambush | Fault::Snapshots)
+                && !is_weather(*fault)
         };
         let mut deeds: Vec<Fault> = mix.chosen.iter().filter(is_deed).collect();
         // One deed stands for all that links do at once.
@@ -102,13 +111,13 @@ impl Plan {
             disk: settings.disk,
             nodes: settings.nodes,
             spoiled: BTreeSet::new(),
-            lost: BTreeSet::new(),
             retired: BTreeSet::new(),
             backups: BTreeMap::new(),
             ambush: None,
             glances,
             counts: BTreeMap::new(),
             refusal: None,
+            snapshots,
             client_crashes: VecDeque::new(),
             floods: VecDeque::new(),
         }
@@ -119,9 +128,9 @@ impl Plan {
         self.mix.chosen
     }
 
-    /// Nodes that nobody may expect back.
-    pub(super) fn lost(&self) -> &BTreeSet<u16> {
-        &self.lost
+    /// Whether a node can never take part again, because of what was done to its data.
+    pub(super) fn has_lost<M: Machine>(&self, sim: &Simulation<M>, node: u16) -> bool {
+        self.spoiled.contains(&node) && (self.retired.contains(&node) || sim.node(node).is_none())
     }
 
     /// Whether a timer is the plan's.
@@ -140,6 +149,9 @@ impl Plan {
         if self.mix.chosen.has(Fault::Ambush) {
             self.lay_ambush();
         }
+        if self.snapshots.is_some() {
+            self.later(sim, Duration::ZERO, Later::Snapshot);
+        }
     }
 
     /// A timer is due.
@@ -157,8 +169,12 @@ impl Plan {
             Later::FreeDisk(node) => sim.with_disk(node, |disk| disk.set_capacity(None)),
             Later::CalmSocket(node) => sim.set_socket(node, 0.0, None),
             Later::CalmClock(node) => sim.set_clock_rate(node, 1.0),
-            Later::Deed | Later::Ambush if self.is_over => {}
+            Later::Deed | Later::Ambush | Later::Snapshot if self.is_over => {}
+            Later::Snapshot => self.snapshot(sim),
             Later::Deed => {
+                if let Some(limits) = sim.settings().session_limits {
+                    sim.change_limits(|now| *now = Limits { snapshot_bytes: now.snapshot_bytes, ..limits });
+                }
                 let fault = self.deeds[self.rng.below(self.deeds.len() as u64) as usize];
                 *self.counts.entry(fault).or_default() += 1;
                 sim.record_note(NoteKind::Fault, None, || fault.name().to_owned());
@@ -210,7 +226,6 @@ impl Plan {
             }
             Err(_) if self.spoiled.contains(&node) => {
                 self.retired.insert(node);
-                self.lost.insert(node);
             }
             Err(error) => self.refusal = Some((node, error)),
         }
@@ -259,7 +274,7 @@ impl Plan {
     /// Whether one more node may lose its data.
     fn may_spoil<M: Machine>(&mut self, sim: &Simulation<M>, node: u16) -> bool {
         let is_whole = |node: &u16| is_whole(sim, *node);
-        self.spoiled.retain(|node| self.lost.contains(node) || !is_whole(node));
+        self.spoiled.retain(|node| self.retired.contains(node) || !is_whole(node));
         let minority = usize::from(sim.nodes() - 1) / 2;
         let is_founded = (1..=sim.nodes()).all(|node| sim.node(node).is_some() || sim.is_founded(node));
         is_founded && (self.spoiled.contains(&node) || self.spoiled.len() < minority)

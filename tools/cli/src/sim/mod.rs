@@ -1,5 +1,7 @@
 //! `sim`: seeds through the simulator, on all processors, with every check on.
 
+#[cfg(feature = "mutants")]
+mod campaign;
 mod files;
 mod sweep;
 
@@ -44,6 +46,18 @@ pub(crate) struct Sim {
     /// Switch on a known bug, to see it caught.
     #[arg(long, value_name = "NAME")]
     mutant: Option<String>,
+    /// Run every known bug until a check catches it, each from the first seed on.
+    #[cfg(feature = "mutants")]
+    #[arg(long, conflicts_with_all = ["mutant", "history", "first"])]
+    mutants: bool,
+    /// Write what came of each mutant as a table to this file.
+    #[cfg(feature = "mutants")]
+    #[arg(long, value_name = "FILE", requires = "mutants")]
+    table: Option<PathBuf>,
+    /// Write which seed catches which mutant to this file.
+    #[cfg(feature = "mutants")]
+    #[arg(long, value_name = "FILE", requires = "mutants")]
+    record: Option<PathBuf>,
     /// Stop at the lowest seed that shows a violation.
     #[arg(long)]
     first: bool,
@@ -132,6 +146,10 @@ impl Sim {
             keeps_history: self.history.is_some(),
             trace: self.trace.clone(),
         };
+        #[cfg(feature = "mutants")]
+        if self.mutants {
+            return campaign::run(&sweep, format, self.table.as_deref(), self.record.as_deref());
+        }
         let judged = sweep.run()?;
         if let (Some(path), Some(events)) = (&self.history, &judged.history) {
             files::write_history(path, events)?;
