@@ -25,6 +25,8 @@ mod record;
 mod refusals;
 #[path = "daemon/relay.rs"]
 mod relay;
+#[path = "daemon/repair.rs"]
+mod repair;
 #[path = "daemon/sizes.rs"]
 mod sizes;
 #[path = "daemon/snapshot.rs"]

@@ -145,7 +145,9 @@ pub fn fill<M: Machine, D: Disk>(
     let Some(file) = &recovered.snapshot else { return Ok((store, recovered, None)) };
     match load(store.disk_mut(), file, machine) {
         Ok(start) => Ok((store, recovered, Some(start))),
-        Err(LoadError::File(SnapshotError::Damaged(damage))) if on_damage == OnDamage::Keep => {
+        Err(LoadError::File(SnapshotError::Damaged(damage)))
+            if on_damage == OnDamage::Keep && !store.is_alone() =>
+        {
             *machine = machine.blank();
             store.lose_snapshot(&mut recovered, damage).map_err(OpenError::Disk)?;
             Ok((store, recovered, None))

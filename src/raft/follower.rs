@@ -97,7 +97,7 @@ impl Raft {
                 if let Some(index) = truncate_from {
                     self.truncate(index);
                     // The cut takes the hole along, and whatever lies behind: the leader never had it.
-                    self.forget_repair();
+                    self.end_repair();
                 }
                 for entry in missing {
                     self.log.push(entry);

@@ -250,7 +250,7 @@ impl Raft {
     // --- Answering.
 
     /// Any node answers with what it has, in its log or behind a hole of its own. A leader first takes back what the
-    /// asker acknowledged of what it has lost.
+    /// asker acknowledged of what it has lost. `[W-64]`
     pub(super) fn handle_range(&mut self, from: Identity, m: RangeRequest, token: Option<ReplyToken>) {
         let boot = m.question >> 30;
         let is_taken_back =
@@ -332,7 +332,7 @@ impl Raft {
         self.advance_repair(now);
     }
 
-    /// Adds an answer to what came before it, if its chain leads there.
+    /// Adds an answer to what came before it, if its chain leads there. `[W-63]`
     fn take_range(&mut self, first: Index, entries: Vec<AppendEntry>, chain: u32) -> bool {
         let (cluster, term) = (self.config.cluster, self.term());
         let last = LogEnd { index: self.log.last_index(), term: self.log.last_term() };
@@ -537,7 +537,7 @@ impl Raft {
         is_needed
     }
 
-    /// The log begins anew behind a snapshot, or was cut before its hole: nothing is left to mend.
+    /// The log begins anew behind a snapshot: nothing is left to mend.
     pub(super) fn forget_repair(&mut self) {
         let Some(repair) = self.repair.take() else { return };
         for (append, token) in repair.parked {

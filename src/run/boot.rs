@@ -17,7 +17,7 @@ use crate::fault::LinkConfig;
 use crate::machine::Machine;
 use crate::membership::Member;
 use crate::node::founding::{Blank, Founding, FoundingNotice, Output as FoundingOutput, Plan};
-use crate::node::{Node, NodeConfig, NodeEvent, NodeStart, snapshot};
+use crate::node::{LoadError, Node, NodeConfig, NodeEvent, NodeStart, snapshot};
 use crate::rng::Rng;
 use crate::run::disk::{FolderDisk, kernel_boot};
 use crate::run::disk_thread::Writer;
@@ -30,7 +30,7 @@ use crate::run::shaper::Shaper;
 use crate::run::snapshot_thread::SnapshotThread;
 use crate::store::{
     DiskError, DiskErrorKind, FIRST_INCARNATION_MAX, FormatError, FormatOptions, Fsync, OnDamage, OpenError,
-    OpenOptions, Recovered, SEGMENT_BYTES, Store, StoreError,
+    OpenOptions, Recovered, SEGMENT_BYTES, SnapshotError, Store, StoreError,
 };
 use crate::types::{BootNonce, ClusterId, Identity, Incarnation, NodeId, StoreId};
 
@@ -301,11 +301,14 @@ impl<M: Machine + Send + 'static> Booted<M> {
     }
 }
 
-/// What keeps the machine from being filled. A damaged snapshot does not.
+/// What keeps the machine from being filled. A damaged snapshot does only where nobody else has its content.
 fn not_filled(error: snapshot::StartError) -> RunError {
     match error {
         snapshot::StartError::Load(error) => RunError::Snapshot(error),
         snapshot::StartError::Open(OpenError::Disk(error)) => RunError::Disk(StoreError::Failed(error)),
+        snapshot::StartError::Open(OpenError::Damaged(damage)) => {
+            RunError::Snapshot(LoadError::File(SnapshotError::Damaged(damage)))
+        }
         snapshot::StartError::Open(error) => unreachable!("the folder is open: {error}"),
     }
 }

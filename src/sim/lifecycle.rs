@@ -44,7 +44,7 @@ impl<M: Machine> Simulation<M> {
     /// Starts a node on its disk; on an empty one it becomes a founder.
     pub(super) fn boot(&mut self, place: usize) -> Result<(), OpenError> {
         assert!(self.servers[place].running.is_none(), "node {} runs already", self.servers[place].id);
-        let result = self.open(place).and_then(|(store, recovered, machine, snapshot)| {
+        let result = self.open(place).map(|(store, recovered, machine, snapshot)| {
             let server = &mut self.servers[place];
             server.incarnation = recovered.incarnation;
             server.is_founded = !recovered.cluster.is_zero();
@@ -53,7 +53,6 @@ impl<M: Machine> Simulation<M> {
             let life = self.enliven(place, recovered, machine, snapshot);
             let server = &mut self.servers[place];
             server.running = Some(Box::new(Running { life, store }));
-            Ok(())
         });
         let incarnation = self.servers[place].incarnation;
         self.note(Kind::Boot, place, u64::from(incarnation.0) << 1 | u64::from(result.is_ok()));

@@ -56,7 +56,8 @@ pub struct OpenOptions {
 pub enum OnDamage {
     /// It refuses the folder.
     Refuse,
-    /// It tells what is left, and changes nothing of that until what is missing has come.
+    /// It tells what is left, and changes nothing of that until what is missing has come. The folder of a node that
+    /// never met another one is refused all the same.
     Keep,
 }
 
@@ -138,12 +139,13 @@ impl<D: Disk> Store<D> {
         let found = recover::find_record(&mut disk, &files)?;
         recover::check_cluster(&found.record, options.cluster)?;
         check_synced(&found.record, options.kernel_boot)?;
+        let on_damage = if found.record.is_alone() { OnDamage::Refuse } else { options.on_damage };
         let (snapshot, lost) = match recover::find_snapshot(&mut disk, &found.record) {
-            Err(OpenError::Damaged(damage)) if options.on_damage == OnDamage::Keep => (None, Some(damage)),
+            Err(OpenError::Damaged(damage)) if on_damage == OnDamage::Keep => (None, Some(damage)),
             found => (found?, None),
         };
         let log = recover::find_log(&mut disk, &files, &found.record)?;
-        if let (OnDamage::Refuse, Some(damage)) = (options.on_damage, log.damage.first()) {
+        if let (OnDamage::Refuse, Some(damage)) = (on_damage, log.damage.first()) {
             return Err(OpenError::Damaged(damage.clone()));
         }
         let incarnation = found.record.incarnation.0.checked_add(1).ok_or(OpenError::BootsExhausted)?;
@@ -174,7 +176,7 @@ impl<D: Disk> Store<D> {
             store.lose_snapshot(&mut recovered, damage)?;
         }
         store.write_copies(Sync::Now)?;
-        store.remove_unnamed(&files)?;
+        store.remove_unnamed()?;
         Ok((store, recovered))
     }
 
@@ -193,6 +195,12 @@ impl<D: Disk> Store<D> {
         (self.has_holes, self.has_lost_snapshot) = (true, true);
         (self.last, self.last_term, self.last_chain, self.marked) = (Index(0), Term(0), Some(0), Index(0));
         snapshot::keep_blocks(&mut self.disk, &meta)
+    }
+
+    /// Whether there may be other nodes to make good what is damaged here.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.record.is_alone()
     }
 
     /// Takes note of where the log ends, or its first hole begins.
@@ -285,8 +293,9 @@ impl<D: Disk> Store<D> {
     }
 
     /// Removes the log files that the record on the disk does not name, but for a spare.
-    fn remove_unnamed(&mut self, files: &[String]) -> Result<(), DiskError> {
-        for file in files {
+    fn remove_unnamed(&mut self) -> Result<(), DiskError> {
+        let files = recover::own_files(&mut self.disk)?;
+        for file in &files {
             let Some(generation) = Generation::of_file(file) else { continue };
             let is_named = self.record.segments.iter().any(|segment| segment.generation == generation);
             if !is_named && generation != self.spare.generation {
@@ -294,7 +303,7 @@ impl<D: Disk> Store<D> {
             }
         }
         let named = self.record.snapshot.as_ref().filter(|_| !self.has_lost_snapshot);
-        snapshot::remove_unneeded(&mut self.disk, files, named)
+        snapshot::remove_unneeded(&mut self.disk, &files, named)
     }
 }
 

@@ -215,7 +215,7 @@ const RANGE_ENTRIES: u8 = 0;
 const RANGE_COVERED: u8 = 1;
 const RANGE_NOTHING: u8 = 2;
 
-/// `[W-62]` `[W-63]`
+/// `[W-62]`
 fn encode_range_reply(m: &RangeReply, out: &mut Vec<u8>) {
     put_numbers(out, [m.term.0, m.question]);
     out.put_u8(u8::from(m.commit.is_some()));

@@ -166,6 +166,19 @@ fn a_log_of_unknown_length_is_whole_when_it_reaches_an_own_term_commit_of_the_le
     assert_eq!(node.raft.repair(), None);
 }
 
+/// The first hole is filled in memory only, so a cut behind it takes the disk's hole along all the same.
+#[test]
+fn a_conflict_behind_a_hole_that_is_filled_ends_the_repair_and_mends_the_disk() {
+    let mut node = Setup::voters(3).log(&LOG).term(4).damaged(&[3..=3, 6..=6], true).boot();
+    let (to, range) = asked(&node.drain()).unwrap();
+    let outputs = answer(&mut node, to, range, None, entries(&LOG, 3, 3));
+    assert_eq!((written(&outputs), node.raft.last_index()), (None, Index(5)));
+    let outputs = node.receive(2, Message::Append(append(4, &[1, 1, 1, 2, 4], 4)));
+    assert_eq!(written(&outputs), Some((Some(3), vec![3, 4, 5])));
+    assert_eq!(node.raft.repair(), None);
+    assert_eq!(outcomes(&outputs), [accepted(5)]);
+}
+
 /// An append into the hole waits; what lies before it is acknowledged.
 #[test]
 fn it_acknowledges_only_below_the_hole() {

@@ -45,7 +45,6 @@ impl Plan {
             Fault::Rot | Fault::Misdirect | Fault::MissingFile | Fault::Wipe | Fault::OldBackup => {
                 self.spoil(sim, node, fault);
             }
-            Fault::DisjointRot => self.rot_disjoint(sim),
             Fault::Clock => {
                 sim.set_clock_rate(node, 0.5 + self.rng.unit() * 1.5);
                 if self.rng.chance(0.3) {

@@ -1,6 +1,5 @@
 //! What befalls disks and what is on them.
 
-use core::ops::{Range, RangeInclusive};
 use core::time::Duration;
 
 use super::{Later, Plan};
@@ -10,7 +9,6 @@ use crate::sim::faults::Fault;
 use crate::sim::server::Crash;
 use crate::sim::simulation::Simulation;
 use crate::store::{DiskFault, MemoryDisk, inspect};
-use crate::types::Index;
 
 const BLOCK_BYTES: usize = 4096;
 
@@ -67,45 +65,6 @@ impl Plan {
         }
     }
 
-    /// Damages a record of each of several nodes, no two of one index, and each committed: so some other node has it.
-    /// The last records stay as they are, or nobody could tell where the logs ended.
-    pub(super) fn rot_disjoint<M: Machine>(&mut self, sim: &mut Simulation<M>) {
-        let first = 1 + self.rng.below(u64::from(sim.nodes())) as u16;
-        if !self.may_spoil(sim, first) || !self.spoiled.is_empty() {
-            return;
-        }
-        let Some(commit) = sim.leader().and_then(|leader| sim.node(leader)).map(|node| node.raft().commit())
-        else {
-            return;
-        };
-        let mut taken: Vec<RangeInclusive<Index>> = Vec::new();
-        for node in 1..=sim.nodes() {
-            if sim.down(node).is_some() || self.rng.chance(0.2) {
-                continue;
-            }
-            sim.crash(node, Crash::Kill);
-            let span = self.about(self.mix.span);
-            self.later(sim, span, Later::Start(node));
-            let is_free = |range: &RangeInclusive<Index>| {
-                *range.end() <= commit
-                    && taken.iter().all(|other| other.end() < range.start() || range.end() < other.start())
-            };
-            let mut places = sim.with_disk(node, |disk| records(disk));
-            places.pop();
-            places.retain(|place| is_free(&place.range));
-            if places.is_empty() {
-                continue;
-            }
-            let Record { file, bytes, range } =
-                places.swap_remove(self.rng.below(places.len() as u64) as usize);
-            let bit = self.rng.below((bytes.end - bytes.start) * 8);
-            let at = (bytes.start + bit / 8) as usize;
-            sim.spoil_disk(node, |disk| disk.rot(&file, |content| content[at] ^= 1 << (bit % 8)));
-            taken.push(range);
-            self.spoiled.insert(node);
-        }
-    }
-
     fn retire_after_start<M: Machine>(&mut self, sim: &mut Simulation<M>, node: u16) {
         self.start(sim, node);
         self.retired.insert(node);
@@ -129,37 +88,6 @@ impl Plan {
             seen.is_some_and(|seen| seen > *taken_in)
         })
     }
-}
-
-/// A record of the log: where it stands and what it holds.
-struct Record {
-    file: String,
-    bytes: Range<u64>,
-    range: RangeInclusive<Index>,
-}
-
-/// Every live record that holds entries, in order; none of a log that is damaged already.
-fn records(disk: &MemoryDisk) -> Vec<Record> {
-    let mut copy = disk.clone();
-    if inspect::verify(&mut copy).is_err() {
-        return Vec::new();
-    }
-    let Ok(meta) = inspect::meta(&mut copy) else { return Vec::new() };
-    let Ok(reports) = inspect::log(&mut copy, &meta) else { return Vec::new() };
-    let mut records = Vec::new();
-    for report in reports.flatten() {
-        let is_live = |index: Index| report.live_to.is_none_or(|to| index <= to);
-        for batch in report.batches.iter().filter(|batch| !batch.header.is_empty()) {
-            if is_live(batch.header.first) {
-                records.push(Record {
-                    file: report.file.clone(),
-                    bytes: batch.offset..batch.offset + batch.header.bytes() as u64,
-                    range: batch.header.first..=batch.header.last,
-                });
-            }
-        }
-    }
-    records
 }
 
 /// Flips one to three bits in one file, where something was written.

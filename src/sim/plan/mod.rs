@@ -13,6 +13,7 @@
 mod adversary;
 mod ambush;
 mod deeds;
+mod disjoint;
 mod disks;
 mod mix;
 mod snapshots;
@@ -54,6 +55,7 @@ enum Later {
     CalmClock(u16),
     /// The next snapshot, or another mark for them.
     Snapshot,
+    DisjointRot,
 }
 
 /// The faults of a run; see the module's page.
@@ -81,6 +83,8 @@ pub(super) struct Plan {
     refusal: Option<(u16, OpenError)>,
     /// Decides about snapshots, in runs that have them. It draws for itself, so that runs without are as they were.
     snapshots: Option<Rng>,
+    /// The same for damage on several nodes at once.
+    disjoint: Option<Rng>,
     client_crashes: VecDeque<usize>,
     floods: VecDeque<(usize, u64)>,
 }
@@ -93,9 +97,13 @@ impl Plan {
         if snapshots.is_some() {
             mix.chosen = mix.chosen.with(Fault::Snapshots);
         }
+        let disjoint = disjoint::draw(enabled, settings);
+        if disjoint.is_some() {
+            mix.chosen = mix.chosen.with(Fault::DisjointRot);
+        }
         let is_deed = |fault: &Fault| {
-            !matches!(fault, Fault::Churn | Fault::SmallLimits | Fault::Ambush | Fault::Snapshots)
-                && !is_weather(*fault)
+            let is_standing = matches!(fault, Fault::Churn | Fault::SmallLimits | Fault::Ambush);
+            !is_standing && !matches!(fault, Fault::Snapshots | Fault::DisjointRot) && !is_weather(*fault)
         };
         let mut deeds: Vec<Fault> = mix.chosen.iter().filter(is_deed).collect();
         // One deed stands for all that links do at once.
@@ -118,6 +126,7 @@ impl Plan {
             counts: BTreeMap::new(),
             refusal: None,
             snapshots,
+            disjoint,
             client_crashes: VecDeque::new(),
             floods: VecDeque::new(),
         }
@@ -152,6 +161,9 @@ impl Plan {
         if self.snapshots.is_some() {
             self.later(sim, Duration::ZERO, Later::Snapshot);
         }
+        if self.disjoint.is_some() {
+            self.later(sim, Duration::from_secs(2), Later::DisjointRot);
+        }
     }
 
     /// A timer is due.
@@ -169,8 +181,9 @@ impl Plan {
             Later::FreeDisk(node) => sim.with_disk(node, |disk| disk.set_capacity(None)),
             Later::CalmSocket(node) => sim.set_socket(node, 0.0, None),
             Later::CalmClock(node) => sim.set_clock_rate(node, 1.0),
-            Later::Deed | Later::Ambush | Later::Snapshot if self.is_over => {}
+            Later::Deed | Later::Ambush | Later::Snapshot | Later::DisjointRot if self.is_over => {}
             Later::Snapshot => self.snapshot(sim),
+            Later::DisjointRot => self.rot_disjoint(sim),
             Later::Deed => {
                 if let Some(limits) = sim.settings().session_limits {
                     sim.change_limits(|now| *now = Limits { snapshot_bytes: now.snapshot_bytes, ..limits });
