@@ -30,9 +30,9 @@
 //! the file to nodes that are too far behind for the log, and put them in its state.
 //!
 //! # Damage
-//! A folder whose log or snapshot is damaged starts all the same: Raft fills the hole from other nodes (`raft::repair`),
-//! a lost snapshot is pulled like one that is offered, and the machine stays blank meanwhile. A snapshot that turns out
-//! to be damaged when a block of it is served is written anew from memory.
+//! A folder whose log or snapshot is damaged starts all the same: Raft fills the hole from other nodes
+//! (`raft::repair`), a lost snapshot is pulled like one that is offered, and the machine stays blank meanwhile. A
+//! snapshot that turns out to be damaged when a block of it is served is written anew from memory.
 //!
 //! Left out: membership changes, lease reads (served as linearizable reads).
 

@@ -426,10 +426,20 @@ impl<M: Machine> Node<M> {
     pub(super) fn on_transfer_done(&mut self, now: Instant, done: TransferDone<M>) {
         match done {
             TransferDone::Read { token, pull, bytes, damage } => {
-                if let Some(damage) = damage.filter(|_| self.snapshot() == Some(pull.meta)) {
+                let is_gone = bytes.is_none() && damage.is_none();
+                let is_in_force = self.snapshot() == Some(pull.meta);
+                self.on_range_read(now, token, pull, bytes.as_deref());
+                if let Some(damage) = damage.filter(|_| is_in_force) {
+                    // The puller goes on with another node's; the state is in memory.
                     self.note_damage(damage);
+                    self.take_snapshot_anew();
                 }
-                self.on_range_read(now, token, pull, bytes.as_deref())
+                if is_gone && is_in_force {
+                    // S4: nobody waits for a file that cannot be read.
+                    error!(self.log, "the snapshot's file is gone or cut"; "snapshot" => %pull.meta);
+                    self.raft.handle_snapshot_lost(now, pull.meta);
+                    self.take_snapshot_anew();
+                }
             }
             TransferDone::Surveyed { incoming, missing } => {
                 let sources = self.sources();
@@ -496,12 +506,6 @@ impl<M: Machine> Node<M> {
             None => {
                 self.reply_pull(now, token, &PullReply::NotHere);
                 self.transfers.retained.retain(|(held, _)| *held != meta);
-                if self.snapshot() == Some(meta) {
-                    // S4: nobody waits for a file that cannot be read. The state is in memory.
-                    error!(self.log, "the snapshot's file is gone or damaged"; "snapshot" => %meta);
-                    self.raft.handle_snapshot_lost(now, meta);
-                    self.take_snapshot_anew();
-                }
             }
         }
     }

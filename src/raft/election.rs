@@ -244,9 +244,9 @@ impl Raft {
         has_heard || self.is_quiet(now) || matches!(self.role, Role::Leader(_))
     }
 
-    /// Raft paper §5.4.1: the asker's log must hold at least what ours does, or did before it was damaged. One that is no voter by its own
-    /// membership votes only when the asker's log holds more, since only then the asker's membership, by which it
-    /// was asked, can be a newer one (E17).
+    /// Raft paper §5.4.1: the asker's log must hold at least what ours does, or did before it was damaged. One that
+    /// is no voter by its own membership votes only when the asker's log holds more, since only then the asker's
+    /// membership, by which it was asked, can be a newer one (E17).
     fn is_worthy(&self, from: Identity, m: VoteRequest) -> bool {
         let is_voter = self.log.membership().is_voter(self.config.identity);
         let Some(own) = self.log_end() else { return false };

@@ -16,9 +16,10 @@
 //!
 //! # What makes late and doubled answers harmless
 //! `match_index` only rises within a term: an acceptance is a fact about the peer's disk that later events of the
-//! term cannot undo, but for damage that the peer itself tells of ([`Progress::take_back`]). `next_index` is a guess, and only a refusal of the *running* attempt may lower it, never to or
-//! below the match: a refusal with prev at or below it was sent before the acceptance that raised it (wire.md §4).
-//! A probe that was answered begins the next with a new number, so its copies are old at once.
+//! term cannot undo, but for damage that the peer itself tells of ([`Progress::take_back`]). `next_index` is a guess,
+//! and only a refusal of the *running* attempt may lower it, never to or below the match: a refusal with prev at or
+//! below it was sent before the acceptance that raised it (wire.md §4). A probe that was answered begins the next
+//! with a new number, so its copies are old at once.
 //!
 //! # Backtracking, an example
 //! ```text

@@ -1,9 +1,9 @@
 //! A log with a hole in it: what a node may still do, and how the hole is filled (design: repair).
 //!
 //! # What is known
-//! The disk gave an intact beginning, perhaps intact entries behind one or more holes, and perhaps the place and term of
-//! the last entry that was ever durable there. The beginning is this node's log; the rest is *kept*. Nothing of it is
-//! given up for what is missing: an acknowledged entry may be one of a quorum's few copies.
+//! The disk gave an intact beginning, perhaps intact entries behind one or more holes, and perhaps the place and term
+//! of the last entry that was ever durable there. The beginning is this node's log; the rest is *kept*. Nothing of it
+//! is given up for what is missing: an acknowledged entry may be one of a quorum's few copies.
 //!
 //! # What a damaged node does
 //! - It does not campaign, and takes no order to.
@@ -11,19 +11,20 @@
 //!   further than that. Where it does not know, it grants nothing.
 //! - It acknowledges only what lies before the first hole. An append that would fill the hole waits unanswered, so the
 //!   leader neither streams into it nor probes in a loop.
-//! - It asks the leader first, and every other member in turn, for what it lacks; and serves what it has, like any node.
+//! - It asks the leader first, and every other member in turn, for what it lacks; and serves what it has, like any
+//!   node.
 //!
 //! # The question is the declaration
-//! A [`RangeRequest`] says where the damage begins. A leader that gets one takes back what the sender acknowledged beyond,
-//! and ignores acknowledgements of appends sent before: they are from before the damage was found. So the one message
-//! that has to reach the leader before anything can go on is also the one that is repeated until it did. The numbers of
-//! questions count over boots, so the first of a boot is known as such.
+//! A [`RangeRequest`] says where the damage begins. A leader that gets one takes back what the sender acknowledged
+//! beyond, and ignores acknowledgements of appends sent before: they are from before the damage was found. So the one
+//! message that has to reach the leader before anything can go on is also the one that is repeated until it did. The
+//! numbers of questions count over boots, so the first of a boot is known as such.
 //!
 //! # What is believed
 //! - Entries from anyone whose chain leads from this log's end *into the next intact entry*: the chain covers place,
 //!   term and content, so they are what was lost.
-//! - At the end of the log, entries from anyone, if the last has the *index and term* that the end is known to have had:
-//!   logs that agree in that agree in all before (Raft paper §5.3).
+//! - At the end of the log, entries from anyone, if the last has the *index and term* that the end is known to have
+//!   had: logs that agree in that agree in all before (Raft paper §5.3).
 //! - What the leader of the current term says of its own log. Entries of it that do *not* lead into what is kept show
 //!   that what is kept was never committed (leader completeness): it is cut.
 //! - Where the end is unknown, only the leader's word, up to an index that it has committed in its own term, told after
@@ -31,8 +32,8 @@
 //! - A snapshot of any node: what it covers is committed. Kept entries stay if the chain goes on from it.
 //!
 //! # Nothing is half mended
-//! What comes is held in memory. When nothing is missing any more, one disk write puts it, with all that was kept, in the
-//! place of what is damaged; until that is durable, a crash finds what this boot found.
+//! What comes is held in memory. When nothing is missing any more, one disk write puts it, with all that was kept, in
+//! the place of what is damaged; until that is durable, a crash finds what this boot found.
 
 use std::collections::{BTreeSet, VecDeque};
 

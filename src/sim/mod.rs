@@ -49,7 +49,8 @@
 //! - Every room draws from a generator of its own, so that one more draw in one leaves the others as they were.
 //! - Nothing here looks into a node but through what it offers everyone.
 //!
-//! Left out: membership changes, which nodes do not have yet; two versions of the code in one run; silent errors of processors and memory.
+//! Left out: membership changes, which nodes do not have yet; two versions of the code in one run; silent errors of
+//! processors and memory.
 
 mod agenda;
 mod clients;

@@ -33,11 +33,12 @@
 //! removed whose entries it covers: one record does both ([`Store::adopt_snapshot`]). A boot checks that the log above
 //! continues the chain value in the snapshot.
 //!
-//! **Repair.** With [`OnDamage::Keep`] a damaged log opens with what stands before its first hole; what can be read behind
-//! ([`Recovered::remains`]) stays on the disk untouched, and nothing but records is written until a truncation brings, in
-//! one batch, what takes the place of the hole and all behind it. Entries that replace cut ones are durable in a segment of
-//! their own before the record names it, so no crash leaves less than there was. A damaged snapshot loses its name, not its
-//! blocks. Term and vote are nobody else's to give: a folder without them is refused.
+//! **Repair.** With [`OnDamage::Keep`] a damaged log opens with what stands before its first hole; what can be read
+//! behind ([`Recovered::remains`]) stays on the disk untouched, and nothing but records is written until a truncation
+//! brings, in one batch, what takes the place of the hole and all behind it. Entries that replace cut ones are
+//! durable in a segment of their own before the record names it, so no crash leaves less than there was. A damaged
+//! snapshot loses its name, not its blocks. Term and vote are nobody else's to give: a folder without them is
+//! refused.
 
 mod adopt;
 mod batch;

@@ -10,7 +10,11 @@ use super::{World, get, put};
 
 /// Three nodes that hold some entries, each in a batch of its own.
 fn written(seed: u64) -> World {
-    let settings = Settings { language: Language::Kv, ..Settings::new(seed, 3) };
+    written_with(Settings::new(seed, 3))
+}
+
+fn written_with(settings: Settings) -> World {
+    let settings = Settings { language: Language::Kv, ..settings };
     let mut world = Simulation::new(settings, Kv::new);
     world.found();
     for number in 0..30 {
@@ -211,7 +215,7 @@ fn an_old_copy_of_a_folder_is_quarantined_d9() {
 #[test]
 fn a_damaged_snapshot_is_fetched_anew_and_the_log_behind_it_is_kept() {
     for (seed, place) in [(130, 40), (131, 300), (132, usize::MAX)] {
-        let mut world = written(seed);
+        let mut world = written_with(Settings { log_tail_bytes: 0, ..Settings::new(seed, 3) });
         (1..=3).for_each(|node| world.take_snapshot(node));
         world.run_until("all have a snapshot", |world| {
             (1..=3).all(|node| world.node(node).is_some_and(|node| node.snapshot().is_some()))
@@ -241,7 +245,7 @@ fn a_damaged_snapshot_is_fetched_anew_and_the_log_behind_it_is_kept() {
 /// Damage that shows when a block is asked for: told, and the file written anew from memory.
 #[test]
 fn a_snapshot_found_damaged_while_it_is_served_is_written_anew() {
-    let mut world = written(140);
+    let mut world = written_with(Settings { log_tail_bytes: 0, ..Settings::new(140, 3) });
     (1..=3).for_each(|node| world.take_snapshot(node));
     world.run_until("all have a snapshot", |world| {
         (1..=3).all(|node| world.node(node).is_some_and(|node| node.snapshot().is_some()))

@@ -5,10 +5,10 @@
 //! hit where it hurts. An *ambush* waits for something to happen at a node and strikes right then.
 //!
 //! # What it never does
-//! The checks demand that nothing acknowledged is lost, so a plan stays within what Raft and its repair can bear: at any
-//! time at most a minority of the nodes has lost data in whatever way; a node that is whole again may be hit again, and
-//! so may others. Records that the other nodes hold may be damaged on all nodes at once. Everything else may hit all
-//! nodes at once, too.
+//! The checks demand that nothing acknowledged is lost, so a plan stays within what Raft and its repair can bear: at
+//! any time at most a minority of the nodes has lost data in whatever way; a node that is whole again may be hit
+//! again, and so may others. Records that the other nodes hold may be damaged on all nodes at once. Everything else
+//! may hit all nodes at once, too.
 
 mod adversary;
 mod ambush;

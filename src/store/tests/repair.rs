@@ -1,31 +1,30 @@
 //! What a damaged folder still tells, and how it is mended: every structure, every class of bit (D1, D2, D6, I5).
 
 use crate::entry::Entry;
+use crate::founding::FoundingRecord;
 use crate::remains::LogEnd;
 use crate::store::batch::Batch;
 use crate::store::block::{BLOCK_BYTES, HEADER_BYTES, SECTOR_BYTES};
-use crate::store::conformance::{Log, open_options};
+use crate::store::conformance::{Log, format, founding, open_options};
 use crate::store::memory::MemoryDisk;
 use crate::store::open::{OnDamage, OpenOptions, Recovered};
 use crate::store::store::Store;
-use crate::store::tests::{append, founded};
-use crate::types::{BootNonce, Incarnation, Index, StoreId};
+use crate::store::tests::{CLUSTER, append, founded};
+use crate::types::{Index, NodeId};
 
 fn keeping() -> OpenOptions {
     OpenOptions { on_damage: OnDamage::Keep, ..open_options() }
 }
 
-/// A store that has met another one, so that there is somebody to ask.
-fn met() -> Store<MemoryDisk> {
-    let mut store = founded();
-    store.record_peer(StoreId([9; 16]), Incarnation(1), BootNonce([1; 16])).unwrap();
-    store
-}
-
 /// Nobody else has what is damaged here.
 #[test]
 fn the_folder_of_a_node_that_was_always_alone_is_refused() {
-    let mut store = founded();
+    let mut disk = MemoryDisk::new();
+    format(&mut disk);
+    let (mut store, _) = Store::open(disk, open_options()).unwrap();
+    let FoundingRecord { cluster, mut membership } = founding(CLUSTER);
+    membership.voters.retain(|id, _| *id == NodeId::MIN);
+    store.record_founding(&FoundingRecord { cluster, membership }).unwrap();
     assert!(store.is_alone());
     let mut log = Log::default();
     for _ in 0..3 {
@@ -39,7 +38,7 @@ fn the_folder_of_a_node_that_was_always_alone_is_refused() {
 
 /// Ten batches of two blocks each, in several segments.
 fn folder() -> (MemoryDisk, Log) {
-    let mut store = met();
+    let mut store = founded();
     let mut log = Log::default();
     for _ in 0..10 {
         append(&mut store, &mut log, 1, &[5_000, 20]);
@@ -119,7 +118,7 @@ fn a_flip_in_any_batch_costs_that_batch_and_nothing_else_d2_i5() {
 /// The last batch is the end: its header tells how far it went, and without that nobody knows.
 #[test]
 fn a_flip_in_the_last_batch_leaves_an_end_that_is_known_by_its_header_only_i5() {
-    let mut store = met();
+    let mut store = founded();
     let mut log = Log::default();
     for _ in 0..3 {
         append(&mut store, &mut log, 1, &[20]);

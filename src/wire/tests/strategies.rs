@@ -230,6 +230,18 @@ fn range_reply() -> impl Strategy<Value = RangeReply> {
     })
 }
 
+// [W-61]
+fn range(term: Term, question: u64, indexes: [Index; 3], is_open: bool) -> RangeRequest {
+    let [first, second, third] = indexes.map(|index| index.0);
+    RangeRequest {
+        term,
+        question,
+        damaged_from: Index(first.clamp(1, second.max(1))),
+        first: Index(second.max(1)),
+        last: if is_open { Index(0) } else { Index(second.max(third).max(1)) },
+    }
+}
+
 fn small_message() -> impl Strategy<Value = Message> {
     let indexes = [number(), number(), number()];
     (0..18, [number(), number(), number()], indexes, varint(), any::<(u32, bool)>()).prop_map(
@@ -288,14 +300,7 @@ fn small_message() -> impl Strategy<Value = Message> {
                 13 => offer_reply(SnapshotOutcome::Pulling { bytes: count }),
                 14 => offer_reply(SnapshotOutcome::Transferred),
                 15 => offer_reply(SnapshotOutcome::Installed),
-                // [W-61]
-                16 => Message::Range(RangeRequest {
-                    term,
-                    question: count,
-                    damaged_from: Index(first.0.clamp(1, second.0.max(1))),
-                    first: Index(second.0.max(1)),
-                    last: if yes { Index(0) } else { Index(second.0.max(third.0).max(1)) },
-                }),
+                16 => Message::Range(range(term, count, [first, second, third], yes)),
                 _ => Message::TransferReply(TransferReply { term, is_taken: yes }),
             }
         },
