@@ -165,6 +165,32 @@ fn a_record_over_another_one_costs_the_other_one_d6() {
     }
 }
 
+/// D6: what stands in the place of the last record is content of another one, zeros and all, and no torn write.
+#[test]
+fn content_of_another_record_over_the_last_one_is_no_tear_d6() {
+    let mut store = founded();
+    let mut log = Log::default();
+    // The second block of the first batch is mostly padding.
+    append(&mut store, &mut log, 1, &[4_000]);
+    append(&mut store, &mut log, 1, &[20]);
+    append(&mut store, &mut log, 1, &[4_000]);
+    let disk = store.into_disk();
+    let all = batches(&disk);
+    let block = |batch: usize, number: usize| {
+        let at = all[batch].1 + number * BLOCK_BYTES;
+        disk.content(&all[batch].0).unwrap()[at..at + BLOCK_BYTES].to_vec()
+    };
+    for (source, number) in [(block(0, 1), 0), (block(0, 0), 1), (block(1, 0), 1)] {
+        let (file, offset, first, last) = all[2].clone();
+        let mut rotten = disk.clone();
+        rotten.rot(&file, |bytes| {
+            bytes[offset + number * BLOCK_BYTES..][..BLOCK_BYTES].copy_from_slice(&source);
+        });
+        let (_, recovered) = open(rotten);
+        check(&recovered, &log, first..=last);
+    }
+}
+
 /// One write takes the place of the hole and all behind it; a crash at any of its operations finds the folder before
 /// or after it, never with less.
 #[test]
