@@ -6,10 +6,12 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use raftgram::rng::Rng;
-use raftgram::rpc::{Event, LinkId, Local, LocalRole, Output, Rpc, RpcConfig};
+use raftgram::rpc::{Event, LinkId, Local, LocalRole, Output, Rpc, RpcConfig, SealConfig};
+use raftgram::seal::{Entropy, Key, KeyRing, KeyRole, SealMode, Secret, suite};
 use raftgram::time::Instant;
 use raftgram::types::{BootNonce, ClusterId, Identity, Incarnation, NodeId, PacketNumber, StoreId};
 use raftgram::wire::{Class, Greeting};
@@ -23,7 +25,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new() -> Self {
+    fn new(config: &RpcConfig) -> Self {
         let now = Instant::from_nanos(1_000_000_000);
         let mut ends = [1, 2].map(|id| {
             let local = Local {
@@ -39,7 +41,7 @@ impl Pair {
                 heartbeat: Duration::from_millis(25),
                 first_packet: PacketNumber(1),
             };
-            Rpc::new(RpcConfig::default(), local, Rng::from_seed(1), now).unwrap()
+            Rpc::new(config.clone(), local, Rng::from_seed(1), now).unwrap()
         });
         let addresses = ["10.0.0.1:7000", "10.0.0.2:7000"].map(|text| text.parse().unwrap());
         let link = ends[0].connect(now, addresses[1], None);
@@ -75,9 +77,23 @@ impl Pair {
     }
 }
 
+/// The same plain and, where the cryptography is built in, sealed: the difference is what the seal costs.
 fn calls(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("rpc");
-    let mut pair = Pair::new();
+    calls_with(criterion, "rpc", &RpcConfig::default());
+    if let Some(suite) = suite() {
+        let key = Key { role: KeyRole::Cluster, secret: Secret::new([1; 32]) };
+        let keys = KeyRing::new(suite, vec![key]).expect("one key");
+        let seal = SealConfig {
+            entropy: Some(Entropy::new(Secret::new([2; 32]))),
+            ..SealConfig::with(SealMode::Require, Arc::new(keys))
+        };
+        calls_with(criterion, "rpc sealed", &RpcConfig { seal, ..RpcConfig::default() });
+    }
+}
+
+fn calls_with(criterion: &mut Criterion, name: &str, config: &RpcConfig) {
+    let mut group = criterion.benchmark_group(name);
+    let mut pair = Pair::new(config);
     group.throughput(Throughput::Elements(1));
     group.bench_function("one call of 64 bytes, round trip", |bencher| {
         bencher.iter_batched(
@@ -89,7 +105,7 @@ fn calls(criterion: &mut Criterion) {
             BatchSize::SmallInput,
         );
     });
-    let mut pair = Pair::new();
+    let mut pair = Pair::new(config);
     group.throughput(Throughput::Elements(64));
     group.bench_function("64 calls of 64 bytes in one turn", |bencher| {
         bencher.iter_batched(
@@ -103,7 +119,7 @@ fn calls(criterion: &mut Criterion) {
             BatchSize::SmallInput,
         );
     });
-    let mut pair = Pair::new();
+    let mut pair = Pair::new(config);
     group.throughput(Throughput::Bytes(2 << 20));
     group.bench_function("1 MiB there and back", |bencher| {
         bencher.iter_batched(
@@ -115,7 +131,7 @@ fn calls(criterion: &mut Criterion) {
             BatchSize::SmallInput,
         );
     });
-    let mut pair = Pair::new();
+    let mut pair = Pair::new(config);
     group.throughput(Throughput::Elements(1));
     group.bench_function("one notice of 16 bytes", |bencher| {
         bencher.iter_batched(

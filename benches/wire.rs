@@ -5,6 +5,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use raftgram::entry::Payload;
 use raftgram::message::{Append, AppendEntry, Heartbeat, Message};
+use raftgram::seal::suite;
 use raftgram::types::{CallId, ClusterId, GroupId, Incarnation, Index, NodeId, PacketNumber, Round, Term};
 use raftgram::wire::peer::{decode_message, encode_message};
 use raftgram::wire::{Class, Flags, Frame, Header, Party, begin, datagram, decode, finish};
@@ -94,5 +95,30 @@ fn checksum(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, codec, checksum);
+/// What stands in the checksum's place when a datagram is sealed.
+fn seal(criterion: &mut Criterion) {
+    let Some(suite) = suite() else { return };
+    let cipher = suite.cipher(&[7; 16]);
+    let mut group = criterion.benchmark_group("seal");
+    for bytes in [48, 1200, 1400] {
+        let mut text = vec![0xa5; bytes - 32];
+        group.throughput(Throughput::Bytes(bytes as u64));
+        group.bench_function(format!("seal {bytes} bytes"), |bencher| {
+            bencher.iter(|| cipher.seal(black_box(9), &[3; 48], &mut text));
+        });
+        let tag = cipher.seal(9, &[3; 48], &mut text);
+        let sealed = [&text[..], &tag].concat();
+        let mut copy = Vec::new();
+        group.bench_function(format!("copy and open {bytes} bytes"), |bencher| {
+            bencher.iter(|| {
+                copy.clear();
+                copy.extend_from_slice(black_box(&sealed));
+                assert!(cipher.open(9, &[3; 48], &mut copy));
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, codec, checksum, seal);
 criterion_main!(benches);

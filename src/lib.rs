@@ -34,7 +34,7 @@
 //! | 4 | [`run`]: sockets, clocks, timers, disks, threads · [`sim`]: many nodes and one virtual clock |
 //! | 3 | [`node`]: the whole server · [`client`]: the whole client |
 //! | 2 | [`rpc`]: links and calls · [`trace`]: what happened, an event a line |
-//! | 1 | [`raft`] · [`wire`] · [`store`] · [`fault`] · [`session`] · [`kv`] · [`check`] |
+//! | 1 | [`raft`] · [`wire`] · [`store`] · [`fault`] · [`seal`] · [`session`] · [`kv`] · [`check`] |
 //! | 0 | [`types`] [`cursor`] [`entry`] [`founding`] [`hash`] [`layered`] [`membership`] |
 //! | | [`message`] [`machine`] [`mutant`] [`rng`] [`snapshot`] [`time`] |
 //!
@@ -42,7 +42,7 @@
 //! commands, `handle_*(now, …)`, `poll_output` and `poll_timeout`; after any mutation its driver drains the outputs.
 //!
 //! # Left out so far
-//! Membership changes, sealed datagrams, lease reads. README.md says more.
+//! Membership changes, lease reads. README.md says more.
 
 #![forbid(unsafe_code)]
 
@@ -65,6 +65,7 @@ pub mod check;
 pub mod fault;
 pub mod kv;
 pub mod raft;
+pub mod seal;
 pub mod session;
 pub mod store;
 pub mod wire;

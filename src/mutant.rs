@@ -78,6 +78,8 @@ mutants! {
     L8,
     /// A leader counts itself before its own disk is done.
     L9,
+    /// An append goes out from a place that the log has forgotten.
+    L10,
     /// The bytes of an append stay in flight when the answer to a later one covers it.
     L12,
     /// A deposed leader tells its clients "done" when another entry takes the index of theirs.
@@ -92,6 +94,16 @@ mutants! {
     R3,
     /// A confirmed read is answered before the machine has reached its index.
     R6,
+    /// A snapshot of what is committed here already is pulled and installed all the same.
+    S1,
+    /// The log that a snapshot covers is removed before the record names the snapshot.
+    S2,
+    /// A snapshot gets its name before it is synced.
+    S3,
+    /// The blocks of a snapshot are believed unchecked.
+    S6,
+    /// What a snapshot holds of the session table is left behind.
+    S9,
     /// Any bad batch is taken for a torn end of the log.
     D1,
     /// A failed sync is tried again, and the second answer believed.

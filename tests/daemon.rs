@@ -2,8 +2,12 @@
 //!
 //! One cluster runs at a time, on an address of this test process's own, with its data in a folder of its own.
 //! What is waited for is waited for by condition, with one generous deadline. Long forms by environment:
-//! `RAFTGRAM_KILLS` (20) leaders are killed, the lossy network lasts `RAFTGRAM_LOSSY_SECONDS` (10).
+//! `RAFTGRAM_KILLS` (20) leaders are killed, the lossy network lasts `RAFTGRAM_LOSSY_SECONDS` (10), a snapshot of
+//! `RAFTGRAM_TRANSFER_MIB` (16) travels while its ends die, and a sealed cluster gets `RAFTGRAM_FORGED` forged
+//! datagrams, whose cost is measured.
 
+#[path = "daemon/backup.rs"]
+mod backup;
 #[path = "daemon/cluster.rs"]
 mod cluster;
 #[path = "daemon/failover.rs"]
@@ -11,6 +15,9 @@ mod failover;
 #[cfg(target_os = "linux")]
 #[path = "daemon/flood.rs"]
 mod flood;
+#[cfg(target_os = "linux")]
+#[path = "daemon/forged.rs"]
+mod forged;
 #[path = "daemon/founding.rs"]
 mod founding;
 #[path = "daemon/load.rs"]
@@ -27,11 +34,17 @@ mod refusals;
 mod relay;
 #[path = "daemon/repair.rs"]
 mod repair;
+#[path = "daemon/sealed.rs"]
+mod sealed;
 #[path = "daemon/sizes.rs"]
 mod sizes;
 #[path = "daemon/snapshot.rs"]
 mod snapshot;
 #[path = "../tools/cli/tests/support/mod.rs"]
 mod support;
+#[path = "daemon/transfer.rs"]
+mod transfer;
 #[path = "daemon/up.rs"]
 mod up;
+#[path = "daemon/upgrade.rs"]
+mod upgrade;

@@ -13,6 +13,7 @@ use crate::wire::Class;
 use crate::wire::client::{
     ClientReply, ClientRequest, LeaderHint, Outcome as Reached, Propose, decode_reply, encode_request,
 };
+use crate::wire::transfer::{Pull, PullReply, decode_pull_reply, encode_pull};
 use crate::wire::{Ranges, Span};
 
 /// How long the client's own opening of a session may take before the writes that wait for it give up by their
@@ -45,7 +46,9 @@ impl Client {
             }
         }
         let (server, class) = match &operation.kind {
-            Kind::Status { server } | Kind::TakeSnapshot { server, .. } => (*server, Class::Again),
+            Kind::Status { server } | Kind::TakeSnapshot { server, .. } | Kind::Pull { server, .. } => {
+                (*server, Class::Again)
+            }
             Kind::Read { .. } => (self.pick_server(), Class::Again),
             Kind::Write { .. } | Kind::OpenSession => (self.pick_server(), Class::Once),
         };
@@ -90,6 +93,7 @@ impl Client {
             Kind::TakeSnapshot { through, .. } => {
                 encode_request(group, &ClientRequest::TakeSnapshot { through: *through }, &mut body);
             }
+            Kind::Pull { pull, .. } => encode_pull(group, pull, &mut body),
             Kind::Read { query, level } => {
                 encode_request(group, &ClientRequest::Read { level: *level, query }, &mut body);
             }
@@ -175,6 +179,10 @@ impl Client {
             operation.call = None;
         }
         self.on_sign_of_life(link);
+        if let Some(Operation { kind: Kind::Pull { pull, .. }, .. }) = self.operations.get(&id) {
+            let answer = answer_to_pull(*pull, body).ok_or(ClientError::BadReply);
+            return self.end(id, answer);
+        }
         let Ok((_, reply)) = decode_reply(body) else {
             return self.end(id, Err(ClientError::BadReply));
         };
@@ -363,7 +371,7 @@ impl Client {
 
     fn phase(&self, was_asking: bool) -> Phase {
         if self.servers.iter().all(|server| server.node.is_none()) {
-            Phase::Connecting
+            self.seal_refused.map_or(Phase::Connecting, Phase::SealRefused)
         } else if was_asking && self.leader.is_some() {
             Phase::Answer
         } else {
@@ -448,5 +456,17 @@ impl Client {
     /// A call has ended: one more may be made.
     pub(super) fn make_room(&mut self) {
         self.ready.extend(self.crowded.pop_first());
+    }
+}
+
+/// What the body says of the range asked for; an old node refuses the question, which is an answer to another one.
+fn answer_to_pull(pull: Pull, body: &[u8]) -> Option<Answer> {
+    match decode_pull_reply(body).ok()?.1 {
+        PullReply::NotHere => Some(Answer::Range { bytes: None }),
+        PullReply::Data { digest, offset, bytes } => {
+            let is_it =
+                (digest, offset) == (pull.meta.digest, pull.offset) && bytes.len() == pull.length as usize;
+            is_it.then(|| Answer::Range { bytes: Some(bytes.to_vec()) })
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::wire::SealRefusal;
+
 /// Whether a write that has no answer may have been carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -16,6 +18,9 @@ pub enum Outcome {
 pub enum Phase {
     /// No node has answered at all.
     Connecting,
+    /// No node has taken this client's greeting; one said that this is on account of the seal. Anyone could have
+    /// said so, so it is a hint where to look.
+    SealRefused(SealRefusal),
     /// Nodes answered, and none of them led.
     NoLeader,
     /// A node that seemed to lead was asked and has not answered.
@@ -60,6 +65,16 @@ impl fmt::Display for ClientError {
             Self::TimedOut { outcome, phase } => {
                 let phase = match phase {
                     Phase::Connecting => "no node answered",
+                    Phase::SealRefused(SealRefusal::SealRequired) => {
+                        "the cluster takes sealed datagrams only, and this client has no key"
+                    }
+                    Phase::SealRefused(SealRefusal::KeyUnknown) => {
+                        "the cluster does not know this client's key"
+                    }
+                    Phase::SealRefused(SealRefusal::NoSeal) => {
+                        "the cluster takes plain datagrams only, and this client has a key"
+                    }
+                    Phase::SealRefused(SealRefusal::Other(_)) => "the cluster refused this client's greeting",
                     Phase::NoLeader => "the nodes that answered have no leader",
                     Phase::Answer => "the leader was asked and has not answered",
                 };

@@ -43,8 +43,9 @@ use crate::rpc::{Event, LinkId, Local, Output as RpcOutput, Rpc, RpcConfig, Send
 use crate::session::Window;
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, CallId, Index, NodeId, SessionId};
-use crate::wire::DropReason;
 use crate::wire::client::ReadLevel;
+use crate::wire::transfer::Pull;
+use crate::wire::{DropReason, SealRefusal};
 use operation::{Kind, Operation};
 
 /// How a client behaves.
@@ -139,6 +140,8 @@ pub struct Client {
     timers: BTreeSet<(Instant, OperationId)>,
     calls: BTreeMap<(LinkId, CallId), OperationId>,
     next_operation: u64,
+    /// What a node said of this client's greeting, if any did.
+    seal_refused: Option<SealRefusal>,
     outputs: VecDeque<Output>,
 }
 
@@ -170,6 +173,7 @@ impl Client {
             timers: BTreeSet::new(),
             calls: BTreeMap::new(),
             next_operation: 0,
+            seal_refused: None,
             outputs: VecDeque::new(),
         }
     }
@@ -201,6 +205,15 @@ impl Client {
     pub fn take_snapshot(&mut self, server: usize, through: Index, deadline: Instant) -> OperationId {
         assert!(server < self.servers.len(), "server {server} of {}", self.servers.len());
         self.begin(Kind::TakeSnapshot { server, through }, deadline)
+    }
+
+    /// Asks the node at the `server`th of the addresses given for a range of a snapshot's file. `[W-66]`
+    ///
+    /// # Panics
+    /// When there are fewer addresses.
+    pub fn pull(&mut self, server: usize, pull: Pull, deadline: Instant) -> OperationId {
+        assert!(server < self.servers.len(), "server {server} of {}", self.servers.len());
+        self.begin(Kind::Pull { server, pull }, deadline)
     }
 
     /// Hands in a datagram; tells why, if it is dropped.
@@ -306,6 +319,7 @@ impl Client {
                     self.on_call_failed(now, id, link, reason);
                 }
             }
+            Event::Refused { reason, .. } => self.seal_refused = Some(reason),
             Event::Closed { link, reason } => self.on_closed(now, link, reason),
             Event::Silent { link } => self.on_silent(now, link),
             Event::Heard { link } => self.on_sign_of_life(link),

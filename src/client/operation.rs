@@ -8,6 +8,7 @@ use crate::time::Instant;
 use crate::types::{CallId, Index, Sequence, Term};
 use crate::wire::client::ReadLevel;
 use crate::wire::status::NodeStatus;
+use crate::wire::transfer::Pull;
 
 /// An operation's number, unique within its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +50,11 @@ pub enum Answer {
         /// The newest that is durable and in force.
         in_force: Option<SnapshotMeta>,
     },
+    /// A range of a snapshot's file; `None` when that node does not have the file, or cannot read it.
+    Range {
+        /// Its bytes, unchecked.
+        bytes: Option<Vec<u8>>,
+    },
 }
 
 /// What an operation asks for.
@@ -68,6 +74,8 @@ pub(super) enum Kind {
     Status { server: usize },
     /// A snapshot of one node, or how it stands.
     TakeSnapshot { server: usize, through: Index },
+    /// A range of a snapshot's file, of one node.
+    Pull { server: usize, pull: Pull },
 }
 
 /// Where a write stands: the session (by the operation that opened it) and the sequence there.

@@ -10,11 +10,14 @@ use std::time::Duration;
 use super::pending::{Pending, Promise, pending};
 use crate::client::{Answer, Client as Machine, ClientConfig, ClientError};
 use crate::run::client::{Request, Respond, run};
+use crate::run::keys::random_entropy;
 use crate::run::mailbox::{CloseOnDrop, Mailbox};
 use crate::run::net::Net;
 use crate::run::random_rng;
+use crate::seal::SealMode;
 use crate::types::Index;
 use crate::wire::client::ReadLevel;
+use crate::wire::transfer::Pull;
 
 /// What an operation comes to.
 pub type OperationResult = Result<Answer, ClientError>;
@@ -37,13 +40,16 @@ impl Client {
     ///
     /// # Panics
     /// When `addresses` is empty.
-    pub fn connect(addresses: &[SocketAddr], config: ClientConfig) -> io::Result<Self> {
+    pub fn connect(addresses: &[SocketAddr], mut config: ClientConfig) -> io::Result<Self> {
         assert!(!addresses.is_empty(), "a client needs at least one address");
         // IPv6 sockets reach IPv4 addresses only in mapped form; a list of both families needs the first's.
         let any: SocketAddr = match addresses[0] {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
+        if config.rpc.seal.mode != SealMode::Off {
+            config.rpc.seal.entropy = Some(random_entropy()?);
+        }
         let net = Net::bind(any)?;
         let machine = Machine::new(config, addresses, random_rng()?, net.now());
         let mailbox = Arc::new(Mailbox::new(net.waker()));
@@ -92,6 +98,14 @@ impl Client {
     ) -> Pending<OperationResult> {
         let (respond, pending) = pending();
         self.send(Request::TakeSnapshot { server, through, timeout, respond });
+        pending
+    }
+
+    /// Asks the node at the `server`th of the client's addresses for a range of a snapshot's file, such as
+    /// [`Self::take_snapshot`] told of. The bytes are those of the file; checking them is the caller's.
+    pub fn pull(&self, server: usize, pull: Pull, timeout: Duration) -> Pending<OperationResult> {
+        let (respond, pending) = pending();
+        self.send(Request::Pull { server, pull, timeout, respond });
         pending
     }
 

@@ -14,6 +14,9 @@
 //! Each blank node keeps a question for the status open at the others, which a blank node never answers: so it
 //! goes on probing them, and meets the lowest again as soon as that one is founded.
 //!
+//! Nodes that were restored from a backup found a cluster in the same way, all from the same one; see
+//! [`crate::store::Store::format_restored`].
+//!
 //! # Joining
 //! A node that joins takes the cluster id from the first founded node that answers. It is no voter until the
 //! membership in the log says so.
@@ -35,6 +38,7 @@ use crate::rpc::{
     CloseReason, Event, LinkId, Local, LocalRole, Output as RpcOutput, PeerInfo, Rpc, RpcConfig,
     SendErrorKind,
 };
+use crate::snapshot::SnapshotMeta;
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, ClusterId, GroupId, Identity, Incarnation, NodeId, PacketNumber, StoreId};
 use crate::wire::client::{ClientReply, ClientRequest, decode_reply, encode_request};
@@ -47,20 +51,23 @@ pub enum Plan {
     Found {
         /// All founders and their advertised addresses, this node included, by id.
         voters: BTreeMap<NodeId, String>,
+        /// The backup that the cluster begins with; every founder must have been restored from the same.
+        restored: Option<SnapshotMeta>,
     },
     /// A node of a cluster that exists.
     Join,
 }
 
 impl Plan {
-    /// FNV-1a 64 over the lines `id=address\n` of the voter list, so that equal lists have equal digests. Joining
-    /// has none. [W-25]
+    /// FNV-1a 64 over the lines `id=address\n` of the voter list, so that equal lists have equal digests, and over a
+    /// line with what was restored, if anything. Joining has none. [W-25] [W-67]
     #[must_use]
     pub fn digest(&self) -> Option<u64> {
-        let Self::Found { voters } = self else { return None };
+        let Self::Found { voters, restored } = self else { return None };
         let line = |(id, address): (&NodeId, &String)| format!("{}={address}\n", id.as_u16());
-        let hash = voters.iter().map(line).fold(Fnv1a::default(), |hash, line| hash.bytes(line.as_bytes()));
-        Some(hash.finish())
+        let restored = restored.map(|meta| format!("restored {} {:016x}\n", meta.id.index, meta.digest));
+        let lines = voters.iter().map(line).chain(restored);
+        Some(lines.fold(Fnv1a::default(), |hash, line| hash.bytes(line.as_bytes())).finish())
     }
 }
 
@@ -85,7 +92,7 @@ pub enum Output {
 /// Why founding does not get on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FoundingNotice {
-    /// A peer was started with another voter list.
+    /// A peer was started with another voter list, or restored from another backup.
     VotersDiffer {
         /// The peer's address.
         peer: SocketAddr,
@@ -102,7 +109,12 @@ pub enum FoundingNotice {
 impl fmt::Display for FoundingNotice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::VotersDiffer { peer } => write!(f, "{peer} was started with another list of voters"),
+            Self::VotersDiffer { peer } => {
+                write!(
+                    f,
+                    "{peer} was started with another list of voters, or not restored from the same backup"
+                )
+            }
             Self::FoundedWithoutUs { peer, cluster } => {
                 write!(f, "{peer} belongs to cluster {cluster}, which was founded without this data folder")
             }
@@ -270,7 +282,7 @@ impl Founding {
     }
 
     fn collect(&mut self, peer: &PeerInfo) {
-        let (Plan::Found { voters }, Some(identity)) = (&self.plan, peer.identity) else { return };
+        let (Plan::Found { voters, .. }, Some(identity)) = (&self.plan, peer.identity) else { return };
         let is_equal =
             self.plan.digest().is_some_and(|digest| peer.greeting == Greeting::Founding { digest });
         if !is_equal || !voters.contains_key(&identity.node) {
@@ -283,7 +295,7 @@ impl Founding {
 
     /// The founder of the lowest id, once it knows all, writes the record.
     fn found_when_complete(&mut self) {
-        let Plan::Found { voters } = &self.plan else { return };
+        let Plan::Found { voters, .. } = &self.plan else { return };
         let is_lowest = voters.first_key_value().is_some_and(|(lowest, _)| *lowest == self.identity.node);
         if !is_lowest || self.founders.len() < voters.len() {
             return;

@@ -240,6 +240,7 @@ pub struct Node<M> {
     damage_found: u64,
     /// Whether the owner knows of a hole in the log.
     is_repair_told: bool,
+    alarms: raft_io::Alarms,
     outputs: VecDeque<Output<M>>,
 }
 
@@ -309,6 +310,7 @@ impl<M: Machine> Node<M> {
             room: DiskRoom::Enough,
             damage_found: 0,
             is_repair_told: false,
+            alarms: raft_io::Alarms::default(),
             outputs: VecDeque::new(),
         };
         for damage in start.damage {
@@ -464,7 +466,7 @@ impl<M: Machine> Node<M> {
     }
 
     fn warn_copy(&mut self, peer: Identity, incarnation: Incarnation) {
-        warn!(self.log, "a copied data folder is speaking; bring it back by replacing the member";
+        warn!(self.log, "a copied data folder is speaking; put its newest data back, or replace the member";
             "peer" => %peer, "incarnation" => %incarnation);
         self.outputs.push_back(Output::Event(NodeEvent::CopiedFolder { peer, incarnation }));
     }

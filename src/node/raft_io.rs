@@ -1,5 +1,8 @@
 //! Between the RPC layer and Raft: messages in, messages and disk writes out.
 
+use core::mem::discriminant;
+use core::time::Duration;
+
 use slog::{debug, error, info};
 
 use super::links::{HELD_MAX, Standing};
@@ -7,7 +10,7 @@ use super::{Node, NodeEvent, Output};
 use crate::machine::Machine;
 use crate::message::{Delivery, Message};
 use crate::mutant::{self, Mutant};
-use crate::raft::{Output as RaftOutput, ReplyToken, RoleKind};
+use crate::raft::{Alarm, Output as RaftOutput, ReplyToken, RoleKind};
 use crate::rpc::{Event, LinkId, Token};
 use crate::time::Instant;
 use crate::types::{GroupId, NodeId};
@@ -18,6 +21,25 @@ use crate::wire::peer::{decode_message, encode_message};
 /// The most requests of peers that may wait for Raft's answer; beyond it the oldest is forgotten, and its caller
 /// asks again.
 pub const PEER_TOKENS_MAX: usize = 16_384;
+
+/// An alarm that goes on is written to the log again after this.
+const ALARM_PAUSE: Duration = Duration::from_secs(10);
+
+/// The alarm that was logged last: what is wrong may be found at each heartbeat.
+#[derive(Debug, Default)]
+pub(super) struct Alarms(Option<(Instant, Alarm)>);
+
+impl Alarms {
+    fn is_due(&mut self, now: Instant, alarm: Alarm) -> bool {
+        let is_known = self.0.is_some_and(|(at, last)| {
+            discriminant(&last) == discriminant(&alarm) && now.saturating_since(at) < ALARM_PAUSE
+        });
+        if !is_known {
+            self.0 = Some((now, alarm));
+        }
+        !is_known
+    }
+}
 
 impl<M: Machine> Node<M> {
     pub(super) fn on_rpc_event(&mut self, now: Instant, event: Event) {
@@ -54,7 +76,7 @@ impl<M: Machine> Node<M> {
                 }
             }
             // A reply to a cancelled request is ignored below, and silence is Raft's to notice.
-            Event::Cancelled { .. } | Event::Silent { .. } | Event::Heard { .. } => {}
+            Event::Cancelled { .. } | Event::Silent { .. } | Event::Heard { .. } | Event::Refused { .. } => {}
         }
     }
 
@@ -143,7 +165,9 @@ impl<M: Machine> Node<M> {
                 }
             }
             RaftOutput::Alarm(alarm) => {
-                error!(self.log, "alarm"; "what" => %alarm);
+                if self.alarms.is_due(now, alarm) {
+                    error!(self.log, "alarm"; "what" => %alarm);
+                }
                 self.outputs.push_back(Output::Event(NodeEvent::Alarm(alarm)));
             }
         }

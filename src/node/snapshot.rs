@@ -27,9 +27,10 @@ use super::{Node, NodeEvent, Output};
 use crate::entry::Entry;
 use crate::machine::{Fields, Frozen, Machine, RestoreError, Sink, SinkClosed, Source};
 use crate::membership::Membership;
+use crate::mutant::{self, Mutant};
 use crate::session::{FrozenSessions, Sessions};
 use crate::snapshot::{SnapshotId, SnapshotMeta};
-use crate::store::snapshot::{self as file, SnapshotFile};
+use crate::store::snapshot::{self as file, BodySource, SnapshotFile};
 use crate::store::{
     Adopted, Disk, LogAfter, OnDamage, OpenError, OpenOptions, Recovered, SnapshotError, SnapshotHead, Store,
 };
@@ -113,7 +114,24 @@ pub fn load<M: Machine, D: Disk>(
     file: &SnapshotFile,
     machine: &mut M,
 ) -> Result<StartSnapshot, LoadError> {
-    let mut body = file.body(disk);
+    load_from(file.body(disk), file, machine)
+}
+
+/// The same from a file that stands alone, such as a backup.
+pub fn load_alone<M: Machine, D: Disk>(
+    disk: &mut D,
+    name: &str,
+    file: &SnapshotFile,
+    machine: &mut M,
+) -> Result<StartSnapshot, LoadError> {
+    load_from(file.body_of(disk, name), file, machine)
+}
+
+fn load_from<M: Machine, D: Disk>(
+    mut body: BodySource<'_, D>,
+    file: &SnapshotFile,
+    machine: &mut M,
+) -> Result<StartSnapshot, LoadError> {
     match read_body(&mut body, machine) {
         Ok(state) => Ok(StartSnapshot { meta: file.meta, membership: file.head.membership.clone(), state }),
         Err(error) => Err(body.failure().map_or(LoadError::State(error), LoadError::File)),
@@ -194,7 +212,10 @@ impl From<LoadError> for StartError {
 
 fn read_body<M: Machine>(source: &mut dyn Source, machine: &mut M) -> Result<State, RestoreError> {
     let since_mark = Fields::new(source).number()?;
-    let sessions = Sessions::restore(source)?;
+    let mut sessions = Sessions::restore(source)?;
+    if mutant::is(Mutant::S9) {
+        sessions = Sessions::with_limits(sessions.limits());
+    }
     machine.restore(source)?;
     Fields::new(source).finish()?;
     Ok(State { since_mark, sessions })

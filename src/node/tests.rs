@@ -16,6 +16,7 @@ use crate::message::{Message, VoteReply};
 use crate::raft::RoleKind;
 use crate::rng::Rng;
 use crate::rpc::{Event, Local, Output as RpcOutput, PeerInfo, Rpc, RpcConfig};
+use crate::seal::Trust;
 use crate::time::{Instant, earliest};
 use crate::types::{
     BootNonce, CallId, ClusterId, GroupId, HardState, Identity, Incarnation, NodeId, Sequence, SessionId,
@@ -263,6 +264,18 @@ fn a_paused_follower_hears_what_came_before_it_acts_on_the_time() {
     );
 }
 
+/// The digest by which founders agree covers the voters and the backup, if there is one. [W-67]
+#[test]
+fn founders_with_different_backups_or_none_show_different_digests() {
+    let voters: BTreeMap<NodeId, String> = [(node_id(1), "a:1".to_owned())].into();
+    let id = crate::snapshot::SnapshotId { index: crate::types::Index(7), ..Default::default() };
+    let backup = crate::snapshot::SnapshotMeta { id, bytes: 9, digest: 0xab };
+    let digest = |restored| Plan::Found { voters: voters.clone(), restored }.digest().unwrap();
+    let of = |text: &str| crate::hash::Fnv1a::default().bytes(text.as_bytes()).finish();
+    assert_eq!(digest(None), of("1=a:1\n"));
+    assert_eq!(digest(Some(backup)), of("1=a:1\nrestored 7 00000000000000ab\n"));
+}
+
 /// A blank node's hello may grant no room for any question.
 #[test]
 fn a_blank_node_survives_a_peer_that_takes_no_questions() {
@@ -275,7 +288,7 @@ fn a_blank_node_survives_a_peer_that_takes_no_questions() {
     };
     let founder = |number: u16, config: RpcConfig| {
         let contacts = [(Some(node_id(3 - number)), address(3 - number))];
-        let plan = Plan::Found { voters: voters.clone() };
+        let plan = Plan::Found { voters: voters.clone(), restored: None };
         Founding::new(plan, blank(number), &contacts, config, Rng::from_seed(u64::from(number)), now)
     };
     let stingy = RpcConfig { body_bytes_max: 1, credit_bytes: 1, ..RpcConfig::default() };
@@ -313,6 +326,7 @@ fn info(nonce: u8) -> PeerInfo {
         election_timeout_max: Duration::from_millis(500),
         heartbeat: Duration::from_millis(25),
         address: address(2),
+        trust: Trust::None,
     }
 }
 
@@ -367,4 +381,17 @@ fn a_store_that_cannot_be_recorded_is_not_listened_to() {
     node.handle_peer_recorded(now, store(2), Incarnation(5), BootNonce([1; 16]), PeerRecord::NoRoom);
     node.on_peer_message(now, link, None, of_term(9));
     assert_eq!(node.raft().term(), Term(0));
+}
+
+/// A client's key makes a client of its holder, and what a client says as a member is not heard.
+#[test]
+fn nobody_is_heard_as_a_member_over_a_client_s_link() {
+    let (mut net, leader) = Net::elected();
+    let term = net.nodes[&leader].raft().term();
+    let link = net.client.connect(net.now, address(leader), None);
+    net.client.call(net.now, link, Class::Again, of_term(99)).unwrap();
+    net.run_for(Duration::from_secs(1));
+    net.client.notice(net.now, link, of_term(99)).unwrap();
+    net.run_for(Duration::from_secs(1));
+    assert_eq!(net.nodes[&leader].raft().term(), term);
 }

@@ -125,7 +125,7 @@ fn settle<M>(
 ) -> Result<TransferDone<M>, SnapshotError> {
     match result {
         Err(SnapshotError::Full) => Ok(TransferDone::Full { meta }),
-        Err(error @ SnapshotError::Foreign) => {
+        Err(error @ (SnapshotError::Foreign | SnapshotError::Newer { .. })) => {
             Ok(TransferDone::Useless { meta, error: LoadError::File(error) })
         }
         other => other,
@@ -341,9 +341,10 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    /// A node asks for a range of a file.
+    /// A node or a client asks for a range of a file. `[W-66]`
     pub(super) fn serve_pull(&mut self, now: Instant, link: LinkId, token: Token, body: &[u8]) {
-        if !matches!(self.standing(link), Some(Standing::Adopted { .. })) {
+        // A link without standing is a client's; a node that is not listened to gets nothing either.
+        if !matches!(self.standing(link), None | Some(Standing::Adopted { .. })) {
             return;
         }
         let Ok((GroupId(0), pull)) = decode_pull(body) else { return };

@@ -60,8 +60,12 @@ impl Raft {
         if bytes >= bytes_max {
             return Err(ProposeError::LogFull { bytes, bytes_max });
         }
+        if !self.pace_allows(now) {
+            return Err(ProposeError::Slowed);
+        }
         let index = self.log.append(self.hard_state.term, payload);
         assert_eq!(self.log.last_index(), index, "a proposal goes to the end");
+        self.pace_took(now, self.log.bytes() - bytes);
         assert!(index > self.commit, "proposed {index}, committed is {}", self.commit);
         self.end(before);
         Ok((index, self.hard_state.term))
@@ -97,6 +101,7 @@ impl Raft {
             heartbeat_due: now,
             reads: Reads::default(),
             transfer: None,
+            pace: super::pace::Pace::default(),
         }));
         assert_eq!(self.ruler.leader, None, "term {} has a leader", self.term());
         self.ruler.leader = Some(own);

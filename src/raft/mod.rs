@@ -93,6 +93,7 @@ pub mod invariant;
 mod leader;
 mod log;
 mod output;
+mod pace;
 mod plausible;
 mod progress;
 mod quorum;

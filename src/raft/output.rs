@@ -235,6 +235,8 @@ pub enum ProposeError {
         /// What it may hold.
         bytes_max: usize,
     },
+    /// A follower's snapshot must not lose the race against the log; retry in a moment.
+    Slowed,
     /// Leadership is being handed over; retry at the next leader.
     Transferring {
         /// To whom.
@@ -252,6 +254,7 @@ impl fmt::Display for ProposeError {
             Self::LogFull { bytes, bytes_max } => {
                 write!(f, "log full: {bytes} of {bytes_max} bytes for proposals are taken")
             }
+            Self::Slowed => f.write_str("slowed down until a snapshot has reached a follower"),
             Self::Transferring { to } => write!(f, "leadership is being handed to {to}"),
             Self::NotACommand => f.write_str("only commands can be proposed"),
         }

@@ -121,6 +121,8 @@ pub(super) struct Offer {
     is_out: bool,
     /// Set when this interval's offer was sent, until the next heartbeat.
     is_told: bool,
+    /// When proposals were first slowed for it.
+    slowed: Option<Instant>,
 }
 
 /// One peer.
@@ -231,7 +233,8 @@ impl Progress {
         }
         let prev_index = self.next_index.prev();
         // Never an append whose prev the log does not know (L10).
-        let Some(prev_term) = log.term_at(prev_index) else {
+        let is_forgotten_sent = mutant::is(Mutant::L10);
+        let Some(prev_term) = log.term_at(prev_index).or(is_forgotten_sent.then_some(Term(0))) else {
             self.state = State::Snapshot(Offer::default());
             return None;
         };
@@ -389,6 +392,21 @@ impl Progress {
             State::Snapshot(Offer { meta: Some(meta), .. }) => meta.id.index,
             _ => self.match_index,
         })
+    }
+
+    /// Whether proposals are to be slowed so that the log still has what follows this peer's snapshot: it got more of
+    /// it within `moved_within`, and they have not been for longer than `slowed_max`.
+    pub(super) fn slows_proposals(
+        &mut self,
+        now: Instant,
+        moved_within: Duration,
+        slowed_max: Duration,
+    ) -> bool {
+        let State::Snapshot(offer) = &mut self.state else { return false };
+        if offer.meta.is_none() || now.saturating_since(self.moved) > moved_within {
+            return false;
+        }
+        now.saturating_since(*offer.slowed.get_or_insert(now)) <= slowed_max
     }
 
     /// A heartbeat goes out: an offer may go again, and a peer whose call failed is tried again.

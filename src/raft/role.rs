@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Raft;
 use super::output::{Output, RoleKind};
+use super::pace::Pace;
 use super::progress::Progress;
 use super::read::Reads;
 use super::reorder::Reorder;
@@ -82,6 +83,7 @@ pub(super) struct Leader {
     pub(super) heartbeat_due: Instant,
     pub(super) reads: Reads,
     pub(super) transfer: Option<TransferState>,
+    pub(super) pace: Pace,
 }
 
 /// A hand-over under way.

@@ -15,6 +15,7 @@
 //! 3. The offer is repeated with every heartbeat. Its answers tell how far the transfer is, and are contact like any
 //!    other answer (S8). The leader goes on offering the same file as long as the peer moves, even if it has a newer
 //!    one: else a slow transfer would begin again and again.
+//!    When the log nevertheless runs out of room for what must follow, proposals slow down: see `pace`.
 //! 4. The file is whole and verified, the machine can be put in its state: *transferred*. The node asks by
 //!    [`Raft::handle_snapshot_installed`] whether it is still wanted. The log is replaced, in memory at once, on disk
 //!    in ticket order with everything else. When that is durable the snapshot is *installed*, and acknowledged.
@@ -34,6 +35,7 @@ use super::progress::Change;
 use super::role::Role;
 use crate::membership::Membership;
 use crate::message::{Message, SnapshotOffer, SnapshotOfferReply, SnapshotOutcome};
+use crate::mutant::{self, Mutant};
 use crate::snapshot::SnapshotMeta;
 use crate::time::Instant;
 use crate::types::{Identity, Index, NodeId, Term};
@@ -191,6 +193,9 @@ impl Raft {
     fn fit(&self, meta: SnapshotMeta) -> Fit {
         let index = meta.id.index;
         let is_settled = index <= self.commit.max(self.ruler.verified);
+        if mutant::is(Mutant::S1) {
+            return Fit::Needed;
+        }
         if index < self.log.base().index {
             return Fit::Covered;
         }
@@ -243,7 +248,8 @@ impl Raft {
 
     /// The log came to hold, by other ways, what a snapshot was pulled for.
     pub(super) fn drop_covered_pull(&mut self) {
-        if self.receiving.take_if(|receiving| receiving.meta.id.index <= self.commit).is_some() {
+        let is_covered = |receiving: &mut Receiving| receiving.meta.id.index <= self.commit;
+        if !mutant::is(Mutant::S1) && self.receiving.take_if(is_covered).is_some() {
             self.durable.tell(Output::CancelPull);
         }
     }

@@ -18,7 +18,7 @@ use crate::membership::Membership;
 use crate::message::SnapshotOutcome;
 use crate::snapshot::SnapshotMeta;
 use crate::time::Instant;
-use crate::types::{HardState, Identity, Index, NodeId, Term};
+use crate::types::{HardState, Identity, Index, NodeId, Round, Term};
 
 /// How entries go to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct PeerStatus {
     pub inflight_bytes: usize,
     /// Its last answer in this term to an append, heartbeat or offer.
     pub heard: Instant,
+    /// The highest round of heartbeats and read probes that it answered in this term.
+    pub acked_round: Round,
     /// The snapshot it is to get.
     pub offer: Option<OfferStatus>,
 }
@@ -229,6 +231,7 @@ impl Raft {
                 inflight_count,
                 inflight_bytes,
                 heard: progress.heard,
+                acked_round: progress.acked_round,
                 offer,
             }
         })

@@ -4,6 +4,7 @@ use core::net::SocketAddr;
 
 use crate::mutant::{self, Mutant};
 use crate::rpc::config::LocalRole;
+use crate::rpc::cover::Cover;
 use crate::rpc::endpoint::Rpc;
 use crate::rpc::event::LinkId;
 use crate::rpc::hello::{Envelope, Greetings};
@@ -24,7 +25,7 @@ impl Rpc {
                 return Err(reason);
             }
         };
-        let envelope = Envelope { from, header, bytes: bytes.len() };
+        let envelope = Envelope { from, header, bytes: bytes.len(), cover: Cover::Plain };
         let own = self.core.local.cluster;
         if header.cluster_tag != 0 && (header.cluster_tag != self.core.tag || own.is_zero()) {
             return Err(DropReason::ClusterTag);
@@ -37,16 +38,52 @@ impl Rpc {
         if header.destination == Party::Any && names_incarnation && !self.core.is_client() {
             return Err(DropReason::Destination);
         }
+        if header.flags.contains(Flags::SEALED) {
+            return self.receive_sealed(now, &envelope, bytes);
+        }
+        if !self.takes_plain() {
+            self.refuse_plain(now, &envelope, bytes);
+            return Err(DropReason::Crc);
+        }
         wire::verify_crc(bytes, own)?;
-        let known = self.link_of(&header).filter(|_| !is_client_greeting(&header, bytes));
+        self.receive_open(now, &envelope, bytes)
+    }
+
+    /// The checks that follow when the datagram is known to be whole; `bytes` are its header and its frames in plain.
+    pub(super) fn receive_open(
+        &mut self,
+        now: Instant,
+        envelope: &Envelope,
+        bytes: &[u8],
+    ) -> Result<(), DropReason> {
+        let header = envelope.header;
+        let known = self.link_of(&header).filter(|_| !is_client_greeting(envelope, bytes));
+        self.check_cover(envelope, known)?;
         let is_current = self.check_destination_incarnation(&header, known);
         if !is_current && header.destination_incarnation != Incarnation::UNKNOWN {
-            self.hint(now, &envelope, bytes);
+            self.hint(now, envelope, bytes);
             return Err(DropReason::StaleDestinationIncarnation);
         }
-        match known.filter(|_| header.destination_incarnation != Incarnation::UNKNOWN) {
-            Some(id) => self.receive_on_link(now, &envelope, bytes, id),
-            None => self.receive_stray(now, &envelope, bytes, known),
+        let is_of_link = !matches!(envelope.cover, Cover::Key(_));
+        match known.filter(|_| is_of_link && header.destination_incarnation != Incarnation::UNKNOWN) {
+            Some(id) => self.receive_on_link(now, envelope, bytes, id),
+            None => self.receive_stray(now, envelope, bytes, known),
+        }
+    }
+
+    /// A session's datagrams are its link's, and a link that has a session takes no others; a key's are a
+    /// handshake's, of which each is read once. `[W-74]` `[W-78]`
+    fn check_cover(&mut self, envelope: &Envelope, known: Option<LinkId>) -> Result<(), DropReason> {
+        let link = known.and_then(|id| self.links.get_mut(&id));
+        match (envelope.cover, link) {
+            (Cover::Plain, Some(link)) if link.seal.is_sealed() => Err(DropReason::Crc),
+            (Cover::Key(_), Some(link)) => link.admit_packet(&envelope.header, &self.core),
+            (Cover::Session(id), link) => {
+                let owner = self.core.seals.sessions.get(&id).copied();
+                let is_owners = link.is_none_or(|link| Some(link.id) == owner);
+                if is_owners { Ok(()) } else { Err(DropReason::StaleSourceIncarnation) }
+            }
+            _ => Ok(()),
         }
     }
 
@@ -90,7 +127,7 @@ impl Rpc {
         };
         link.admit_packet(&envelope.header, &self.core)?;
         let frames = wire::frames(&envelope.header, bytes)?;
-        if bytes.len() > self.core.config.datagram_bytes_max {
+        if envelope.bytes > self.core.config.datagram_bytes_max {
             return Err(DropReason::OverLimit);
         }
         let mut greetings = Greetings::default();
@@ -132,7 +169,7 @@ impl Rpc {
                 None => DropReason::StaleSourceIncarnation,
             });
         }
-        if bytes.len() > self.core.config.datagram_bytes_max {
+        if envelope.bytes > self.core.config.datagram_bytes_max {
             return Err(DropReason::OverLimit);
         }
         self.on_greetings(now, envelope, &greetings, known)
@@ -159,10 +196,12 @@ impl Rpc {
 
 /// A client that greets names the number it had from this node's earlier boot, and another client may have it from
 /// this boot: a greeting is of no link, whatever it names. `[W-15]`
-fn is_client_greeting(header: &Header, bytes: &[u8]) -> bool {
+fn is_client_greeting(envelope: &Envelope, bytes: &[u8]) -> bool {
+    let header = &envelope.header;
     header.source == Party::Any
+        && !matches!(envelope.cover, Cover::Session(_))
         && !header.flags.contains(Flags::ACK_ELICITING)
-        && bytes.len() >= HELLO_DATAGRAM_BYTES
+        && envelope.bytes >= HELLO_DATAGRAM_BYTES
         && wire::frames(header, bytes)
             .is_ok_and(|mut frames| frames.any(|frame| matches!(frame, Frame::Hello(_))))
 }
@@ -176,6 +215,8 @@ fn is_of_a_link(frame: &Frame<'_>) -> bool {
             | Frame::Welcome(_)
             | Frame::Version { .. }
             | Frame::StaleIncarnation { .. }
+            | Frame::Seal(_)
+            | Frame::SealRefused { .. }
             | Frame::Padding { .. }
     )
 }
@@ -194,5 +235,6 @@ fn stranger(from: SocketAddr, bytes: usize) -> Envelope {
             packet: PacketNumber(0),
         },
         bytes,
+        cover: Cover::Plain,
     }
 }

@@ -2,9 +2,11 @@
 
 use core::fmt;
 use core::time::Duration;
+use std::sync::Arc;
 
+use crate::seal::{Entropy, KeyLog, KeyRing, PACKETS_PER_PHASE_MAX, SealMode};
 use crate::types::{BootNonce, ClusterId, Identity, Incarnation, PacketNumber};
-use crate::wire::{DATAGRAM_BYTES_MAX, Greeting, HELLO_DATAGRAM_BYTES};
+use crate::wire::{DATAGRAM_BYTES_MAX, Greeting, HELLO_DATAGRAM_BYTES, VERSION};
 
 /// Whether datagrams seen before are dropped before their frames are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,26 @@ pub enum DuplicateMode {
     Adaptive,
     /// Never.
     Off,
+}
+
+/// The highest wire version and the features that an end offers in its hello; both ends use what both have. `[W-68]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WireLevel {
+    /// The highest version; the lowest is 1.
+    pub version_max: u8,
+    /// Bits of optional features.
+    pub features: u64,
+}
+
+impl WireLevel {
+    /// As a node of the version after this one may show itself: a version and features that nobody here knows.
+    pub const NEXT: Self = Self { version_max: VERSION + 1, features: u64::MAX };
+}
+
+impl Default for WireLevel {
+    fn default() -> Self {
+        Self { version_max: VERSION, features: 0 }
+    }
 }
 
 /// Settings. Sizes and counts are per link unless they say otherwise.
@@ -77,6 +99,51 @@ pub struct RpcConfig {
     pub replay: ReplayProtection,
     /// See there.
     pub duplicate: DuplicateMode,
+    /// What this end says it speaks. Raised only by tests of rolling upgrades: what is sent is version 1 anyway.
+    pub wire_level: WireLevel,
+    /// See there.
+    pub seal: SealConfig,
+}
+
+/// Whether and with what datagrams are sealed.
+#[derive(Clone, Debug)]
+pub struct SealConfig {
+    /// Never, also, or always.
+    pub mode: SealMode,
+    /// The keys; needed unless the mode is off. A node needs one that is the cluster's.
+    pub keys: Option<Arc<KeyRing>>,
+    /// Where ephemeral keys come from; needed unless the mode is off. The drivers draw it from the operating system
+    /// at each start, whatever stands here; a simulator draws it from its seed.
+    pub entropy: Option<Entropy>,
+    /// Datagrams sealed under one key before the next one. Few: keys are derived often, and twice as many are the most
+    /// that may be under way. More than the default: beyond what is known to be safe, and refused.
+    pub packets_per_phase_max: u64,
+    /// Who is told of session secrets; nobody unless captures are to be read.
+    pub key_log: Option<Arc<dyn KeyLog>>,
+}
+
+impl Default for SealConfig {
+    fn default() -> Self {
+        Self {
+            mode: SealMode::Off,
+            keys: None,
+            entropy: None,
+            packets_per_phase_max: PACKETS_PER_PHASE_MAX,
+            key_log: None,
+        }
+    }
+}
+
+impl SealConfig {
+    /// Sealed datagrams with these keys.
+    #[must_use]
+    pub fn with(mode: SealMode, keys: Arc<KeyRing>) -> Self {
+        Self { mode, keys: Some(keys), ..Self::default() }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.mode == SealMode::Off || (self.keys.is_some() && self.entropy.is_some())
+    }
 }
 
 impl Default for RpcConfig {
@@ -105,6 +172,8 @@ impl Default for RpcConfig {
             client_idle_max: Duration::from_secs(60),
             replay: ReplayProtection::Window,
             duplicate: DuplicateMode::Adaptive,
+            wire_level: WireLevel::default(),
+            seal: SealConfig::default(),
         }
     }
 }
@@ -130,6 +199,7 @@ impl RpcConfig {
     /// Checks every field that the others or the wire bound.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let checks = [
+            (self.wire_level.version_max >= VERSION, "wire_level.version_max", "at least 1"),
             (
                 (HELLO_DATAGRAM_BYTES..=DATAGRAM_BYTES_MAX).contains(&self.datagram_bytes_max),
                 "datagram_bytes_max",
@@ -176,6 +246,12 @@ impl RpcConfig {
                     && self.window_bytes_min <= self.window_bytes_max,
                 "window_bytes_min",
                 "at least two datagrams and at most window_bytes_max",
+            ),
+            (self.seal.is_complete(), "seal", "given keys and entropy, or be off"),
+            (
+                (1..=PACKETS_PER_PHASE_MAX).contains(&self.seal.packets_per_phase_max),
+                "packets_per_phase_max",
+                "between 1 and 2^22",
             ),
         ];
         match checks.into_iter().find(|(is_good, ..)| !is_good) {

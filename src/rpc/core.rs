@@ -5,16 +5,16 @@ use core::ops::Range;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::mutant::{self, Mutant};
 use crate::rng::Rng;
 use crate::rpc::config::{Local, LocalRole, RpcConfig};
 use crate::rpc::cookie::CookieKey;
+use crate::rpc::cover::Seals;
 use crate::rpc::event::{Event, LinkId, Output};
 use crate::rpc::sent::SentFrame;
 use crate::rpc::stats::RpcStats;
 use crate::time::Instant;
 use crate::types::{ClusterId, Incarnation, StoreId};
-use crate::wire::{self, Description, Flags, Header, Party, Span, VERSION};
+use crate::wire::{Description, Flags, Header, Party, Span, VERSION};
 
 /// State outside any link.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ pub(super) struct Core {
     stray_refill_at: Instant,
     /// Addresses that were sent a hint, and until when they get no other.
     hinted: BTreeMap<SocketAddr, Instant>,
+    pub(super) seals: Seals,
     buffers: Vec<Vec<u8>>,
     pub(super) scratch: Scratch,
 }
@@ -53,11 +54,14 @@ pub(super) struct Scratch {
     pub(super) acked: Vec<SentFrame>,
     pub(super) lost: Vec<(u64, SentFrame)>,
     pub(super) frames: Vec<SentFrame>,
+    /// A sealed datagram in plain.
+    pub(super) opened: Vec<u8>,
 }
 
 impl Core {
     pub(super) fn new(config: RpcConfig, local: Local, mut rng: Rng) -> Self {
         let cookies = CookieKey::draw(&mut rng);
+        let seals = Seals::new(&config.seal, &rng);
         Self {
             stray_answers_left: config.stray_answers_max,
             next_packet: local.first_packet.0.max(1),
@@ -76,6 +80,7 @@ impl Core {
             arriving_bytes: 0,
             stray_refill_at: Instant::ZERO,
             hinted: BTreeMap::new(),
+            seals,
             buffers: Vec::new(),
             scratch: Scratch::default(),
         }
@@ -118,8 +123,8 @@ impl Core {
         let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(SPAN_US_MAX).min(SPAN_US_MAX);
         Description {
             version_min: VERSION,
-            version_max: VERSION,
-            features: 0,
+            version_max: self.config.wire_level.version_max,
+            features: self.config.wire_level.features,
             store: match self.local.role {
                 LocalRole::Node { identity, .. } => identity.store,
                 LocalRole::Client => StoreId::ZERO,
@@ -168,19 +173,6 @@ impl Core {
             bytes.clear();
             self.buffers.push(bytes);
         }
-    }
-
-    /// Closes a datagram and hands it out. No datagram is larger than the limit, whatever it holds. `[W-11]`
-    pub(super) fn transmit(&mut self, to: SocketAddr, mut bytes: Vec<u8>, cluster: ClusterId) {
-        assert!(
-            bytes.len() <= self.config.datagram_bytes_max || mutant::is(Mutant::U10),
-            "a datagram of {} bytes above the limit of {}",
-            bytes.len(),
-            self.config.datagram_bytes_max
-        );
-        wire::finish(&mut bytes, cluster);
-        self.stats.transmitted += 1;
-        self.outputs.push_back(Output::Transmit { to, bytes });
     }
 
     /// The number of a datagram outside any link.

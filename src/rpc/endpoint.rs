@@ -252,6 +252,12 @@ impl Rpc {
             if let Some(link) = self.links.get_mut(&id) {
                 link.is_dirty = false;
                 link.pack(now, &mut self.core);
+                let is_greeter = self.core.is_client() || !link.is_client();
+                if link.seal.is_exhausted() && is_greeter && link.is_open() {
+                    self.greet(now, id);
+                }
+            }
+            if let Some(link) = self.links.get_mut(&id) {
                 link.rearm(&mut self.core);
             }
         }
@@ -355,7 +361,9 @@ impl Rpc {
     pub(super) fn new_link(&mut self, now: Instant, address: SocketAddr) -> LinkId {
         let id = self.core.next_link();
         let before = self.by_address.insert(address, id).and_then(|id| self.links.get(&id));
-        let first_packet = before.map_or(0, |link| link.next_packet).max(self.core.next_packet);
+        // What the link before may still say to this address it says in lower numbers. `[W-3]`
+        let first_packet =
+            before.map_or(0, |link| link.next_packet + NUMBERS_LEFT).max(self.core.next_packet);
         self.links.insert(id, Box::new(Link::new(now, id, address, first_packet, &self.core)));
         id
     }
@@ -403,7 +411,7 @@ impl Rpc {
         }
         link.on_timeout(now, &mut self.core);
         // A silent peer may have restarted, or its links may have been forgotten: greet it, at the pace of hellos.
-        let is_greeter = self.core.is_client() || link.peer.is_some_and(|peer| peer.info.identity.is_some());
+        let is_greeter = self.core.is_client() || !link.is_client();
         if link.is_silent && link.handshake.is_none() && is_greeter {
             self.greet(now, id);
         }
@@ -415,3 +423,7 @@ impl Rpc {
 /// The call was carried out and its answer is larger than the caller takes: not one of the wire's three reasons, all
 /// of which mean "not carried out" or "not known".
 const REPLY_TOO_LARGE: CallRefusal = CallRefusal::Other(4);
+
+/// The packet numbers that are left to a link when another one is made to its address: enough for the greetings that it
+/// may still send, and few enough for the replay window of a peer that takes both links' datagrams for one sender's.
+const NUMBERS_LEFT: u64 = 512;

@@ -4,8 +4,9 @@ use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use crate::seal::Trust;
 use crate::types::{BootNonce, CallId, ClusterId, Identity, Incarnation};
-use crate::wire::{Class, Greeting};
+use crate::wire::{Class, Greeting, SealRefusal};
 
 /// One link, for the life of an `Rpc`; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +56,8 @@ pub struct PeerInfo {
     pub heartbeat: Duration,
     /// Where it is.
     pub address: SocketAddr,
+    /// What it has proved by a key.
+    pub trust: Trust,
 }
 
 impl fmt::Display for PeerInfo {
@@ -108,6 +111,14 @@ pub enum Event {
     Heard {
         /// The link.
         link: LinkId,
+    },
+    /// A peer says, in plain, why it does not take this end's greeting. Anyone can say so; it changes nothing and is
+    /// for an operator to know. `[W-77]`
+    Refused {
+        /// The link.
+        link: LinkId,
+        /// Why.
+        reason: SealRefusal,
     },
     /// A call to be answered with `reply`.
     Request {

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use crate::rpc::config::LocalRole;
 use crate::rpc::core::Core;
+use crate::rpc::cover::Cover;
 use crate::rpc::endpoint::Rpc;
 use crate::rpc::event::{CloseReason, LinkId};
 use crate::rpc::hello::{Envelope, peer_of};
@@ -12,7 +13,8 @@ use crate::rpc::link::{Answerer, Handshake, Link, Step};
 use crate::time::Instant;
 use crate::types::{Incarnation, NodeId};
 use crate::wire::{
-    self, Confirm, Description, Frame, HELLO_DATAGRAM_BYTES, Header, Hello, HelloAck, Party, VERSION, Welcome,
+    self, Confirm, Description, Frame, HELLO_DATAGRAM_BYTES, Header, Hello, HelloAck, Party, SealOffer,
+    VERSION, Welcome,
 };
 
 impl Rpc {
@@ -58,13 +60,21 @@ impl Rpc {
         wire::begin(&mut bytes, &greeting_header(core, link, &handshake, number));
         let description = core.description();
         Frame::Hello(Hello { nonce_a: handshake.nonce_a, description }).encode(&mut bytes);
-        if let Step::Confirm(Answerer { nonce_b, .. }) = handshake.step {
-            Frame::Confirm(Confirm { nonce_a: handshake.nonce_a, nonce_b }).encode(&mut bytes);
-        }
+        let cover = match handshake.step {
+            Step::Hello => core.greeting_cover(handshake.tries - 1),
+            Step::Confirm(Answerer { nonce_b, cover, .. }) => {
+                Frame::Confirm(Confirm { nonce_a: handshake.nonce_a, nonce_b }).encode(&mut bytes);
+                if let (Cover::Key(_), Some(initiation)) = (cover, &link.seal.initiation) {
+                    Frame::Seal(initiation.offer).encode(&mut bytes);
+                }
+                cover
+            }
+        };
         // `[W-22]`
-        wire::pad_to(&mut bytes, HELLO_DATAGRAM_BYTES);
+        let seal_bytes = if cover == Cover::Plain { 0 } else { core.seal_bytes() };
+        wire::pad_to(&mut bytes, HELLO_DATAGRAM_BYTES - seal_bytes);
         let (to, cluster) = (link.address, core.local.cluster);
-        core.transmit(to, bytes, cluster);
+        core.transmit(to, bytes, cluster, cover);
     }
 
     pub(super) fn on_hello_ack(&mut self, now: Instant, envelope: &Envelope, ack: &HelloAck) {
@@ -79,6 +89,10 @@ impl Rpc {
         let Some(handshake) = link.handshake else {
             return;
         };
+        // One session comes of a handshake: the first sealed answer is the one that is confirmed. `[W-75]`
+        if matches!(handshake.step, Step::Confirm(Answerer { cover: Cover::Key(_), .. })) {
+            return;
+        }
         if link.expect.is_some_and(|expected| expected != node) || header.source_incarnation.0 == 0 {
             return;
         }
@@ -91,6 +105,7 @@ impl Rpc {
             incarnation: header.source_incarnation,
             nonce_b: ack.nonce_b,
             description: ack.description,
+            cover: envelope.cover,
         };
         if let Some(reason) = refusal(&self.core, &answerer, envelope.from) {
             self.close_link(id, reason);
@@ -119,7 +134,21 @@ impl Rpc {
             self.close_link(id, CloseReason::SameAs(other));
             return;
         }
+        self.prepare_confirm(id, &answerer, ack);
         self.send_greeting(now, id);
+    }
+
+    /// Begins the seal's handshake, if the answer was sealed.
+    fn prepare_confirm(&mut self, id: LinkId, answerer: &Answerer, ack: &HelloAck) {
+        let (Cover::Key(slot), Some(link)) = (answerer.cover, self.links.get(&id)) else {
+            return;
+        };
+        let Some(handshake) = &link.handshake else {
+            return;
+        };
+        let header = greeting_header(&self.core, link, handshake, 1);
+        let nonces = Confirm { nonce_a: ack.nonce_a, nonce_b: ack.nonce_b };
+        self.initiate_seal(id, slot, &header, nonces);
     }
 
     /// Another link that leads to this node already.
@@ -127,7 +156,13 @@ impl Rpc {
         self.by_node.get(&node).copied().filter(|other| *other != id)
     }
 
-    pub(super) fn on_welcome(&mut self, now: Instant, envelope: &Envelope, welcome: &Welcome) {
+    pub(super) fn on_welcome(
+        &mut self,
+        now: Instant,
+        envelope: &Envelope,
+        welcome: &Welcome,
+        offer: Option<&SealOffer>,
+    ) {
         let Some(&id) = self.greetings.get(&welcome.nonce_a) else {
             return;
         };
@@ -142,9 +177,22 @@ impl Rpc {
         if (header.source, header.source_incarnation) != source || welcome.incarnation.0 == 0 {
             return;
         }
-        self.greetings.remove(&nonce_a);
         let address = link.address;
-        let peer = peer_of(Some(source), nonce_a, &answerer.description, address);
+        // A handshake that was sealed ends sealed.
+        let session = match answerer.cover {
+            Cover::Plain => None,
+            _ if envelope.cover == Cover::Plain => return,
+            _ => match offer.and_then(|offer| self.finish_seal(id, nonce_a, offer)) {
+                Some(session) => Some(session),
+                None => return,
+            },
+        };
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        self.greetings.remove(&nonce_a);
+        let trust = self.core.trust(answerer.cover);
+        let peer = peer_of(Some(source), nonce_a, &answerer.description, address, trust);
         let local = if self.core.is_client() { welcome.incarnation } else { self.core.incarnation() };
         link.set_cluster(if self.core.is_client() {
             answerer.description.cluster
@@ -152,7 +200,13 @@ impl Rpc {
             self.core.local.cluster
         });
         link.adopt(now, &mut self.core, peer, local);
+        if let Some(session) = session {
+            link.seal.use_now(&mut self.core, id, session);
+            // The answerer seals with it when it has seen it.
+            link.wants_ping = true;
+        }
         self.by_node.insert(answerer.node, id);
+        self.by_address.insert(address, id);
         self.touch(id);
     }
 
@@ -176,7 +230,9 @@ impl Rpc {
         let is_old = link.peer.is_some_and(|peer| current < peer.info.incarnation);
         let is_recent =
             link.last_hello_at != Instant::ZERO && now.saturating_since(link.last_hello_at) < HINT_WAIT;
-        if is_old || is_recent || link.handshake.is_some() || link.is_parked {
+        // A sealed link takes no plain hint.
+        let is_plain = link.seal.is_sealed() && envelope.cover == Cover::Plain;
+        if is_old || is_plain || is_recent || link.handshake.is_some() || link.is_parked {
             return;
         }
         self.greet(now, id);
@@ -197,7 +253,8 @@ fn refusal(core: &Core, answerer: &Answerer, from: SocketAddr) -> Option<CloseRe
         LocalRole::Client => None,
         LocalRole::Node { .. } if own.is_zero() && !cluster.is_zero() => {
             let source = Some((Party::Node(answerer.node), answerer.incarnation));
-            let peer = peer_of(source, 0, &answerer.description, from).info;
+            let trust = core.trust(answerer.cover);
+            let peer = peer_of(source, 0, &answerer.description, from, trust).info;
             Some(CloseReason::AlreadyFounded { cluster, peer })
         }
         LocalRole::Node { .. } => None,

@@ -12,15 +12,19 @@ use crate::cursor::Writer;
 use crate::mutant::{self, Mutant};
 use crate::rpc::config::LocalRole;
 use crate::rpc::core::Core;
+use crate::rpc::cover::Cover;
 use crate::rpc::endpoint::Rpc;
 use crate::rpc::event::{CloseReason, LinkId, PeerInfo};
 use crate::rpc::greet::retry_after;
 use crate::rpc::link::{Link, Peer, Step};
+use crate::rpc::link_seal::Answered;
+use crate::rpc::offer::Answering;
+use crate::seal::Trust;
 use crate::time::Instant;
 use crate::types::{ClusterId, Identity, Incarnation, NodeId};
 use crate::wire::{
     self, Confirm, Description, DropReason, Frame, HELLO_DATAGRAM_BYTES, Header, Hello, HelloAck, Party,
-    VERSION, Welcome,
+    SealOffer, SealRefusal, VERSION, Welcome,
 };
 
 /// The handshake frames of one datagram.
@@ -31,6 +35,8 @@ pub(super) struct Greetings {
     confirm: Option<Confirm>,
     welcome: Option<Welcome>,
     stale: Option<Incarnation>,
+    offer: Option<SealOffer>,
+    refusal: Option<SealRefusal>,
     has_version: bool,
 }
 
@@ -42,6 +48,8 @@ impl Greetings {
             Frame::Confirm(confirm) => self.confirm = Some(*confirm),
             Frame::Welcome(welcome) => self.welcome = Some(*welcome),
             Frame::StaleIncarnation { current } => self.stale = Some(*current),
+            Frame::Seal(offer) => self.offer = Some(*offer),
+            Frame::SealRefused { reason } => self.refusal = Some(*reason),
             Frame::Version { .. } => self.has_version = true,
             _ => {}
         }
@@ -54,6 +62,7 @@ impl Greetings {
             && self.confirm.is_none()
             && self.welcome.is_none()
             && self.stale.is_none()
+            && self.refusal.is_none()
             && !self.has_version
     }
 
@@ -68,7 +77,9 @@ impl Greetings {
 pub(super) struct Envelope {
     pub(super) from: SocketAddr,
     pub(super) header: Header,
+    /// The size it came in.
     pub(super) bytes: usize,
+    pub(super) cover: Cover,
 }
 
 impl Rpc {
@@ -80,18 +91,24 @@ impl Rpc {
         greetings: &Greetings,
         known: Option<LinkId>,
     ) -> Result<(), DropReason> {
+        if matches!(envelope.cover, Cover::Session(_)) {
+            return Ok(());
+        }
+        if let Some(reason) = greetings.refusal {
+            self.on_seal_refused(envelope, reason);
+        }
         if let Some(ack) = greetings.ack {
             self.on_hello_ack(now, envelope, &ack);
         }
         if let Some(welcome) = greetings.welcome {
-            self.on_welcome(now, envelope, &welcome);
+            self.on_welcome(now, envelope, &welcome, greetings.offer.as_ref());
         }
         if let Some(current) = greetings.stale {
             self.on_stale(now, envelope, current, known);
         }
         match (greetings.hello, greetings.confirm) {
             (Some(hello), Some(confirm)) if hello.nonce_a == confirm.nonce_a => {
-                self.on_confirm(now, envelope, &hello, confirm)
+                self.on_confirm(now, envelope, &hello, confirm, greetings.offer.as_ref())
             }
             (Some(hello), None) => self.on_hello(now, envelope, &hello),
             _ => Ok(()),
@@ -116,19 +133,19 @@ impl Rpc {
             return Err(DropReason::OverLimit);
         }
         let nonce_b = self.core.cookies.make(now, envelope.from, &claims(header, hello));
-        let number = self.number_towards(envelope.from);
+        let number = self.number_for(envelope);
         let core = &mut self.core;
         let description = core.description();
         let mut bytes = core.buffer();
         let answer = core.stray_header(header.cluster_tag, header.source, header.source_incarnation, number);
         wire::begin(&mut bytes, &answer);
         Frame::HelloAck(HelloAck { nonce_a: hello.nonce_a, nonce_b, description }).encode(&mut bytes);
-        if bytes.len() > envelope.bytes {
+        if bytes.len() + core.seal_bytes() > envelope.bytes {
             core.recycle(bytes);
             return Err(DropReason::OverLimit);
         }
         let cluster = core.local.cluster;
-        core.transmit(envelope.from, bytes, cluster);
+        core.transmit(envelope.from, bytes, cluster, envelope.cover);
         Ok(())
     }
 
@@ -186,6 +203,7 @@ impl Rpc {
         envelope: &Envelope,
         hello: &Hello,
         confirm: Confirm,
+        offer: Option<&SealOffer>,
     ) -> Result<(), DropReason> {
         self.check_greeter(envelope, &hello.description)?;
         let header = &envelope.header;
@@ -197,6 +215,21 @@ impl Rpc {
             .age(now, envelope.from, &claims, confirm.nonce_b)
             .or(mutant::is(Mutant::I9).then_some(Duration::ZERO))
             .ok_or(DropReason::StaleSourceIncarnation)?;
+        let answering = match envelope.cover {
+            Cover::Plain => None,
+            _ => Some(self.answer_seal(envelope, hello, confirm, offer)?),
+        };
+        let answering = match answering {
+            Some(Answering::Ignore) => return Ok(()),
+            Some(Answering::Again(id, offer)) => {
+                let adopted = self.links.get(&id).and_then(|link| link.peer);
+                let incarnation = adopted.map_or(Incarnation::UNKNOWN, |peer| peer.info.incarnation);
+                self.send_welcome(envelope, hello, id, incarnation, Some(offer));
+                return Ok(());
+            }
+            Some(Answering::Fresh(session, offer)) => Some((session, offer)),
+            None => None,
+        };
         let (id, incarnation) = match header.source {
             Party::Node(node) => {
                 let id = self.link_of_greeter(now, envelope, node, &hello.description)?;
@@ -205,7 +238,12 @@ impl Rpc {
             Party::Any => self.client_of_greeter(now, envelope, hello)?,
         };
         self.adopt_greeter(now, envelope, hello, id, incarnation, age);
-        self.send_welcome(envelope, hello, id, incarnation);
+        let offer = answering.as_ref().map(|(_, offer)| *offer);
+        if let Some((session, offer)) = answering {
+            let answered = Answered { nonce_a: hello.nonce_a, packet: header.packet.0, offer };
+            self.install_answered(id, answered, *session);
+        }
+        self.send_welcome(envelope, hello, id, incarnation, offer);
         Ok(())
     }
 
@@ -315,7 +353,8 @@ impl Rpc {
         let is_tagged = envelope.header.cluster_tag != 0;
         link.set_cluster(if is_tagged { self.core.local.cluster } else { ClusterId::ZERO });
         let answerer = Some((envelope.header.source, incarnation));
-        let peer = peer_of(answerer, hello.nonce_a, &hello.description, envelope.from);
+        let trust = self.core.trust(envelope.cover);
+        let peer = peer_of(answerer, hello.nonce_a, &hello.description, envelope.from, trust);
         let local = self.core.incarnation();
         let earlier = link.address;
         link.adopt(now, &mut self.core, peer, local);
@@ -329,7 +368,14 @@ impl Rpc {
         self.touch(id);
     }
 
-    fn send_welcome(&mut self, envelope: &Envelope, hello: &Hello, id: LinkId, incarnation: Incarnation) {
+    fn send_welcome(
+        &mut self,
+        envelope: &Envelope,
+        hello: &Hello,
+        id: LinkId,
+        incarnation: Incarnation,
+        offer: Option<SealOffer>,
+    ) {
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
@@ -345,8 +391,11 @@ impl Rpc {
         let mut bytes = core.buffer();
         wire::begin(&mut bytes, &answer);
         Frame::Welcome(Welcome { nonce_a: hello.nonce_a, incarnation }).encode(&mut bytes);
+        if let Some(offer) = offer {
+            Frame::Seal(offer).encode(&mut bytes);
+        }
         let cluster = core.local.cluster;
-        core.transmit(envelope.from, bytes, cluster);
+        core.transmit(envelope.from, bytes, cluster, envelope.cover);
     }
 }
 
@@ -371,6 +420,7 @@ pub(super) fn peer_of(
     nonce_a: u64,
     description: &Description,
     address: SocketAddr,
+    trust: Trust,
 ) -> Peer {
     let (party, incarnation) = source.unwrap_or((Party::Any, Incarnation::UNKNOWN));
     let identity = match party {
@@ -388,6 +438,7 @@ pub(super) fn peer_of(
             election_timeout_max: Duration::from_micros(description.election_timeout_max_us),
             heartbeat: Duration::from_micros(description.heartbeat_us),
             address,
+            trust,
         },
         party,
         nonce_a,

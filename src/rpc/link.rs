@@ -9,7 +9,9 @@ use crate::rpc::body::Cut;
 use crate::rpc::callee::{Callee, CalleeBounds};
 use crate::rpc::caller::Caller;
 use crate::rpc::core::Core;
+use crate::rpc::cover::Cover;
 use crate::rpc::event::{Event, LinkId, PeerInfo};
+use crate::rpc::link_seal::LinkSeal;
 use crate::rpc::probe::Probe;
 use crate::rpc::received::Received;
 use crate::rpc::replay::ReplayWindow;
@@ -49,6 +51,8 @@ pub(super) struct Answerer {
     pub(super) incarnation: Incarnation,
     pub(super) nonce_b: u64,
     pub(super) description: Description,
+    /// What its answer was covered by; the confirm is covered likewise.
+    pub(super) cover: Cover,
 }
 
 /// The adopted other end.
@@ -87,6 +91,7 @@ pub(super) struct Link {
     pub(super) next_packet: u64,
     pub(super) received: Received,
     pub(super) replay: ReplayWindow,
+    pub(super) seal: LinkSeal,
     pub(super) sent: SentPackets,
     pub(super) rtt: Rtt,
     pub(super) probe: Probe,
@@ -104,6 +109,8 @@ pub(super) struct Link {
     pub(super) notice_copies: VecDeque<(Instant, Vec<u8>)>,
     /// The datagram size, lowered when the socket says so.
     pub(super) datagram_bytes_max: usize,
+    /// What the seal takes of it.
+    pub(super) seal_bytes: usize,
     pub(super) last_heard: Instant,
     pub(super) last_hello_at: Instant,
     /// A frame that asks for an acknowledgement and says nothing is due.
@@ -139,6 +146,7 @@ impl Link {
             next_packet: first_packet,
             received: Received::default(),
             replay: ReplayWindow::new(),
+            seal: LinkSeal::default(),
             sent: SentPackets::new(first_packet),
             rtt: Rtt::new(config.rtt_guess),
             probe: Probe::default(),
@@ -152,6 +160,7 @@ impl Link {
             copies: VecDeque::new(),
             notice_copies: VecDeque::new(),
             datagram_bytes_max: config.datagram_bytes_max,
+            seal_bytes: core.seal_bytes(),
             last_heard: now,
             last_hello_at: Instant::ZERO,
             wants_ping: false,
@@ -168,6 +177,11 @@ impl Link {
     /// True when datagrams other than the handshake's may be sent.
     pub(super) fn is_open(&self) -> bool {
         self.peer.is_some() && !self.is_parked
+    }
+
+    /// True when a client is at the other end, or nobody yet: whoever greets there is not this end.
+    pub(super) fn is_client(&self) -> bool {
+        self.peer.is_none_or(|peer| peer.info.identity.is_none())
     }
 
     /// Sets the cluster under whose tag its datagrams go.
@@ -198,6 +212,7 @@ impl Link {
         self.caller = Caller::default();
         self.callee = Callee::default();
         self.recount(core);
+        self.seal.clear(core);
         core.next_packet = core.next_packet.max(self.next_packet);
         if let Some(at) = self.armed.take() {
             core.deadlines.remove(&(at, self.id));
@@ -212,7 +227,7 @@ impl Link {
 
     /// How bodies are cut for it.
     pub(super) fn cut(&self) -> Cut {
-        Cut::of(self.datagram_bytes_max)
+        Cut::of(self.datagram_bytes_max - self.seal_bytes)
     }
 
     /// The next packet number, used up.
@@ -269,12 +284,13 @@ impl Link {
         self.replay = ReplayWindow::new();
         self.sent = SentPackets::new(self.next_packet);
         self.probe = Probe::default();
+        self.seal.clear(core);
         self.callee = Callee::default();
         self.credit_used = 0;
         self.copies.clear();
         self.notices.clear();
         self.notice_copies.clear();
-        let failed = self.caller.on_new_pair(Cut::of(self.datagram_bytes_max));
+        let failed = self.caller.on_new_pair(self.cut());
         for (call, reason) in failed {
             core.event(Event::CallFailed { link: self.id, call, reason });
         }

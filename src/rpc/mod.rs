@@ -21,6 +21,10 @@
 //! says how much may be under way, and gives way to delay, not to loss. A link outlives its peer's restarts: a proven
 //! new incarnation ends everything that belonged to the old one, and packet numbers and call ids go on.
 //!
+//! Where keys are held, the datagrams of the handshake are under the MAC of a key, and those of the link are encrypted
+//! by a session that the last two steps of the handshake begin (`cover`, `offer`, `unseal`, `link_seal`; the
+//! cryptography is the room `seal`'s). All else of this page holds plain and sealed.
+//!
 //! What a link remembers of a peer's incarnation is kept until that incarnation is over. So a link to a node that its
 //! owner closes is *parked*, and revived when the same incarnations meet again; only a client's is forgotten, for a
 //! client that comes back gets another incarnation.
@@ -67,7 +71,7 @@
 //! # Left out
 //!
 //! Probing for larger datagrams (probes are answered, none are sent): the size is configured, and falls to 1,200 bytes
-//! when the socket says so. The seal. ECN. Pacing within a turn: a window's worth may go out at once. Congestion
+//! when the socket says so. ECN. Pacing within a turn: a window's worth may go out at once. Congestion
 //! control for wide areas. Credit is granted in the hello and never raised. Acknowledged greetings are not kept across
 //! restarts: that a store's incarnation never goes back is checked against what this process has seen.
 
@@ -78,11 +82,14 @@ mod caller;
 mod config;
 mod cookie;
 mod core;
+mod cover;
 mod endpoint;
 mod event;
 mod greet;
 mod hello;
 mod link;
+mod link_seal;
+mod offer;
 mod pack;
 mod probe;
 mod ranges;
@@ -95,9 +102,12 @@ mod rtt;
 mod sent;
 mod stats;
 mod stranger;
+mod unseal;
 mod window;
 
-pub use config::{ConfigError, DuplicateMode, Local, LocalRole, ReplayProtection, RpcConfig};
+pub use config::{
+    ConfigError, DuplicateMode, Local, LocalRole, ReplayProtection, RpcConfig, SealConfig, WireLevel,
+};
 pub use endpoint::Rpc;
 pub use event::{CallError, CallFailure, CloseReason, Event, LinkId, Output, PeerInfo, SendErrorKind, Token};
 pub use stats::{LinkStats, RpcLoad, RpcStats};

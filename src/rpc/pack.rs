@@ -7,6 +7,7 @@
 use crate::mutant::{self, Mutant};
 use crate::rpc::config::DuplicateMode;
 use crate::rpc::core::Core;
+use crate::rpc::cover::Cover;
 use crate::rpc::link::Link;
 use crate::rpc::sent::SentFrame;
 use crate::time::Instant;
@@ -45,16 +46,18 @@ impl Packing {
 impl Link {
     /// Packs all that is due and that the window lets through.
     pub(super) fn pack(&mut self, now: Instant, core: &mut Core) {
-        if !self.is_open() {
+        self.seal.expire(now, core);
+        if !self.is_open() || self.seal.is_exhausted() {
             return;
         }
         let Some(peer) = self.peer else {
             return;
         };
-        while self.has_due(now) {
+        while self.has_due(now) && !self.seal.is_exhausted() {
             let mut packing = Packing {
                 bytes: core.buffer(),
-                limit: self.datagram_bytes_max + if mutant::is(Mutant::U10) { HEADER_BYTES } else { 0 },
+                limit: self.datagram_bytes_max - self.seal_bytes
+                    + if mutant::is(Mutant::U10) { HEADER_BYTES } else { 0 },
                 number: self.next_packet,
                 now,
                 frames: std::mem::take(&mut core.scratch.frames),
@@ -342,7 +345,11 @@ impl Link {
             self.plan_copy(&packing, core);
         }
         core.scratch.frames = packing.frames;
-        core.transmit(self.address, packing.bytes, self.cluster);
+        if self.seal.is_sealed() {
+            self.seal.transmit(core, self.address, packing.bytes, self.cluster, number);
+        } else {
+            core.transmit(self.address, packing.bytes, self.cluster, Cover::Plain);
+        }
     }
 
     /// In duplicate mode a small datagram on a little used link goes out again after G unless it is acknowledged by

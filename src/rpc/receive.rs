@@ -219,6 +219,9 @@ impl Link {
             return;
         }
         self.probe.on_ack();
+        if let Some(span) = ack.packets.iter().next() {
+            self.seal.on_acked(span.last);
+        }
         self.counters.spurious += u64::from(outcome.spurious_count);
         if let Some(sent_at) = outcome.largest_sent_at {
             let latest = now.saturating_since(sent_at);

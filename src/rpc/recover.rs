@@ -13,7 +13,7 @@ use crate::time::{Instant, earliest};
 impl Link {
     /// Whatever is due by now, except the handshake's timer and a client's idle close, which are the room's.
     pub(super) fn on_timeout(&mut self, now: Instant, core: &mut Core) {
-        if !self.is_open() {
+        if !self.is_open() || self.seal.is_exhausted() {
             return;
         }
         if self.sent.loss_at().is_some_and(|at| at <= now) {
@@ -134,6 +134,10 @@ impl Link {
         let mut next = self.handshake.map(|handshake| handshake.next_at);
         if !self.is_open() {
             return next;
+        }
+        // Nothing can be sent before another handshake.
+        if self.seal.is_exhausted() {
+            return earliest(next, self.idle_at(core));
         }
         next = earliest(next, self.sent.loss_at());
         if self.sent.in_flight_count() > 0 {

@@ -21,6 +21,7 @@ use crate::node::{LoadError, Node, NodeConfig, NodeEvent, NodeStart, snapshot};
 use crate::rng::Rng;
 use crate::run::disk::{FolderDisk, kernel_boot};
 use crate::run::disk_thread::Writer;
+use crate::run::keys::random_entropy;
 use crate::run::mailbox::{CloseOnDrop, Mailbox};
 use crate::run::net::Net;
 use crate::run::node::{NodeLoop, Request, RunError};
@@ -28,6 +29,7 @@ use crate::run::random_rng;
 use crate::run::record::{Recorded, Recorder};
 use crate::run::shaper::Shaper;
 use crate::run::snapshot_thread::SnapshotThread;
+use crate::seal::SealMode;
 use crate::store::{
     DiskError, DiskErrorKind, FIRST_INCARNATION_MAX, FormatError, FormatOptions, Fsync, OnDamage, OpenError,
     OpenOptions, Recovered, SEGMENT_BYTES, SnapshotError, Store, StoreError,
@@ -130,6 +132,11 @@ pub enum StartError {
         /// Which.
         folder: PathBuf,
     },
+    /// The data folder holds a backup, with which a cluster can be founded and none be joined.
+    FolderRestored {
+        /// Which.
+        folder: PathBuf,
+    },
     /// The data folder could not be taken, made or written.
     Folder {
         /// Which.
@@ -176,6 +183,12 @@ impl fmt::Display for StartError {
                  join one (join)",
                 folder.display()
             ),
+            Self::FolderRestored { folder } => write!(
+                f,
+                "data folder {} was restored from a backup: a new cluster can be founded with it (bootstrap), but it \
+                 can join none",
+                folder.display()
+            ),
             Self::Folder { folder, error } => write!(f, "data folder {}: {error}", folder.display()),
             Self::Open { folder, error } => write!(f, "data folder {}: {error}", folder.display()),
             Self::NotAVoter { id } => {
@@ -216,6 +229,7 @@ pub fn boot<M: Machine>(mut options: NodeOptions, machine: M) -> Result<Booted<M
     if options.if_blank == IfBlank::Bootstrap && !options.voters.contains_key(&id) {
         return Err(StartError::NotAVoter { id });
     }
+    prepare_seal(&mut options.config)?;
     let mut contacts = Vec::new();
     for (voter, address) in options.voters.iter().filter(|(voter, _)| **voter != id) {
         let resolved = match options.config.routes.get(voter) {
@@ -389,7 +403,10 @@ impl Site {
     fn found_or_join(&mut self, recovered: &Recovered) -> Result<Option<FoundingOutput>, RunError> {
         let plan = match self.options.if_blank {
             IfBlank::Join => Plan::Join,
-            _ => Plan::Found { voters: self.options.voters.clone() },
+            _ => Plan::Found {
+                voters: self.options.voters.clone(),
+                restored: recovered.snapshot.as_ref().map(|file| file.meta),
+            },
         };
         info!(self.log, "blank"; "plan" => if plan == Plan::Join { "join" } else { "found" },
             "store" => %recovered.store);
@@ -424,6 +441,20 @@ impl Site {
             founding.handle_timeout(self.net.now());
         }
     }
+}
+
+/// Sees to it that a node that seals has a key to greet with, and fresh randomness.
+fn prepare_seal(config: &mut NodeConfig) -> Result<(), StartError> {
+    let seal = &mut config.rpc.seal;
+    if seal.mode == SealMode::Off {
+        return Ok(());
+    }
+    if seal.keys.as_ref().is_none_or(|keys| keys.for_node().is_none()) {
+        let what = "a node that seals its datagrams needs a key of the cluster";
+        return Err(StartError::Config(what.to_owned()));
+    }
+    seal.entropy = Some(random_entropy().map_err(StartError::System)?);
+    Ok(())
 }
 
 /// Where a name or address leads; IPv4 before IPv6 only if the resolver says so.
@@ -491,8 +522,13 @@ fn open_or_format(
         }
         opened => opened.map_err(refused)?,
     };
-    if opened.1.cluster.is_zero() && options.if_blank == IfBlank::Refuse {
-        return Err(StartError::FolderBlank { folder: folder() });
+    match options.if_blank {
+        IfBlank::Bootstrap => {}
+        _ if opened.0.is_restored() => return Err(StartError::FolderRestored { folder: folder() }),
+        IfBlank::Refuse if opened.1.cluster.is_zero() => {
+            return Err(StartError::FolderBlank { folder: folder() });
+        }
+        _ => {}
     }
     Ok(opened)
 }

@@ -10,6 +10,7 @@ use crate::run::mailbox::Mailbox;
 use crate::run::net::Net;
 use crate::types::Index;
 use crate::wire::client::ReadLevel;
+use crate::wire::transfer::Pull;
 
 /// Who waits for an operation to end.
 pub trait Respond: Send {
@@ -60,6 +61,17 @@ pub enum Request<R> {
         /// Who waits.
         respond: R,
     },
+    /// Get a range of a snapshot's file from one node.
+    Pull {
+        /// Which of the client's addresses.
+        server: usize,
+        /// What.
+        pull: Pull,
+        /// When to give up.
+        timeout: Duration,
+        /// Who waits.
+        respond: R,
+    },
     /// End the loop; whoever waits is let go without an answer.
     Stop,
 }
@@ -89,6 +101,9 @@ pub fn run<R: Respond>(
                 }
                 Request::TakeSnapshot { server, through, timeout, respond } => {
                     (client.take_snapshot(server, through, now + timeout), respond)
+                }
+                Request::Pull { server, pull, timeout, respond } => {
+                    (client.pull(server, pull, now + timeout), respond)
                 }
                 Request::Stop => return Ok(()),
             };

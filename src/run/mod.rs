@@ -14,6 +14,7 @@ pub mod client;
 pub mod clock;
 pub mod disk;
 mod disk_thread;
+pub mod keys;
 pub mod mailbox;
 pub mod net;
 pub mod node;

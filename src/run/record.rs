@@ -234,7 +234,7 @@ impl Writer {
             Item::Event(event) => event,
             Item::Datagram { at, from, to, bytes, outcome } => {
                 let seen_by = Some(self.node);
-                datagrams.read(&Sight { at, seen_by, from, to, bytes: &bytes, outcome })
+                datagrams.read(&Sight { at, seen_by, from, to, bytes: &bytes, opened: None, outcome })
             }
         }
     }

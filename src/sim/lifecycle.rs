@@ -121,8 +121,8 @@ impl<M: Machine> Simulation<M> {
                 .collect();
             let voters = ids.iter().enumerate();
             let voters = voters.map(|(other, id)| (*id, node_address(other).to_string())).collect();
-            let rpc = self.settings.rpc.clone();
-            let plan = Plan::Found { voters };
+            let rpc = self.settings.rpc_of(id);
+            let plan = Plan::Found { voters, restored: recovered.snapshot.map(|file| file.meta) };
             return Life::Blank(Box::new(Founding::new(plan, blank, &contacts, rpc, rng, local)));
         }
         let start = NodeStart {

@@ -1,7 +1,5 @@
 //! A trace of a simulation: what happened, an event a line, for people and for outside checkers.
 
-use std::net::SocketAddr;
-
 use super::network::End;
 use super::simulation::Simulation;
 use crate::fault::LinkStats;
@@ -52,7 +50,10 @@ impl<M: Machine> Simulation<M> {
             End::Client(_) => None,
         };
         if let Some(recorder) = &mut self.recorder {
-            recorder.datagram(self.now, seen_by, (from.address(), to.address()), bytes, outcome);
+            let opened = self.invariants.in_plain(bytes);
+            let (from, to) = (from.address(), to.address());
+            let opened = opened.as_deref();
+            recorder.datagram(&Sight { at: self.now, seen_by, from, to, bytes, opened, outcome });
         }
     }
 
@@ -95,15 +96,8 @@ impl<M: Machine> Simulation<M> {
 }
 
 impl Recorder {
-    fn datagram(
-        &mut self,
-        at: Instant,
-        seen_by: Option<NodeId>,
-        (from, to): (SocketAddr, SocketAddr),
-        bytes: &[u8],
-        outcome: Outcome,
-    ) {
-        let event = self.datagrams.read(&Sight { at, seen_by, from, to, bytes, outcome });
+    fn datagram(&mut self, sight: &Sight<'_>) {
+        let event = self.datagrams.read(sight);
         (self.tell)(&event);
     }
 

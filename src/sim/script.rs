@@ -249,6 +249,16 @@ impl<M: Machine> Simulation<M> {
         }
     }
 
+    /// A node runs the version after this one from its next start on, as far as the wire shows (F24).
+    pub fn upgrade(&mut self, node: u16) {
+        self.settings.upgraded.insert(node);
+    }
+
+    /// A node runs this version from its next start on.
+    pub fn downgrade(&mut self, node: u16) {
+        self.settings.upgraded.remove(&node);
+    }
+
     /// A node takes a snapshot of what it has applied.
     pub fn take_snapshot(&mut self, node: u16) {
         let place = place(node);

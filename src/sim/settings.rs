@@ -3,12 +3,14 @@
 use crate::client::ClientConfig;
 use crate::fault::LinkConfig;
 use crate::node::{Limits, NodeConfig, PullConfig, Timing};
-use crate::rpc::RpcConfig;
+use crate::rpc::{RpcConfig, WireLevel};
+use crate::seal::SealMode;
 use crate::sim::invariant::Language;
 use crate::sim::storage::DiskProfile;
 use crate::store::OpenOptions;
 use crate::types::NodeId;
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 /// The most nodes of one simulation.
 pub const NODES_MAX: u16 = 15;
@@ -35,8 +37,13 @@ pub struct Settings {
     pub session_limits: Option<crate::session::Limits>,
     /// The lower layer of the nodes.
     pub rpc: RpcConfig,
+    /// Nodes that run the version after this one, as far as the wire shows.
+    pub upgraded: BTreeSet<u16>,
     /// The clients.
     pub client: ClientConfig,
+    /// Whether datagrams are sealed. The keys are drawn from the seed; of what `rpc` and `client` say about the seal,
+    /// only the length of a phase counts.
+    pub seal: SealMode,
     /// The length of a log segment. A short one is changed often, and costs little to make.
     pub segment_bytes: u64,
     /// What every link does until told otherwise.
@@ -65,7 +72,9 @@ impl Settings {
             apply_count_max: 1024,
             session_limits: None,
             rpc: RpcConfig::default(),
+            upgraded: BTreeSet::new(),
             client: ClientConfig::default(),
+            seal: SealMode::Off,
             segment_bytes: 64 * 1024,
             link: LinkConfig { delay: Duration::from_micros(50), ..LinkConfig::default() },
             disk: DiskProfile::default(),
@@ -76,7 +85,7 @@ impl Settings {
     /// How a node is set up.
     pub(super) fn node(&self, id: NodeId, address: String) -> NodeConfig {
         NodeConfig {
-            rpc: self.rpc.clone(),
+            rpc: self.rpc_of(id),
             timing: self.timing,
             limits: self.limits,
             log_tail_bytes: self.log_tail_bytes,
@@ -84,6 +93,13 @@ impl Settings {
             apply_count_max: self.apply_count_max,
             ..NodeConfig::new(id, address)
         }
+    }
+
+    /// The lower layer of one node.
+    pub(super) fn rpc_of(&self, id: NodeId) -> RpcConfig {
+        let is_upgraded = self.upgraded.contains(&id.as_u16());
+        let wire_level = if is_upgraded { WireLevel::NEXT } else { self.rpc.wire_level };
+        RpcConfig { wire_level, ..self.rpc.clone() }
     }
 
     /// How a data folder is opened.

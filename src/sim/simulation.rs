@@ -8,6 +8,7 @@ use super::agenda::{Agenda, Event};
 use super::clients::{Ended, Seat};
 use super::invariant::{Invariants, OperationKey, Violation};
 use super::network::{End, Network};
+use super::sealing;
 use super::server::{INBOX_MAX, Life, Running, Server};
 use super::settings::Settings;
 use super::storage::Done;
@@ -15,6 +16,7 @@ use crate::client::OperationId;
 use crate::hash::Fnv1a;
 use crate::machine::Machine;
 use crate::rng::Rng;
+use crate::seal::SealMode;
 use crate::store::Adopted;
 use crate::time::Instant;
 use crate::trace::{Loss, Outcome};
@@ -85,10 +87,14 @@ pub(super) enum Kind {
 
 impl<M: Machine> Simulation<M> {
     /// Nodes that were never started, and no clients. `factory` makes the machine of each start of a node.
-    pub fn new(settings: Settings, factory: impl FnMut() -> M + 'static) -> Self {
+    ///
+    /// # Panics
+    /// When datagrams are to be sealed in a build without the feature `seal`.
+    pub fn new(mut settings: Settings, factory: impl FnMut() -> M + 'static) -> Self {
         let mut rng = Rng::from_seed(settings.seed);
         let network = Network::new(settings.link.clone(), rng.fork());
-        let invariants = Invariants::new(&settings.node(NodeId::MIN, String::new()), settings.language);
+        let mut invariants = Invariants::new(&settings.node(NodeId::MIN, String::new()), settings.language);
+        sealing::prepare(&mut settings, &mut invariants);
         let server = |number| {
             let id = NodeId::new(number).unwrap_or(NodeId::MIN);
             Server::new(id, settings.disk, rng.fork())
@@ -159,6 +165,9 @@ impl<M: Machine> Simulation<M> {
 
     pub(super) fn transmit(&mut self, from: End, to: SocketAddr, bytes: Vec<u8>) {
         let Some(to) = End::of(to) else { return };
+        if self.is_sealed() {
+            self.invariants.transmitted(hash_bytes(&bytes));
+        }
         if self.tapped_max > 0 {
             if self.tapped.len() >= self.tapped_max {
                 self.tapped.pop_front();
@@ -207,7 +216,7 @@ impl<M: Machine> Simulation<M> {
 
     fn hand_in(&mut self, from: End, to: End, bytes: Vec<u8>) {
         let now = self.now;
-        match to {
+        let (id, dropped) = match to {
             End::Node(server) => {
                 let Some(server) = self.servers.get_mut(server) else { return };
                 let local = server.clock.local(now);
@@ -225,21 +234,26 @@ impl<M: Machine> Simulation<M> {
                     Life::Blank(founding) => founding.handle_datagram(local, from.address(), &bytes),
                     Life::Member(node) => node.handle_datagram(local, from.address(), &bytes),
                 };
-                if self.recorder.is_some() {
-                    let outcome = dropped.map_or(Outcome::Delivered, Outcome::Dropped);
-                    self.record_datagram(to, from, to, &bytes, outcome);
-                }
+                (Some(server.id), dropped)
             }
             End::Client(client) => {
-                if let Some(client) = self.seats.get_mut(client).and_then(|seat| seat.client.as_mut()) {
-                    let dropped = client.handle_datagram(now, from.address(), &bytes);
-                    if self.recorder.is_some() {
-                        let outcome = dropped.map_or(Outcome::Delivered, Outcome::Dropped);
-                        self.record_datagram(to, from, to, &bytes, outcome);
-                    }
-                }
+                let client = self.seats.get_mut(client).and_then(|seat| seat.client.as_mut());
+                let Some(client) = client else { return };
+                (None, client.handle_datagram(now, from.address(), &bytes))
             }
+        };
+        if dropped.is_none() && self.is_sealed() {
+            let judged = self.invariants.taken(now, id, hash_bytes(&bytes), &bytes);
+            self.judge(judged);
         }
+        if self.recorder.is_some() {
+            let outcome = dropped.map_or(Outcome::Delivered, Outcome::Dropped);
+            self.record_datagram(to, from, to, &bytes, outcome);
+        }
+    }
+
+    fn is_sealed(&self) -> bool {
+        self.settings.seal != SealMode::Off
     }
 
     fn settle_end(&mut self, end: End) {

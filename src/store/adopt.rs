@@ -1,5 +1,6 @@
 //! A snapshot takes the place of the log below it.
 
+use crate::mutant::{self, Mutant};
 use crate::snapshot::SnapshotMeta;
 use crate::store::disk::Disk;
 use crate::store::error::StoreError;
@@ -67,12 +68,22 @@ impl<D: Disk> Store<D> {
         };
         self.record.snapshot = Some(meta);
         self.has_lost_snapshot = false;
-        self.write_record()?;
-        for segment in dropped {
-            let removed = self.disk.remove(&segment.generation.file());
-            self.guard(removed)?;
+        if mutant::is(Mutant::S2) {
+            self.remove_segments(&dropped)?;
+            self.write_record()?;
+            return Ok(Adopted::Yes { replaced });
         }
+        self.write_record()?;
+        self.remove_segments(&dropped)?;
         Ok(Adopted::Yes { replaced })
+    }
+
+    /// Removes the files of segments that no record names any more.
+    pub(super) fn remove_segments(&mut self, dropped: &[SegmentRef]) -> Result<(), StoreError> {
+        dropped.iter().try_for_each(|segment| {
+            let removed = self.disk.remove(&segment.generation.file());
+            self.guard(removed)
+        })
     }
 
     /// Takes the segments without entries above `index` off the list. The active one always stays.
@@ -84,7 +95,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Goes on in the spare segment, right after the snapshot; all others are dropped.
-    fn begin_log_after(&mut self, meta: &SnapshotMeta) -> Result<Vec<SegmentRef>, StoreError> {
+    pub(super) fn begin_log_after(&mut self, meta: &SnapshotMeta) -> Result<Vec<SegmentRef>, StoreError> {
         let filled = self.spare.fill_all(&mut self.disk, self.segment_bytes);
         self.filled(filled)?;
         let fresh = SegmentRef {

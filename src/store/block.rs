@@ -20,6 +20,9 @@ pub(super) const BLOCK_BYTES: usize = 4096;
 pub(super) const SECTOR_BYTES: usize = 512;
 pub(super) const HEADER_BYTES: usize = 128;
 
+/// The format version of the log: of batches and what they hold.
+pub const LOG_VERSION: u16 = 1;
+
 const STAMP_FIRST: u8 = 0x5b;
 const STAMP_NEXT: u8 = 0xe6;
 const HEADER_BYTE: u8 = 0xa7;
@@ -83,6 +86,7 @@ impl Header {
         BigEndian::write_u32(&mut out[8..12], self.body_crc);
         BigEndian::write_u32(&mut out[12..16], self.blocks);
         BigEndian::write_u32(&mut out[16..20], self.content_bytes);
+        BigEndian::write_u16(&mut out[20..22], LOG_VERSION);
         BigEndian::write_u64(&mut out[24..32], self.generation.0);
         BigEndian::write_u64(&mut out[32..40], self.sequence);
         BigEndian::write_u64(&mut out[40..48], self.first.0);
@@ -100,10 +104,7 @@ impl Header {
     /// Reads the header at the front of a block, or `None` when no intact one stands there.
     pub(super) fn read(block: &[u8]) -> Option<Self> {
         let b = block.get(..HEADER_BYTES)?;
-        let is_intact = b[0] == STAMP_FIRST
-            && b[1..4] == MAGIC
-            && b[HEADER_BYTES - 1] == HEADER_BYTE
-            && BigEndian::read_u32(&b[4..8]) == crc32fast::hash(&b[8..]);
+        let is_intact = is_intact(b) && BigEndian::read_u16(&b[20..22]) == LOG_VERSION;
         let header = Self {
             body_crc: BigEndian::read_u32(&b[8..12]),
             blocks: BigEndian::read_u32(&b[12..16]),
@@ -123,6 +124,21 @@ impl Header {
             && header.last.0 >= header.first.0 - 1;
         (is_intact && is_sound).then_some(header)
     }
+}
+
+/// Whether the first bytes of a block are a header of this or a later version: stamp, magic, checksum, version and
+/// header byte keep their places.
+fn is_intact(header: &[u8]) -> bool {
+    header[0] == STAMP_FIRST
+        && header[1..4] == MAGIC
+        && header[HEADER_BYTES - 1] == HEADER_BYTE
+        && BigEndian::read_u32(&header[4..8]) == crc32fast::hash(&header[8..])
+}
+
+/// The version of an intact header that is newer than this program.
+pub(super) fn newer_version(block: &[u8]) -> Option<u16> {
+    let header = block.get(..HEADER_BYTES).filter(|header| is_intact(header))?;
+    Some(BigEndian::read_u16(&header[20..22])).filter(|version| *version > LOG_VERSION)
 }
 
 /// How many blocks a batch of this much content takes.

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::store::block::LOG_VERSION;
 use crate::store::disk::DiskError;
 use crate::types::{ClusterId, Index, StoreId};
 
@@ -56,6 +57,13 @@ pub enum DamageKind {
     },
     /// No copy of the hard-state record can be read.
     HardState,
+    /// One copy of the hard-state record is bad; the other is whole, and the next boot rewrites this one.
+    HardStateCopy,
+    /// A newer program wrote a batch: it is no damage, see [`OpenError::NewerFormat`].
+    Newer {
+        /// The log's format version.
+        found: u16,
+    },
     /// The file goes on after its content.
     LongFile {
         /// How long it is.
@@ -94,6 +102,10 @@ impl fmt::Display for DamageKind {
                 write!(f, "written under hard-state record {needed}, but only {found} is found")
             }
             Self::HardState => f.write_str("no copy of the hard-state record can be read"),
+            Self::HardStateCopy => {
+                f.write_str("this copy of the hard-state record is bad, the other one is whole")
+            }
+            Self::Newer { found } => write!(f, "a batch has format version {found}"),
             Self::LongFile { bytes } => write!(f, "the file goes on to byte {bytes}, after its content"),
             Self::Table => f.write_str("the snapshot's table of checksums is bad"),
             Self::Block => f.write_str("a block of the snapshot fails its checksum"),
@@ -148,6 +160,8 @@ pub enum OpenError {
     },
     /// The caller: a newer program wrote this folder.
     NewerFormat {
+        /// Which part of it: each has a version of its own.
+        part: Part,
         /// Its format version.
         found: u16,
         /// The highest version known here.
@@ -182,6 +196,27 @@ pub enum OpenError {
     Disk(DiskError),
 }
 
+/// The parts of a data folder that have a format version of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The hard-state record, and the folder as a whole.
+    Folder,
+    /// A segment of the log.
+    Log,
+    /// A snapshot.
+    Snapshot,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Folder => "the data folder",
+            Self::Log => "the log",
+            Self::Snapshot => "the snapshot",
+        })
+    }
+}
+
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -193,8 +228,8 @@ impl fmt::Display for OpenError {
             Self::ForeignCluster { found, expected } => {
                 write!(f, "the data folder belongs to cluster {found}, not to {expected}")
             }
-            Self::NewerFormat { found, known } => {
-                write!(f, "the data folder has format version {found}, this program knows up to {known}")
+            Self::NewerFormat { part, found, known } => {
+                write!(f, "a newer program wrote this: {part} has format version {found}, known here is {known}")
             }
             Self::HardStateMissing { beside } => {
                 write!(f, "the hard state is missing beside {beside}: term and vote are lost")
@@ -226,7 +261,10 @@ impl From<DiskError> for OpenError {
 
 impl From<Damage> for OpenError {
     fn from(damage: Damage) -> Self {
-        Self::Damaged(damage)
+        match damage.what {
+            DamageKind::Newer { found } => Self::NewerFormat { part: Part::Log, found, known: LOG_VERSION },
+            _ => Self::Damaged(damage),
+        }
     }
 }
 
@@ -239,6 +277,8 @@ pub enum StoreError {
         /// That cluster.
         cluster: ClusterId,
     },
+    /// The folder: the restored backup in it is not what was copied there; restore again.
+    BackupDamaged,
     /// The caller: the table of stores seen holds its maximum.
     PeersFull,
     /// The disk has no room for another segment, or the log has its maximum of them. Nothing was written; the
@@ -254,6 +294,7 @@ impl fmt::Display for StoreError {
             Self::AlreadyFounded { cluster } => {
                 write!(f, "already founded: this store is of cluster {cluster}")
             }
+            Self::BackupDamaged => f.write_str("the restored backup is damaged: restore it again"),
             Self::PeersFull => f.write_str("the table of stores seen is full"),
             Self::Full => f.write_str("disk full: no room for another log segment"),
             Self::Failed(error) => write!(f, "the store has failed: {error}"),

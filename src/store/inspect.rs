@@ -4,7 +4,7 @@
 
 use crate::snapshot::SnapshotMeta;
 use crate::store::disk::{Disk, DiskError};
-use crate::store::error::OpenError;
+use crate::store::error::{Damage, DamageKind, OpenError};
 use crate::store::record::{self, Record};
 use crate::store::recover::{self, Tail};
 use crate::store::segment::{FoundBatch, SegmentEnd, SegmentRef};
@@ -90,18 +90,42 @@ pub fn verify_blocks<D: Disk>(disk: &mut D, file: &SnapshotFile) -> Result<(), O
     })
 }
 
-/// Checks everything that a boot would check.
-pub fn verify<D: Disk>(disk: &mut D) -> Result<Verified, OpenError> {
+/// Checks that both copies of the hard-state record are whole. A boot needs one of them and mends the other, so damage
+/// to one costs nothing as long as it is alone.
+pub fn verify_meta<D: Disk>(disk: &mut D) -> Result<Meta, OpenError> {
+    let meta = meta(disk)?;
+    let Some(bad) = meta.copies.iter().position(|(_, sequence)| sequence.is_none()) else { return Ok(meta) };
+    let [(file, _), (whole, _)] = [meta.copies[bad], meta.copies[1 - bad]];
+    let damaged = |offset, what| Damage { file: file.to_owned(), offset, what }.into();
+    if !recover::own_files(disk)?.iter().any(|name| name == file) {
+        return Err(damaged(0, DamageKind::MissingFile));
+    }
+    // In a folder at rest the two are equal, so the first byte that differs is the first bad one.
+    let [found, expected] = [recover::read_file(disk, file)?, recover::read_file(disk, whole)?];
+    let pairs = found.iter().zip(&expected);
+    let offset = pairs.take_while(|(found, expected)| found == expected).count() as u64;
+    Err(damaged(offset, DamageKind::HardStateCopy))
+}
+
+/// Checks the log as a boot would.
+pub fn verify_log<D: Disk>(disk: &mut D) -> Result<Verified, OpenError> {
     let files = recover::own_files(disk)?;
     let found = recover::find_record(disk, &files)?;
-    let snapshot = recover::find_snapshot(disk, &found.record)?;
     let log = recover::find_log(disk, &files, &found.record)?;
     if let Some(damage) = log.damage.first() {
         return Err(OpenError::Damaged(damage.clone()));
     }
+    let last = log.last_index();
+    Ok(Verified { snapshot: found.record.snapshot, last, mark: log.mark, tail: log.tail })
+}
+
+/// Checks everything that a boot would check.
+pub fn verify<D: Disk>(disk: &mut D) -> Result<Verified, OpenError> {
+    let meta = meta(disk)?;
+    let snapshot = snapshot(disk, &meta)?;
+    let verified = verify_log(disk)?;
     if let Some(file) = &snapshot {
         verify_blocks(disk, file)?;
     }
-    let last = log.last_index();
-    Ok(Verified { snapshot: found.record.snapshot, last, mark: log.mark, tail: log.tail })
+    Ok(verified)
 }

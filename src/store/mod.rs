@@ -51,6 +51,7 @@ mod memory;
 mod open;
 mod record;
 mod recover;
+mod restore;
 mod salvage;
 mod segment;
 pub mod snapshot;
@@ -62,15 +63,16 @@ mod tests;
 
 pub use adopt::{Adopted, LogAfter};
 pub use batch::Batch;
-pub use block::Header;
+pub use block::{Header, LOG_VERSION};
 pub use disk::{Disk, DiskError, DiskErrorKind, Operation};
-pub use error::{Damage, DamageKind, FormatError, OpenError, StoreError};
+pub use error::{Damage, DamageKind, FormatError, OpenError, Part, StoreError};
 pub use memory::{DiskFault, MemoryDisk};
 pub use open::{
     FIRST_INCARNATION_MAX, FormatOptions, Fsync, OnDamage, OpenOptions, Recovered, SEGMENT_BYTES,
 };
 pub use record::{BootSeen, FORMAT_VERSION, KernelBoot, PEERS_MAX, Record, SEGMENTS_MAX, Stop, Syncing};
 pub use recover::Tail;
+pub use restore::RestoreError;
 pub use segment::{FoundBatch, Generation, SegmentEnd, SegmentRef};
 pub use snapshot::{SnapshotError, SnapshotFile, SnapshotHead};
 pub use store::{PeerSeen, Store, Upkeep};

@@ -6,6 +6,7 @@ use crate::entry::Entry;
 use crate::founding::FoundingRecord;
 use crate::mutant::{self, Mutant};
 use crate::remains::{LogEnd, Remains};
+use crate::snapshot::SnapshotMeta;
 use crate::store::block::{BLOCK_BYTES, Encoder, Header};
 use crate::store::disk::{Disk, DiskError, DiskErrorKind};
 use crate::store::error::{Damage, FormatError, OpenError};
@@ -117,15 +118,9 @@ impl<D: Disk> Store<D> {
     /// # Panics
     /// For options outside their domain.
     pub fn format(disk: &mut D, options: FormatOptions) -> Result<(), FormatError> {
-        assert!(!options.store.is_zero(), "a store id is never zero");
-        assert!(options.first_incarnation.0 <= FIRST_INCARNATION_MAX, "{}", options.first_incarnation);
-        check_segment_bytes(options.segment_bytes);
-        let files = recover::own_files(disk).map_err(FormatError::Disk)?;
-        let was_begun = files.iter().any(|file| file == FORMATTING);
-        match files.first() {
-            Some(file) if !was_begun => Err(FormatError::NotEmpty { file: file.clone() }),
-            _ => write_empty_store(disk, &files, options).map_err(FormatError::Disk),
-        }
+        let files = check_empty(disk, options)?;
+        begin_format(disk, &files).map_err(FormatError::Disk)?;
+        finish_format(disk, options, None).map_err(FormatError::Disk)
     }
 
     /// Boots: reads the folder, refuses what may not be used, makes durable what was only read, and counts.
@@ -389,11 +384,24 @@ fn find_spare<D: Disk>(
     Ok(Spare::planned(highest.next()))
 }
 
-fn write_empty_store<D: Disk>(
-    disk: &mut D,
-    files: &[String],
-    options: FormatOptions,
-) -> Result<(), DiskError> {
+/// The files left by a formatting that was cut short, where nothing else of ours stands.
+///
+/// # Panics
+/// For options outside their domain.
+pub(super) fn check_empty<D: Disk>(disk: &mut D, options: FormatOptions) -> Result<Vec<String>, FormatError> {
+    assert!(!options.store.is_zero(), "a store id is never zero");
+    assert!(options.first_incarnation.0 <= FIRST_INCARNATION_MAX, "{}", options.first_incarnation);
+    check_segment_bytes(options.segment_bytes);
+    let files = recover::own_files(disk).map_err(FormatError::Disk)?;
+    let was_begun = files.iter().any(|file| file == FORMATTING);
+    match files.first() {
+        Some(file) if !was_begun => Err(FormatError::NotEmpty { file: file.clone() }),
+        _ => Ok(files),
+    }
+}
+
+/// Leaves nothing in the folder but the mark that it is being made.
+pub(super) fn begin_format<D: Disk>(disk: &mut D, files: &[String]) -> Result<(), DiskError> {
     if !files.iter().any(|file| file == FORMATTING) {
         disk.create(FORMATTING)?;
     }
@@ -401,6 +409,15 @@ fn write_empty_store<D: Disk>(
     for file in files.iter().filter(|file| *file != FORMATTING) {
         disk.remove(file)?;
     }
+    Ok(())
+}
+
+/// Writes the first record and the spare; then the folder is made.
+pub(super) fn finish_format<D: Disk>(
+    disk: &mut D,
+    options: FormatOptions,
+    snapshot: Option<SnapshotMeta>,
+) -> Result<(), DiskError> {
     let record = Record {
         sequence: 1,
         store: options.store,
@@ -411,7 +428,7 @@ fn write_empty_store<D: Disk>(
         syncing: Syncing::Always,
         founding: None,
         peers: BTreeMap::new(),
-        snapshot: None,
+        snapshot,
         segments: Vec::new(),
     };
     let mut bytes = Vec::new();

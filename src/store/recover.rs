@@ -6,7 +6,7 @@ use crate::remains::{LogEnd, Remains};
 use crate::snapshot::SnapshotId;
 use crate::store::block::{BLOCK_BYTES, Header};
 use crate::store::disk::{Disk, DiskError};
-use crate::store::error::{Damage, DamageKind, OpenError};
+use crate::store::error::{Damage, DamageKind, OpenError, Part};
 use crate::store::record::{self, Invalid, Record};
 use crate::store::salvage::{Salvage, salvage};
 use crate::store::segment::{self, Expected, FoundBatch, Generation, Scan, SegmentEnd, SegmentRef};
@@ -159,7 +159,8 @@ pub(super) fn find_record<D: Disk>(disk: &mut D, files: &[String]) -> Result<Fou
             Ok(record) => *copy = Some(record),
             Err(Invalid::Bytes) => {}
             Err(Invalid::Newer(found)) => {
-                return Err(OpenError::NewerFormat { found, known: record::FORMAT_VERSION });
+                let known = record::FORMAT_VERSION;
+                return Err(OpenError::NewerFormat { part: Part::Folder, found, known });
             }
         }
     }
@@ -324,9 +325,15 @@ pub(super) fn find_snapshot<D: Disk>(
         OpenError::Damaged(Damage { file, offset: 0, what: DamageKind::OtherSnapshot })
     };
     match SnapshotFile::open(disk, meta) {
-        Ok(file) if file.head.cluster == record.cluster => Ok(Some(file)),
+        // What was restored belongs to no cluster until it founds one.
+        Ok(file) if file.head.cluster == record.cluster || record.cluster.is_zero() => Ok(Some(file)),
         Ok(_) | Err(SnapshotError::Foreign | SnapshotError::Interrupted) => Err(other()),
         Err(SnapshotError::Damaged(damage)) => Err(damage.into()),
+        Err(SnapshotError::Newer { found }) => Err(OpenError::NewerFormat {
+            part: Part::Snapshot,
+            found,
+            known: crate::snapshot::FORMAT_VERSION,
+        }),
         Err(SnapshotError::Full) => Err(OpenError::Full),
         Err(SnapshotError::Failed(error)) => Err(error.into()),
     }
@@ -394,7 +401,7 @@ fn add_salvage(
     damage: Damage,
     left: Salvage,
 ) -> Result<(), Damage> {
-    if matches!(damage.what, DamageKind::HardStateOlder { .. }) {
+    if matches!(damage.what, DamageKind::HardStateOlder { .. } | DamageKind::Newer { .. }) {
         return Err(damage);
     }
     log.damage.push(damage);

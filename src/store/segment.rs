@@ -129,6 +129,9 @@ fn read_batch(
     expected: &Expected,
 ) -> Result<FoundBatch, DamageKind> {
     let rest = &bytes[offset..];
+    if let Some(found) = block::newer_version(rest) {
+        return Err(DamageKind::Newer { found });
+    }
     let header = Header::read(rest).ok_or(DamageKind::Header)?;
     let is_in_place = belongs(&header, expected) && header.sequence == sequence;
     if !is_in_place && !mutant::is(Mutant::D6) {

@@ -284,6 +284,9 @@ impl<D: Disk> Store<D> {
         }
         let binds = founding.membership.iter().any(|(_, member)| member.store == self.record.store);
         assert!(binds || mutant::is(Mutant::I1), "a founding record without store {}", self.record.store);
+        if self.is_restored() {
+            return self.found_restored(founding);
+        }
         self.record.cluster = founding.cluster;
         self.record.founding = Some(founding.clone());
         self.write_record()
@@ -296,6 +299,7 @@ impl<D: Disk> Store<D> {
     pub fn record_cluster(&mut self, cluster: ClusterId) -> Result<(), StoreError> {
         self.check_alive()?;
         assert!(!cluster.is_zero(), "no cluster has the zero id");
+        assert!(!self.is_restored(), "what was restored founds a cluster, and joins none");
         if self.record.cluster == cluster {
             return Ok(());
         }

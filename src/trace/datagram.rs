@@ -43,6 +43,8 @@ pub struct Sight<'a> {
     pub to: SocketAddr,
     /// Its bytes.
     pub bytes: &'a [u8],
+    /// What it would have been in plain, if it was sealed and somebody could open it.
+    pub opened: Option<&'a [u8]>,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -80,7 +82,7 @@ impl Datagrams {
     /// The event of a datagram; checksums are not looked at.
     #[must_use]
     pub fn read(&mut self, sight: &Sight<'_>) -> Event {
-        let Sight { at, seen_by, from, to, bytes, outcome } = *sight;
+        let Sight { at, seen_by, from, to, bytes, opened, outcome } = *sight;
         let mut event = DatagramEvent {
             outcome,
             from_address: from,
@@ -93,7 +95,8 @@ impl Datagrams {
             frames_left_out: 0,
             payload: (self.payloads == Payloads::Kept).then(|| bytes.to_vec()),
         };
-        if let Ok(header) = wire::parse_header(bytes) {
+        let plain = opened.unwrap_or(bytes);
+        if let Ok(header) = wire::parse_header(plain) {
             event.header = Some(Parties {
                 from: header.source,
                 to: header.destination,
@@ -102,7 +105,7 @@ impl Datagrams {
                 packet: header.packet,
             });
             let path = Path { from, to, incarnation: header.source_incarnation };
-            event.kind = match frames_of(&header, bytes) {
+            event.kind = match frames_of(&header, plain) {
                 Ok(frames) => self.read_frames(frames, path, &mut event),
                 Err(why) => Cow::Borrowed(why),
             };

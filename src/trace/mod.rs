@@ -10,7 +10,7 @@
 //! ```text
 //! let mut observer = Observer::new(id);              // one for each boot of a node, after its boot event
 //! observer.observe(now, node.raft(), &mut |event| …); // after each turn, before what it sent
-//! let event = datagrams.read(&Sight { at, seen_by, from, to, bytes, outcome });
+//! let event = datagrams.read(&Sight { at, seen_by, from, to, bytes, opened: None, outcome });
 //! event.write_line(&mut out);                        // the line, or with Display the same for people
 //! ```
 //!

@@ -32,7 +32,7 @@ pub struct Flags(pub u8);
 impl Flags {
     /// None.
     pub const NONE: Self = Self(0);
-    /// Encrypted; the CRC's place holds a session key id. Reserved in this version.
+    /// Under a key, whose id stands in the checksum's place. `[W-72]`
     pub const SEALED: Self = Self(0x01);
     /// The receiver must acknowledge it.
     pub const ACK_ELICITING: Self = Self(0x02);
@@ -40,7 +40,7 @@ impl Flags {
     pub const PROBE: Self = Self(0x04);
     /// The sender is a client.
     pub const CLIENT: Self = Self(0x08);
-    /// Which of two keys sealed it. Reserved in this version.
+    /// The parity of the phase whose key sealed it. `[W-76]`
     pub const KEY_PHASE: Self = Self(0x10);
 
     /// True when every bit of `other` is set.
@@ -188,7 +188,8 @@ pub fn parse_header(bytes: &[u8]) -> Result<Header, DropReason> {
 }
 
 /// Checks the checksum, of a datagram whose header was parsed, with the cluster whose tag it bears; a tag of 0
-/// means no cluster, whatever `cluster` is. Sealed datagrams are refused here too. Raises `Crc`. `[W-4]` `[W-5]`
+/// means no cluster, whatever `cluster` is. Sealed datagrams have none and are refused. Raises `Crc`. `[W-4]`
+/// `[W-5]`
 pub fn verify_crc(bytes: &[u8], cluster: ClusterId) -> Result<(), DropReason> {
     if bytes.len() < HEADER_BYTES || Flags(bytes[FLAGS_AT]).contains(Flags::SEALED) {
         return Err(DropReason::Crc);
@@ -236,9 +237,9 @@ pub fn checksum(datagram: &[u8], cluster: ClusterId) -> u32 {
 }
 
 const VERSION_AT: usize = 2;
-const FLAGS_AT: usize = 3;
-const CRC_AT: usize = 4;
-const TAG_AT: usize = 8;
+pub(super) const FLAGS_AT: usize = 3;
+pub(super) const CRC_AT: usize = 4;
+pub(super) const TAG_AT: usize = 8;
 
 fn read_fields(head: &[u8; HEADER_BYTES]) -> Result<Option<Header>, crate::cursor::CursorError> {
     let mut reader = Reader::new(&head[FLAGS_AT..]);
@@ -263,7 +264,7 @@ fn read_fields(head: &[u8; HEADER_BYTES]) -> Result<Option<Header>, crate::curso
     }))
 }
 
-fn u32_at(datagram: &[u8], at: usize) -> u32 {
+pub(super) fn u32_at(datagram: &[u8], at: usize) -> u32 {
     let [a, b, c, d] = [0, 1, 2, 3].map(|i| datagram[at + i]);
     u32::from_be_bytes([a, b, c, d])
 }

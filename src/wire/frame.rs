@@ -8,6 +8,7 @@ use crate::types::{CallId, Incarnation};
 use crate::wire::calls::{CallRefusal, Class, Fragment};
 use crate::wire::hello::{Confirm, Description, Hello, HelloAck, Welcome};
 use crate::wire::ranges::Ranges;
+use crate::wire::sealed::{SealOffer, SealRefusal};
 
 /// One typed part of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,13 @@ pub enum Frame<'a> {
     StaleIncarnation {
         /// The sender's own incarnation.
         current: Incarnation,
+    },
+    /// Half of the handshake of the seal, beside a confirm or a welcome. `[W-75]`
+    Seal(SealOffer),
+    /// Why a greeting was dropped, said in plain; an excuse to an operator and nothing else. `[W-77]`
+    SealRefused {
+        /// Why.
+        reason: SealRefusal,
     },
     /// Packets that arrived.
     Ack(Ack<'a>),
@@ -127,6 +135,8 @@ pub mod frame_type {
     pub const ACK: u8 = 0x07;
     pub const CREDIT: u8 = 0x08;
     pub const MTU_PROBE: u8 = 0x09;
+    pub const SEAL: u8 = 0x0a;
+    pub const SEAL_REFUSED: u8 = 0x0b;
     pub const REQUEST_AGAIN: u8 = 0x10;
     pub const REQUEST_ONCE: u8 = 0x11;
     pub const REQUEST_FRAGMENT_AGAIN: u8 = 0x12;
@@ -155,6 +165,8 @@ impl<'a> Frame<'a> {
             Self::Welcome(_) => t::WELCOME,
             Self::Version { .. } => t::VERSION,
             Self::StaleIncarnation { .. } => t::STALE_INCARNATION,
+            Self::Seal(_) => t::SEAL,
+            Self::SealRefused { .. } => t::SEAL_REFUSED,
             Self::Ack(_) => t::ACK,
             Self::Credit { .. } => t::CREDIT,
             Self::MtuProbe { .. } => t::MTU_PROBE,
@@ -182,6 +194,8 @@ impl<'a> Frame<'a> {
             Self::Welcome(_) => "welcome",
             Self::Version { .. } => "version",
             Self::StaleIncarnation { .. } => "stale-incarnation",
+            Self::Seal(_) => "seal",
+            Self::SealRefused { .. } => "seal-refused",
             Self::Ack(_) => "ack",
             Self::Credit { .. } => "credit",
             Self::MtuProbe { .. } => "mtu-probe",
@@ -243,6 +257,8 @@ impl<'a> Frame<'a> {
             Self::Welcome(_) => 12,
             Self::Version { .. } => 2,
             Self::StaleIncarnation { .. } => 4,
+            Self::Seal(offer) => 4 + offer.message.len(),
+            Self::SealRefused { .. } => 1,
             Self::Ack(Ack { delay_us, packets }) => varint_bytes(*delay_us) + packets.encoded_bytes(),
             Self::Credit { bytes_total } => varint_bytes(*bytes_total),
             Self::Request { call, body, .. } | Self::Reply { call, body } => {
@@ -283,6 +299,11 @@ impl<'a> Frame<'a> {
             }
             Self::Version { min, max } => out.put_bytes(&[*min, *max]),
             Self::StaleIncarnation { current } => out.put_u32(current.0),
+            Self::Seal(SealOffer { session, message }) => {
+                out.put_u32(*session);
+                out.put_bytes(message);
+            }
+            Self::SealRefused { reason } => out.put_u8(reason.code()),
             Self::Ack(Ack { delay_us, packets }) => {
                 assert!(!packets.is_empty(), "an ack of no packet");
                 out.put_varint(*delay_us);
@@ -328,6 +349,8 @@ impl<'a> Frame<'a> {
             t::WELCOME => Self::Welcome(Welcome { nonce_a: r.u64()?, incarnation: Incarnation(r.u32()?) }),
             t::VERSION => Self::Version { min: r.u8()?, max: r.u8()? },
             t::STALE_INCARNATION => Self::StaleIncarnation { current: Incarnation(r.u32()?) },
+            t::SEAL => Self::Seal(SealOffer { session: r.u32()?, message: r.array()? }),
+            t::SEAL_REFUSED => Self::SealRefused { reason: SealRefusal::of_code(r.u8()?) },
             t::ACK => Self::Ack(Ack { delay_us: r.varint()?, packets: some_ranges(r)? }),
             t::CREDIT => Self::Credit { bytes_total: r.varint()? },
             t::REQUEST_AGAIN | t::REQUEST_ONCE => {

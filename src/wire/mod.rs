@@ -24,6 +24,7 @@ pub mod peer;
 pub mod print;
 mod print_body;
 pub mod ranges;
+pub mod sealed;
 pub mod status;
 pub mod transfer;
 pub mod walk;
@@ -37,6 +38,7 @@ pub use error::DropReason;
 pub use frame::{Ack, Frame};
 pub use hello::{Confirm, Description, Greeting, HELLO_DATAGRAM_BYTES, Hello, HelloAck, Welcome};
 pub use ranges::{RANGES_MAX, Ranges, RangesIter, Span};
+pub use sealed::{SealOffer, SealRefusal, associated, cluster_in_force, mark_sealed, seal_id};
 pub use walk::{Frames, pad_to};
 
 #[cfg(test)]

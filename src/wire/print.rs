@@ -14,7 +14,7 @@ use crate::wire::error::DropReason;
 use crate::wire::frame::{Frame, frame_type};
 use crate::wire::hello::{Description, Greeting};
 use crate::wire::print_body;
-use crate::wire::walk::split;
+use crate::wire::walk::{Frames, split};
 
 pub use crate::wire::print_body::{message_name, reply_name, request_name};
 
@@ -50,10 +50,28 @@ pub enum Verdict {
 pub fn print_datagram(bytes: &[u8], cluster: Option<ClusterId>) -> Printed {
     let mut fields = Fields::default();
     print_header(bytes, &mut fields);
-    if let Some(frames) = bytes.get(HEADER_BYTES..).filter(|_| parse_header(bytes).is_ok()) {
-        print_frames(frames, &mut fields);
+    if let (Some(frames), Ok(header)) = (bytes.get(HEADER_BYTES..), parse_header(bytes)) {
+        if header.flags.contains(Flags::SEALED) {
+            fields.put("sealed_bytes", frames.len());
+        } else {
+            print_frames(frames, &mut fields);
+        }
     }
     Printed { fields, verdict: judge(bytes, cluster) }
+}
+
+/// Takes a sealed datagram apart whose seal was found good: `frames` are its frames in plain.
+#[must_use]
+pub fn print_opened(bytes: &[u8], frames: &[u8], sealed_under: &str) -> Printed {
+    let mut fields = Fields::default();
+    print_header(bytes, &mut fields);
+    fields.put("sealed_under", sealed_under);
+    print_frames(frames, &mut fields);
+    let verdict = match parse_header(bytes) {
+        Err(reason) => Verdict::Drop(reason),
+        Ok(_) => Frames::check(frames).map_or_else(Verdict::Drop, |_| Verdict::Accept),
+    };
+    Printed { fields, verdict }
 }
 
 /// Takes the body of a request, reply or notice apart.
@@ -94,14 +112,15 @@ fn print_header(bytes: &[u8], fields: &mut Fields) {
     };
     fields.put("version", bytes[2]);
     fields.put("flags", FlagNames(header.flags));
-    fields.put("crc", Hex(&bytes[4..8]));
+    let is_sealed = header.flags.contains(Flags::SEALED);
+    fields.put(if is_sealed { "seal_id" } else { "crc" }, Hex(&bytes[4..8]));
     fields.put("cluster_tag", Hex(&bytes[8..12]));
     fields.put("source", header.source);
     fields.put("destination", header.destination);
     fields.put("source_incarnation", header.source_incarnation);
     fields.put("destination_incarnation", header.destination_incarnation);
     fields.put("packet", header.packet);
-    if header.cluster_tag == 0 {
+    if header.cluster_tag == 0 && !is_sealed {
         let expected = checksum(bytes, ClusterId::ZERO);
         fields.put("crc_expected", format_args!("{expected:08x}"));
     }
@@ -159,6 +178,11 @@ fn put_frame(frame: &Frame<'_>, fields: &mut Fields) {
             fields.put("max", max);
         }
         Frame::StaleIncarnation { current } => fields.put("current", current),
+        Frame::Seal(offer) => {
+            fields.put("session", format_args!("{:08x}", offer.session));
+            fields.put("message", Hex(&offer.message));
+        }
+        Frame::SealRefused { reason } => fields.put("reason", reason),
         Frame::Ack(ack) => {
             fields.put("delay_us", ack.delay_us);
             fields.put("packets", ack.packets);

@@ -53,6 +53,8 @@ pub(crate) struct Cluster {
     addresses: Vec<SocketAddr>,
     /// Asks for statuses; made at the first question, since it would be heard by nodes that count what they hear.
     watcher: OnceCell<Client>,
+    /// How this test's own clients speak to it.
+    client: ClientConfig,
     dir: TempDir,
     _alone: MutexGuard<'static, ()>,
 }
@@ -79,6 +81,7 @@ impl Cluster {
             nodes: (1..=count).map(node).collect(),
             addresses,
             watcher: OnceCell::new(),
+            client: ClientConfig::default(),
             dir,
             _alone: alone,
         }
@@ -125,6 +128,25 @@ impl Cluster {
         self.nodes.get_mut(&id).unwrap().flags.extend(flags.into_iter().map(|flag| flag.to_string()));
     }
 
+    /// The same instead of those it had.
+    pub(crate) fn set_flags(&mut self, id: u16, flags: Vec<String>) {
+        self.nodes.get_mut(&id).unwrap().flags = flags;
+    }
+
+    /// The test's own clients speak to it so from now on.
+    pub(crate) fn set_client(&mut self, config: ClientConfig) {
+        self.client = config;
+        self.watcher = OnceCell::new();
+    }
+
+    /// What a node tells a client without a key.
+    pub(crate) fn plain_status(address: SocketAddr) -> Option<NodeStatus> {
+        match connect(&[address]).status(0, STATUS_TIMEOUT).wait(STATUS_TIMEOUT * 10) {
+            Ok(Ok(Answer::Status(status))) => Some(*status),
+            _ => None,
+        }
+    }
+
     /// The command that runs this node.
     pub(crate) fn command(&self, id: u16, start: Start) -> Command {
         self.command_with(id, start, &self.voters())
@@ -133,7 +155,10 @@ impl Cluster {
     /// The same with a list of voters of its own.
     pub(crate) fn command_with(&self, id: u16, start: Start, voters: &str) -> Command {
         let mut command = command(&["node"]);
-        command.arg("--id").arg(id.to_string()).arg("--listen").arg(self.address(id).to_string());
+        command.arg("--id").arg(id.to_string());
+        if !self.nodes[&id].flags.iter().any(|flag| flag == "--listen") {
+            command.arg("--listen").arg(self.address(id).to_string());
+        }
         command.arg("--voters").arg(voters).arg("--data").arg(self.data(id));
         command.args((start == Start::Bootstrap).then_some("--bootstrap"));
         command.args(&self.nodes[&id].flags);
@@ -186,7 +211,7 @@ impl Cluster {
 
     /// What each node says of itself now; the silent ones say nothing.
     pub(crate) fn statuses(&self) -> BTreeMap<u16, NodeStatus> {
-        let watcher = self.watcher.get_or_init(|| connect(&self.addresses));
+        let watcher = self.watcher.get_or_init(|| connect_as(&self.client, &self.addresses));
         let asked: Vec<_> =
             self.ids().map(|id| (id, watcher.status(usize::from(id) - 1, STATUS_TIMEOUT))).collect();
         let answers = asked.into_iter().filter_map(|(id, pending)| match pending.wait(STATUS_TIMEOUT * 10) {
@@ -229,14 +254,16 @@ impl Cluster {
     /// Reads all of these through a quorum, and the whole store of every replica, which must be one.
     #[track_caller]
     pub(crate) fn assert_holds(&self, expected: &BTreeMap<String, String>) {
-        let client = connect(&self.addresses);
+        let client = connect_as(&self.client, &self.addresses);
         for (key, value) in expected {
             let found = read(&client, key, ReadLevel::Linearizable);
             assert_eq!(found.as_ref(), Some(value), "{key}");
         }
         self.ids().for_each(|id| self.wait_until_caught_up(id));
-        let stores: Vec<_> =
-            self.ids().map(|id| list(&connect(&[self.address(id)]), ReadLevel::Local)).collect();
+        let stores: Vec<_> = self
+            .ids()
+            .map(|id| list(&connect_as(&self.client, &[self.address(id)]), ReadLevel::Local))
+            .collect();
         for (id, store) in self.ids().zip(&stores) {
             assert_eq!(store, &stores[0], "node {id} against node 1");
         }
@@ -263,7 +290,12 @@ impl Drop for Cluster {
 
 /// A client of these nodes.
 pub(crate) fn connect(addresses: &[SocketAddr]) -> Client {
-    Client::connect(addresses, ClientConfig::default()).unwrap()
+    connect_as(&ClientConfig::default(), addresses)
+}
+
+/// A client of these nodes, with settings of its own.
+pub(crate) fn connect_as(config: &ClientConfig, addresses: &[SocketAddr]) -> Client {
+    Client::connect(addresses, config.clone()).unwrap()
 }
 
 pub(crate) fn names(addresses: &[SocketAddr]) -> String {

@@ -20,10 +20,10 @@ const WARM_UP: u64 = 20_000;
 
 /// How much the node may grow over the flood: the allocator's noise. A hundred thousand datagrams kept would be
 /// tens of times as much.
-const GROWTH_KIB_MAX: u64 = 4096;
+pub(crate) const GROWTH_KIB_MAX: u64 = 4096;
 
 /// How much may stand in the socket's queue before the flood waits, well below what it holds.
-const QUEUE_BYTES_MAX: u64 = 64 << 10;
+pub(crate) const QUEUE_BYTES_MAX: u64 = 64 << 10;
 
 #[test]
 fn a_flood_of_nonsense_is_counted_to_the_last_datagram_and_serving_goes_on() {
@@ -233,13 +233,13 @@ impl Flood {
 }
 
 /// What the kernel holds for a socket, and what it had no room for.
-struct KernelQueue {
-    bytes: u64,
-    drops: u64,
+pub(crate) struct KernelQueue {
+    pub(crate) bytes: u64,
+    pub(crate) drops: u64,
 }
 
 /// The row of a bound socket in the kernel's table.
-fn kernel_queue(address: SocketAddr) -> KernelQueue {
+pub(crate) fn kernel_queue(address: SocketAddr) -> KernelQueue {
     let SocketAddr::V4(address) = address else { panic!("the table of IPv4 sockets has no {address}") };
     let name = format!("{:08X}:{:04X}", u32::from(*address.ip()).swap_bytes(), address.port());
     let table = std::fs::read_to_string("/proc/net/udp").unwrap();
@@ -251,7 +251,7 @@ fn kernel_queue(address: SocketAddr) -> KernelQueue {
 }
 
 /// How much memory a process holds.
-fn resident_kib(pid: u32) -> u64 {
+pub(crate) fn resident_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()

@@ -8,9 +8,9 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use raftgram::kv::{Command, CommandResult};
-use raftgram::{Answer, Client};
+use raftgram::{Answer, Client, ClientConfig};
 
-use crate::cluster::connect;
+use crate::cluster::connect_as;
 use crate::process::{PATIENCE, eventually};
 
 /// Writers on threads, until stopped.
@@ -20,6 +20,8 @@ pub(crate) struct Load {
 }
 
 struct Shared {
+    /// The number of the first writer's key.
+    first: usize,
     is_stopping: AtomicBool,
     /// What each writer's key holds by the last acknowledgement.
     acknowledged: Vec<AtomicU64>,
@@ -30,13 +32,29 @@ struct Shared {
 impl Load {
     /// So many writers, each with a client of its own.
     pub(crate) fn start(addresses: &[SocketAddr], count: usize) -> Self {
+        Self::start_with(addresses, count, &ClientConfig::default())
+    }
+
+    /// The same with settings for the clients.
+    pub(crate) fn start_with(addresses: &[SocketAddr], count: usize, config: &ClientConfig) -> Self {
+        Self::start_beyond(addresses, count, config, 0)
+    }
+
+    /// The same with keys that begin behind those of an earlier load.
+    pub(crate) fn start_beyond(
+        addresses: &[SocketAddr],
+        count: usize,
+        config: &ClientConfig,
+        first: usize,
+    ) -> Self {
         let shared = Arc::new(Shared {
+            first,
             is_stopping: AtomicBool::new(false),
             acknowledged: (0..count).map(|_| AtomicU64::new(0)).collect(),
             first_by_term: Mutex::new(BTreeMap::new()),
         });
         let writer = |place: usize| {
-            let (shared, client) = (Arc::clone(&shared), connect(addresses));
+            let (shared, client) = (Arc::clone(&shared), connect_as(config, addresses));
             std::thread::spawn(move || shared.write(place, &client))
         };
         let writers = (0..count).map(writer).collect();
@@ -101,7 +119,7 @@ impl Load {
             writer.join().expect("a writer failed");
         }
         (0..self.shared.acknowledged.len())
-            .map(|place| (Self::key(place), self.acknowledged(place).to_string()))
+            .map(|place| (Self::key(self.shared.first + place), self.acknowledged(place).to_string()))
             .collect()
     }
 }
@@ -114,7 +132,7 @@ impl Drop for Load {
 
 impl Shared {
     fn write(&self, place: usize, client: &Client) {
-        let key = Load::key(place);
+        let key = Load::key(self.first + place);
         let mut count = 0_u64;
         while !self.is_stopping.load(Ordering::SeqCst) {
             let (old, new) = (count.to_string(), (count + 1).to_string());

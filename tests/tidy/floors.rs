@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::source::{self, Placed, Token, Written};
 
 /// The floor of every room; a room that is not here may not exist.
-const ROOMS: [(&str, u8); 28] = [
+const ROOMS: [(&str, u8); 29] = [
     ("cursor", 0),
     ("entry", 0),
     ("founding", 0),
@@ -24,6 +24,7 @@ const ROOMS: [(&str, u8); 28] = [
     ("fault", 1),
     ("kv", 1),
     ("raft", 1),
+    ("seal", 1),
     ("session", 1),
     ("store", 1),
     ("wire", 1),

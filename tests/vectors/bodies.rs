@@ -33,6 +33,7 @@ fn case(name: &str, bytes: Vec<u8>, expect: &str) -> Case {
         bytes,
         cluster: CLUSTER,
         context: BTreeMap::new(),
+        keys: BTreeMap::new(),
         fields,
         expect: expect.to_owned(),
     }

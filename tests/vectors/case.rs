@@ -16,6 +16,8 @@ pub(crate) struct Case {
     pub(crate) cluster: ClusterId,
     /// What the receiver is and has seen, by name; only in exchange steps.
     pub(crate) context: BTreeMap<String, u64>,
+    /// What the receiver holds, by name; only in what is sealed.
+    pub(crate) keys: BTreeMap<String, String>,
     /// What a decoder finds, in order when built, by name when read.
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) expect: String,
@@ -29,12 +31,21 @@ pub(crate) enum Kind {
     Body,
     /// A datagram whose verdict needs state.
     ExchangeStep,
+    /// A datagram whose verdict needs keys.
+    Sealed,
+    /// The seal's handshake.
+    Handshake,
 }
 
 impl Kind {
     /// The kinds' names.
-    pub(crate) const NAMES: [(Self, &str); 3] =
-        [(Self::Datagram, "datagram"), (Self::Body, "body"), (Self::ExchangeStep, "exchange-step")];
+    pub(crate) const NAMES: [(Self, &str); 5] = [
+        (Self::Datagram, "datagram"),
+        (Self::Body, "body"),
+        (Self::ExchangeStep, "exchange-step"),
+        (Self::Sealed, "sealed"),
+        (Self::Handshake, "handshake"),
+    ];
 }
 
 /// Where the vectors lie.
@@ -69,6 +80,7 @@ impl Case {
             bytes: unhex(&text("hex")),
             cluster: ClusterId::from_hex(&text("cluster")).expect("a cluster id"),
             context: inner("context").into_iter().map(|(k, v)| (k, v.as_u64().expect("a number"))).collect(),
+            keys: inner("keys").into_iter().map(|(k, v)| (k, v.as_str().expect("text").to_owned())).collect(),
             fields: inner("fields")
                 .into_iter()
                 .map(|(k, v)| (k, v.as_str().expect("text").to_owned()))

@@ -13,7 +13,8 @@ use raftgram::wire::peer::encode_message;
 use raftgram::wire::print::print_datagram;
 use raftgram::wire::{
     Ack, CallRefusal, Class, Confirm, Description, Flags, Fragment, Frame, Greeting, HELLO_DATAGRAM_BYTES,
-    Header, Hello, HelloAck, Party, Ranges, Span, Welcome, add_flags, begin, finish, pad_to,
+    Header, Hello, HelloAck, Party, Ranges, SealOffer, SealRefusal, Span, Welcome, add_flags, begin, finish,
+    pad_to,
 };
 
 use super::case::{Case, Kind};
@@ -48,12 +49,12 @@ pub(crate) fn client_header() -> Header {
 }
 
 /// From node 1 to that client.
-fn to_client() -> Header {
+pub(crate) fn to_client() -> Header {
     Header { destination: Party::Any, destination_incarnation: Incarnation(3), ..header() }
 }
 
 /// From a client that knows nothing yet.
-fn stranger() -> Header {
+pub(crate) fn stranger() -> Header {
     Header {
         cluster_tag: 0,
         destination: Party::Any,
@@ -89,11 +90,12 @@ pub(crate) fn accepted(name: &str, bytes: Vec<u8>) -> Case {
         bytes,
         cluster: CLUSTER,
         context: BTreeMap::new(),
+        keys: BTreeMap::new(),
         expect: "accept".to_owned(),
     }
 }
 
-fn node_description() -> Description {
+pub(crate) fn node_description() -> Description {
     Description {
         version_min: 1,
         version_max: 1,
@@ -110,7 +112,7 @@ fn node_description() -> Description {
     }
 }
 
-fn client_description() -> Description {
+pub(crate) fn client_description() -> Description {
     Description {
         store: StoreId::ZERO,
         boot_nonce: BootNonce([0x62; 16]),
@@ -170,6 +172,17 @@ fn handshake() -> Vec<Case> {
             padded(&to_node, &[hello(client_description()), confirm])
         }),
         accepted("client-welcome", datagram(&to_stranger, &[welcome])),
+        accepted(
+            "seal-alone",
+            datagram(&header(), &[Frame::Seal(SealOffer { session: 1 << 31, message: [9; 48] })]),
+        ),
+        accepted(
+            "seal-refused",
+            datagram(
+                &Header { cluster_tag: 0, ..to_stranger },
+                &[Frame::SealRefused { reason: SealRefusal::SealRequired }],
+            ),
+        ),
         accepted("node-hello", padded(&known_node, &[hello(node_description())])),
         accepted("node-hello-ack", datagram(&header(), &[hello_ack(node_description())])),
         accepted("confirm-alone", datagram(&header(), &[confirm])),

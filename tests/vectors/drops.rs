@@ -16,6 +16,7 @@ fn dropped(name: &str, bytes: Vec<u8>, reason: DropReason) -> Case {
         bytes,
         cluster: CLUSTER,
         context: BTreeMap::new(),
+        keys: BTreeMap::new(),
         fields: Vec::new(),
         expect: reason.name().to_owned(),
     }
@@ -124,7 +125,7 @@ fn unknown_frames() -> Vec<Case> {
         ("critical-grease", &[0x1f, 0]),
         ("critical-grease-behind-a-good-frame", &[0x16, 1, 7, 0x7f, 2, 1, 2]),
         ("critical-grease-before-a-good-frame", &[0x3f, 1, 9, 0x16, 1, 7]),
-        ("unassigned-type", &[0x0a, 0]),
+        ("unassigned-type", &[0x0c, 0]),
     ];
     rows.iter().map(|(name, frames)| dropped(name, raw(frames), DropReason::UnknownCriticalFrame)).collect()
 }
@@ -143,6 +144,7 @@ fn step(name: &str, header: Header, frames: &[Frame<'_>], expect: &str) -> Case 
     Case {
         kind: Kind::ExchangeStep,
         context: context.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        keys: BTreeMap::new(),
         expect: expect.to_owned(),
         ..accepted(&format!("step-{name}"), datagram(&header, frames))
     }

@@ -25,6 +25,11 @@ impl Case {
             let pairs = self.context.iter().map(|(k, v)| format!("{}:{v}", quoted(k))).collect::<Vec<_>>();
             write!(out, r#","context":{{{}}}"#, pairs.join(",")).expect("a string takes all");
         }
+        if !self.keys.is_empty() {
+            let pairs = self.keys.iter().map(|(k, v)| format!("{}:{}", quoted(k), quoted(v)));
+            let pairs = pairs.collect::<Vec<_>>();
+            write!(out, r#","keys":{{{}}}"#, pairs.join(",")).expect("a string takes all");
+        }
         if !self.fields.is_empty() {
             let pairs = self.fields.iter().map(|(k, v)| format!("{}:{}", quoted(k), quoted(v)));
             let pairs = pairs.collect::<Vec<_>>();

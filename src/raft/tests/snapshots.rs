@@ -356,3 +356,51 @@ fn a_node_that_was_away_for_long_is_brought_back_by_a_snapshot() {
     assert_eq!((raft.last_index(), raft.commit()), (last, last));
     assert_eq!(cluster.alarms, 0);
 }
+
+/// Proposals of one byte, as many as are taken in so many milliseconds; node 2 answers for the leader's sake, and
+/// node 3 tells of so many bytes more of its snapshot every 25 of them.
+fn taken_in(leader: &mut Bench, millis: u64, bytes: &mut u64, step: u64) -> u64 {
+    let mut taken = 0;
+    for turn in 0..millis {
+        leader.wait(ms(1));
+        if turn % 25 == 0 {
+            *bytes += step;
+            answer(leader, 3, 5, 0, SnapshotOutcome::Pulling { bytes: *bytes });
+            leader.hear(2, 1);
+        }
+        while leader.raft.propose(leader.now, command("x")).is_ok() {
+            taken += 1;
+            // Four a millisecond is all that these clients have.
+            if taken >= 4 * (turn + 1) {
+                break;
+            }
+        }
+    }
+    leader.drain();
+    taken
+}
+
+/// Design §6: half rate, at most 60 s, and only for a receiver that moved in the last second.
+#[test]
+fn proposals_are_slowed_to_half_while_a_snapshot_must_win_the_race_and_its_receiver_moves() {
+    let (mut leader, _) = offering();
+    let mut bytes = 0;
+    let full = taken_in(&mut leader, 2_000, &mut bytes, 10);
+    assert_eq!(full, 8_000, "nothing is slowed while the log has room");
+    // From here on a quarter of the bound is taken.
+    leader.raft.config.log_bytes_max = leader.raft.log.bytes() * 4 - 1;
+    let slowed = taken_in(&mut leader, 2_000, &mut bytes, 10);
+    assert!((3_600..=4_400).contains(&slowed), "{slowed} in two seconds, {full} in those before");
+    // It stands still: it is not waited for after a second.
+    taken_in(&mut leader, 1_100, &mut bytes, 0);
+    assert_eq!(taken_in(&mut leader, 500, &mut bytes, 0), 2_000);
+    // It moves again, and is waited for again, but not for ever.
+    let again = taken_in(&mut leader, 1_000, &mut bytes, 10);
+    assert!((1_600..=2_400).contains(&again), "{again}");
+    leader.raft.config.log_bytes_max = 1 << 30;
+    for _ in 0..60 {
+        taken_in(&mut leader, 1_000, &mut bytes, 10);
+    }
+    leader.raft.config.log_bytes_max = leader.raft.log.bytes() * 4 - 1;
+    assert_eq!(taken_in(&mut leader, 500, &mut bytes, 10), 2_000, "sixty seconds are over");
+}

@@ -2,16 +2,34 @@
 
 use core::time::Duration;
 
-use super::world::{CLUSTER, Faults, World, client_local, node_local};
+use super::world::{CLUSTER, Faults, Mode, World, client_local, node_local};
 use crate::rpc::{CallError, CallFailure, CloseReason, Event, LocalRole, ReplayProtection, RpcConfig};
 use crate::types::{CallId, ClusterId, Incarnation, NodeId, PacketNumber};
 use crate::wire::{self, Class, DropReason, Flags, Fragment, Frame, Header, Party};
 
+in_both_modes! {
+    calls_beyond_the_limit_are_busy_at_the_caller,
+    a_full_callee_refuses_new_calls_and_keeps_open_ones,
+    large_bodies_beyond_the_room_are_refused_and_the_others_arrive,
+    a_body_larger_than_the_callee_takes_fails_as_too_large,
+    a_cancelled_call_is_reported_to_its_callee_and_its_token_goes_stale,
+    a_long_poll_pins_nothing,
+    a_large_body_under_loss_costs_little_more_than_what_was_lost,
+    a_closed_link_that_comes_back_remembers_what_was_carried_out,
+    a_stale_incarnation_hint_never_drops_a_working_link,
+    a_blank_node_is_told_that_its_cluster_is_founded_already,
+    a_room_made_anew_goes_on_counting_packets,
+    a_client_that_knows_its_cluster_takes_no_other,
+    clients_get_incarnations_of_their_own_and_lose_them_when_idle,
+    a_copy_of_a_data_folder_is_not_adopted,
+    a_node_that_calls_its_own_address_is_told_so,
+    two_addresses_of_one_node_end_as_one_link,
+}
+
 const MS: Duration = Duration::from_millis(1);
 
-#[test]
-fn calls_beyond_the_limit_are_busy_at_the_caller() {
-    let config = RpcConfig { calls_open_max: 3, ..RpcConfig::default() };
+fn calls_beyond_the_limit_are_busy_at_the_caller(mode: Mode) {
+    let config = RpcConfig { calls_open_max: 3, ..mode.config() };
     let (mut world, link, _) = World::pair(1, &config);
     let now = world.now;
     let rpc = &mut world.ends[0].rpc;
@@ -25,10 +43,9 @@ fn calls_beyond_the_limit_are_busy_at_the_caller() {
 }
 
 // [W-36]: new calls are refused, an open one is never evicted, and a refused one is never carried out later.
-#[test]
-fn a_full_callee_refuses_new_calls_and_keeps_open_ones() {
+fn a_full_callee_refuses_new_calls_and_keeps_open_ones(mode: Mode) {
     let replay = ReplayProtection::Off;
-    let config = RpcConfig { calls_served_max: 2, replay, ..RpcConfig::default() };
+    let config = RpcConfig { calls_served_max: 2, replay, ..mode.config() };
     let (mut world, link, _) = World::pair(1, &config);
     let now = world.now;
     let calls: Vec<_> =
@@ -86,13 +103,12 @@ fn a_fragment_no_credit_covers_is_dropped_and_not_acknowledged() {
 }
 
 // What one large body holds is bounded by credit, what all hold together by the room: the rest is refused as busy.
-#[test]
-fn large_bodies_beyond_the_room_are_refused_and_the_others_arrive() {
+fn large_bodies_beyond_the_room_are_refused_and_the_others_arrive(mode: Mode) {
     let config = RpcConfig {
         body_bytes_max: 50_000,
         credit_bytes: 200_000,
         reassembly_bytes_max: 100_000,
-        ..RpcConfig::default()
+        ..mode.config()
     };
     let (mut world, link, _) = World::pair(1, &config);
     let now = world.now;
@@ -109,11 +125,10 @@ fn large_bodies_beyond_the_room_are_refused_and_the_others_arrive() {
     assert_eq!(world.ends[1].rpc.arriving_bytes_and_credit(link).0, 0);
 }
 
-#[test]
-fn a_body_larger_than_the_callee_takes_fails_as_too_large() {
+fn a_body_larger_than_the_callee_takes_fails_as_too_large(mode: Mode) {
     let mut world = World::new(1, Faults::none());
-    world.add(node_local(1, CLUSTER), RpcConfig::default());
-    world.add(node_local(2, CLUSTER), RpcConfig { body_bytes_max: 5000, ..RpcConfig::default() });
+    world.add(node_local(1, CLUSTER), mode.config());
+    world.add(node_local(2, CLUSTER), RpcConfig { body_bytes_max: 5000, ..mode.config() });
     let link = world.connect(0, 1);
     world.run_for(MS);
     world.events.clear();
@@ -128,9 +143,8 @@ fn a_body_larger_than_the_callee_takes_fails_as_too_large() {
 }
 
 // [W-41]
-#[test]
-fn a_cancelled_call_is_reported_to_its_callee_and_its_token_goes_stale() {
-    let (mut world, link, _) = World::pair(1, &RpcConfig::default());
+fn a_cancelled_call_is_reported_to_its_callee_and_its_token_goes_stale(mode: Mode) {
+    let (mut world, link, _) = World::pair(1, &mode.config());
     let now = world.now;
     let call = world.ends[0].rpc.call(now, link, Class::Again, b"poll".to_vec()).unwrap();
     world.turn(0);
@@ -149,9 +163,8 @@ fn a_cancelled_call_is_reported_to_its_callee_and_its_token_goes_stale() {
 }
 
 // [W-38]
-#[test]
-fn a_long_poll_pins_nothing() {
-    let (mut world, link, there) = World::pair(1, &RpcConfig::default());
+fn a_long_poll_pins_nothing(mode: Mode) {
+    let (mut world, link, there) = World::pair(1, &mode.config());
     let now = world.now;
     let poll = world.ends[0].rpc.call(now, link, Class::Again, b"poll".to_vec()).unwrap();
     world.turn(0);
@@ -174,9 +187,8 @@ fn a_long_poll_pins_nothing() {
 }
 
 // W-40: only lost parts are sent again.
-#[test]
-fn a_large_body_under_loss_costs_little_more_than_what_was_lost() {
-    let (mut world, link, _) = World::pair(7, &RpcConfig::default());
+fn a_large_body_under_loss_costs_little_more_than_what_was_lost(mode: Mode) {
+    let (mut world, link, _) = World::pair(7, &mode.config());
     world.faults = Faults::loss(0.1);
     let body: Vec<u8> = (0..1u32 << 20).map(|n| (n % 253) as u8).collect();
     let now = world.now;
@@ -201,9 +213,8 @@ fn a_large_body_under_loss_costs_little_more_than_what_was_lost() {
     assert!(sent < body.len() * 13 / 10, "{sent} bytes for {}", body.len());
 }
 
-#[test]
-fn a_closed_link_that_comes_back_remembers_what_was_carried_out() {
-    let (mut world, link, there) = World::pair(1, &RpcConfig::default());
+fn a_closed_link_that_comes_back_remembers_what_was_carried_out(mode: Mode) {
+    let (mut world, link, there) = World::pair(1, &mode.config());
     world.record = Some(Vec::new());
     let now = world.now;
     world.ends[0].rpc.call(now, link, Class::Once, b"write".to_vec()).unwrap();
@@ -226,9 +237,8 @@ fn a_closed_link_that_comes_back_remembers_what_was_carried_out() {
 }
 
 // [W-23]
-#[test]
-fn a_stale_incarnation_hint_never_drops_a_working_link() {
-    let (mut world, link, _) = World::pair(1, &RpcConfig::default());
+fn a_stale_incarnation_hint_never_drops_a_working_link(mode: Mode) {
+    let (mut world, link, _) = World::pair(1, &mode.config());
     world.record = Some(Vec::new());
     world.restart(1);
     let now = world.now;
@@ -237,7 +247,7 @@ fn a_stale_incarnation_hint_never_drops_a_working_link() {
     world.run_for(Duration::from_micros(60));
     let record = world.record.take().unwrap();
     let (from, to, hint) = record.into_iter().find(|sent| sent.0 == world.ends[1].address).unwrap();
-    let (mut world, link, _) = World::pair(1, &RpcConfig::default());
+    let (mut world, link, _) = World::pair(1, &mode.config());
     for n in 0..100 {
         world.inject(from, to, hint.clone(), n * MS);
     }
@@ -249,11 +259,10 @@ fn a_stale_incarnation_hint_never_drops_a_working_link() {
 }
 
 // [W-25]
-#[test]
-fn a_blank_node_is_told_that_its_cluster_is_founded_already() {
+fn a_blank_node_is_told_that_its_cluster_is_founded_already(mode: Mode) {
     let mut world = World::new(1, Faults::none());
-    world.add(node_local(1, CLUSTER), RpcConfig::default());
-    let blank = world.add(node_local(2, ClusterId::ZERO), RpcConfig::default());
+    world.add(node_local(1, CLUSTER), mode.config());
+    let blank = world.add(node_local(2, ClusterId::ZERO), mode.config());
     let link = world.connect(blank, 0);
     world.run_for(5 * MS);
     let Some((place, Event::Closed { link: closed, reason })) = world.events.pop_front() else {
@@ -267,14 +276,13 @@ fn a_blank_node_is_told_that_its_cluster_is_founded_already() {
     assert_eq!(world.ends[0].rpc.links().count(), 0);
 }
 
-#[test]
-fn a_room_made_anew_goes_on_counting_packets() {
-    let (mut world, ..) = World::pair(1, &RpcConfig::default());
+fn a_room_made_anew_goes_on_counting_packets(mode: Mode) {
+    let (mut world, ..) = World::pair(1, &mode.config());
     let next = world.ends[0].rpc.next_packet();
     assert!(next.0 > 2);
     let local = crate::rpc::Local { first_packet: next, ..world.ends[0].local };
     let rng = world.rng.fork();
-    world.ends[0].rpc = crate::rpc::Rpc::new(RpcConfig::default(), local, rng, world.now).unwrap();
+    world.ends[0].rpc = crate::rpc::Rpc::new(mode.config(), local, rng, world.now).unwrap();
     // The world asserts that no number is used twice.
     world.connect(0, 1);
     world.run_for(100 * MS);
@@ -282,12 +290,11 @@ fn a_room_made_anew_goes_on_counting_packets() {
 }
 
 // [W-26]
-#[test]
-fn a_client_that_knows_its_cluster_takes_no_other() {
+fn a_client_that_knows_its_cluster_takes_no_other(mode: Mode) {
     let mut world = World::new(1, Faults::none());
-    world.add(node_local(1, CLUSTER), RpcConfig::default());
-    world.add(node_local(1, ClusterId([8; 16])), RpcConfig::default());
-    let client = world.add(client_local(9), RpcConfig::default());
+    world.add(node_local(1, CLUSTER), mode.config());
+    world.add(node_local(1, ClusterId([8; 16])), mode.config());
+    let client = world.add(client_local(9), mode.config());
     world.connect(client, 0);
     world.run_for(5 * MS);
     let link = world.connect(client, 1);
@@ -298,13 +305,12 @@ fn a_client_that_knows_its_cluster_takes_no_other() {
 }
 
 // [W-19]
-#[test]
-fn clients_get_incarnations_of_their_own_and_lose_them_when_idle() {
-    let config = RpcConfig { client_idle_max: 2000 * MS, clients_max: 2, ..RpcConfig::default() };
+fn clients_get_incarnations_of_their_own_and_lose_them_when_idle(mode: Mode) {
+    let config = RpcConfig { client_idle_max: 2000 * MS, clients_max: 2, ..mode.config() };
     let mut world = World::new(1, Faults { duplicate: 0.5, late: 0.3, ..Faults::loss(0.2) });
     world.add(node_local(1, CLUSTER), config.clone());
     for nonce in [7, 8, 9] {
-        let client = world.add(client_local(nonce), RpcConfig::default());
+        let client = world.add(client_local(nonce), mode.config());
         world.connect(client, 0);
         world.run_for(400 * MS);
     }
@@ -318,18 +324,17 @@ fn clients_get_incarnations_of_their_own_and_lose_them_when_idle() {
 }
 
 // [W-21]
-#[test]
-fn a_copy_of_a_data_folder_is_not_adopted() {
-    let (mut world, ..) = World::pair(1, &RpcConfig::default());
+fn a_copy_of_a_data_folder_is_not_adopted(mode: Mode) {
+    let (mut world, ..) = World::pair(1, &mode.config());
     let mut copy = node_local(1, CLUSTER);
     copy.boot_nonce.0[0] ^= 1;
-    let place = world.add(copy, RpcConfig::default());
+    let place = world.add(copy, mode.config());
     world.connect(place, 1);
     world.run_for(300 * MS);
     if let LocalRole::Node { incarnation, .. } = &mut copy.role {
         incarnation.0 -= 1;
     }
-    let place = world.add(copy, RpcConfig::default());
+    let place = world.add(copy, mode.config());
     world.connect(place, 1);
     world.run_for(300 * MS);
     let there = world.ends[1].rpc.link_to(NodeId::new(1).unwrap()).unwrap();
@@ -338,10 +343,9 @@ fn a_copy_of_a_data_folder_is_not_adopted() {
     assert_eq!(world.events.len(), 0, "{:?}", world.events);
 }
 
-#[test]
-fn a_node_that_calls_its_own_address_is_told_so() {
+fn a_node_that_calls_its_own_address_is_told_so(mode: Mode) {
     let mut world = World::new(1, Faults::none());
-    world.add(node_local(1, CLUSTER), RpcConfig::default());
+    world.add(node_local(1, CLUSTER), mode.config());
     let link = world.connect(0, 0);
     world.run_for(5 * MS);
     let closed = Event::Closed { link, reason: CloseReason::Oneself };
@@ -349,9 +353,8 @@ fn a_node_that_calls_its_own_address_is_told_so() {
 }
 
 // [W-27]
-#[test]
-fn two_addresses_of_one_node_end_as_one_link() {
-    let (mut world, link, _) = World::pair(1, &RpcConfig::default());
+fn two_addresses_of_one_node_end_as_one_link(mode: Mode) {
+    let (mut world, link, _) = World::pair(1, &mode.config());
     // A second address, by a translation that the world does not model: datagrams are carried over by hand.
     let alias = "10.9.9.9:1".parse().unwrap();
     let now = world.now;

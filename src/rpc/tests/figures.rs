@@ -2,9 +2,13 @@
 
 use core::time::Duration;
 
-use super::world::{Faults, World};
+use super::world::{Faults, Mode, World};
 use crate::rpc::{DuplicateMode, Event, RpcConfig};
 use crate::wire::Class;
+
+in_both_modes! {
+    one_exchange_stays_fast_under_loss,
+}
 
 struct Figures {
     p50: Duration,
@@ -15,11 +19,11 @@ struct Figures {
 }
 
 /// So many exchanges one after another, over so many seeds; the answer comes at once.
-fn measure(loss: f64, duplicate: DuplicateMode) -> Figures {
+fn measure(mode: Mode, loss: f64, duplicate: DuplicateMode) -> Figures {
     let mut spans = Vec::new();
     let mut datagrams = 0;
     for seed in 0..SEEDS {
-        let config = RpcConfig { duplicate, ..RpcConfig::default() };
+        let config = RpcConfig { duplicate, ..mode.config() };
         let (mut world, link, _) = World::pair(seed, &config);
         world.faults = Faults::loss(loss);
         let before: usize = world.ends.iter().map(|end| end.sent_count).sum();
@@ -70,13 +74,12 @@ const EXCHANGES: usize = 500;
 
 // [W-31] [W-33]
 /// `cargo test --lib rpc::tests::figures -- --nocapture` prints the table.
-#[test]
-fn one_exchange_stays_fast_under_loss() {
+fn one_exchange_stays_fast_under_loss(mode: Mode) {
     let bounds = [(0.0, 0.2), (0.05, 1.0), (0.1, 1.0), (0.2, 6.0), (0.3, 6.0)];
     println!("one exchange, RTT 100 us, G 100 us, {SEEDS} seeds of {EXCHANGES}");
     for duplicate in [DuplicateMode::Off, DuplicateMode::Adaptive] {
         for (loss, bound_ms) in bounds {
-            let figures = measure(loss, duplicate);
+            let figures = measure(mode, loss, duplicate);
             println!(
                 "{duplicate:?} loss {:>2.0} %: p50 {:>5} p99 {:>5} p99.9 {:>5} max {:>5} us, {:.2} datagrams",
                 loss * 100.0,

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::world::{CLUSTER, Faults, World, node_local};
-use crate::rpc::{CallFailure, Event, LinkId, ReplayProtection, RpcConfig, Token};
+use super::world::{CLUSTER, Faults, World, node_local, seal_config};
+use crate::rpc::{CallFailure, Event, LinkId, ReplayProtection, RpcConfig, SealConfig, Token};
+use crate::seal::{KeyRole, SealMode};
 use crate::types::{CallId, NodeId};
 use crate::wire::Class;
 
@@ -26,15 +27,19 @@ struct Plan {
     restarts: bool,
     strays: bool,
     silence: bool,
+    /// Of the two ends.
+    seals: [SealMode; 2],
+    packets_per_phase_max: u64,
 }
 
 fn plans() -> impl Strategy<Value = Plan> {
     (
         (any::<u64>(), 0.0..0.4, 0.0..0.5, 0.0..0.1, 0u64..400),
         (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()),
+        (0usize..SEALS.len(), 1u64..200),
     )
-        .prop_map(|((seed, loss, duplicate, late, jitter_us), (window, restarts, strays, silence))| {
-            Plan {
+        .prop_map(
+            |((seed, loss, duplicate, late, jitter_us), (window, restarts, strays, silence), seal)| Plan {
                 seed,
                 loss,
                 duplicate,
@@ -44,9 +49,24 @@ fn plans() -> impl Strategy<Value = Plan> {
                 restarts,
                 strays,
                 silence,
-            }
-        })
+                seals: SEALS[seal.0],
+                packets_per_phase_max: seal.1,
+            },
+        )
 }
+
+/// The modes of two ends that can speak to each other.
+const SEALS: &[[SealMode; 2]] = if cfg!(feature = "seal") {
+    &[
+        [SealMode::Off, SealMode::Off],
+        [SealMode::Require, SealMode::Require],
+        [SealMode::Accept, SealMode::Accept],
+        [SealMode::Off, SealMode::Accept],
+        [SealMode::Accept, SealMode::Require],
+    ]
+} else {
+    &[[SealMode::Off, SealMode::Off]]
+};
 
 /// An open call as its caller remembers it.
 #[derive(Clone, Debug)]
@@ -96,8 +116,14 @@ impl Run {
             hello_retry_max: Duration::from_millis(50),
             ..RpcConfig::default()
         };
-        world.add(node_local(1, CLUSTER), config.clone());
-        world.add(node_local(2, CLUSTER), config);
+        for (id, mode) in (1..).zip(plan.seals) {
+            let mut config = config.clone();
+            if mode != SealMode::Off {
+                let seal = seal_config(mode, &[(KeyRole::Cluster, 1)]);
+                config.seal = SealConfig { packets_per_phase_max: plan.packets_per_phase_max, ..seal };
+            }
+            world.add(node_local(id, CLUSTER), config);
+        }
         world.record = Some(Vec::new());
         // Both greet at once: the hellos cross.
         let links = [world.connect(0, 1), world.connect(1, 0)];

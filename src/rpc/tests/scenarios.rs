@@ -3,15 +3,34 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::world::{CLUSTER, Faults, World, client_local, node_local};
+use super::world::{CLUSTER, Faults, Mode, World, client_local, node_local};
 use crate::rpc::{CallFailure, Event, ReplayProtection, RpcConfig, SendErrorKind};
 use crate::types::{ClusterId, NodeId};
 use crate::wire::{Class, DropReason, HEADER_BYTES};
 
+in_both_modes! {
+    a_request_that_arrives_twenty_times_is_carried_out_once,
+    a_reply_to_an_earlier_boot_meets_no_call_of_this_one,
+    after_a_restart_new_requests_are_taken_and_old_ones_are_not,
+    a_captured_hour_changes_nothing_in_the_restarted_cluster,
+    no_flipped_bit_and_no_zero_checksum_gets_through,
+    a_path_that_takes_less_gets_smaller_parts,
+    a_cut_or_overlong_datagram_is_dropped_and_counted,
+    a_silent_peer_is_sent_a_probe_and_at_most_a_hello_per_heartbeat,
+    a_flood_of_hellos_leaves_nothing_behind_and_draws_no_more_than_it_sent,
+    a_later_version_is_told_what_is_spoken_here_and_two_ends_do_not_tell_each_other_for_ever,
+    a_write_whose_callee_restarts_ends_as_unknown_and_a_read_as_to_be_asked_again,
+    both_ends_restarting_at_once_with_old_hellos_about_end_with_one_link_each,
+    random_and_mutated_datagrams_are_counted_and_do_no_harm,
+    a_client_whose_node_restarts_is_told_and_goes_on,
+    a_client_s_number_from_an_earlier_boot_is_not_taken_for_another_client_s,
+    a_client_whose_former_number_is_anothers_now_is_welcomed_by_the_restarted_node,
+}
+
 const MS: Duration = Duration::from_millis(1);
 
-fn without_window() -> RpcConfig {
-    RpcConfig { replay: ReplayProtection::Off, ..RpcConfig::default() }
+fn without_window(mode: Mode) -> RpcConfig {
+    RpcConfig { replay: ReplayProtection::Off, ..mode.config() }
 }
 
 fn requests(events: &[(usize, Event)]) -> usize {
@@ -19,8 +38,8 @@ fn requests(events: &[(usize, Event)]) -> usize {
 }
 
 /// Two linked nodes, one call made and answered, all of it captured.
-fn captured_exchange() -> (World, Vec<(SocketAddr, SocketAddr, Vec<u8>)>) {
-    let (mut world, link, _) = World::pair(3, &without_window());
+fn captured_exchange(mode: Mode) -> (World, Vec<(SocketAddr, SocketAddr, Vec<u8>)>) {
+    let (mut world, link, _) = World::pair(3, &without_window(mode));
     world.record = Some(Vec::new());
     let now = world.now;
     world.ends[0].rpc.call(now, link, Class::Once, b"write".to_vec()).unwrap();
@@ -32,9 +51,8 @@ fn captured_exchange() -> (World, Vec<(SocketAddr, SocketAddr, Vec<u8>)>) {
 }
 
 // U1, U14 [W-36] [W-37]
-#[test]
-fn a_request_that_arrives_twenty_times_is_carried_out_once() {
-    let (mut world, record) = captured_exchange();
+fn a_request_that_arrives_twenty_times_is_carried_out_once(mode: Mode) {
+    let (mut world, record) = captured_exchange(mode);
     let (from, to, request) = record[0].clone();
     for _ in 0..20 {
         world.inject(from, to, request.clone(), MS);
@@ -46,9 +64,8 @@ fn a_request_that_arrives_twenty_times_is_carried_out_once() {
 }
 
 // U3 [W-16] [W-35]
-#[test]
-fn a_reply_to_an_earlier_boot_meets_no_call_of_this_one() {
-    let (mut world, record) = captured_exchange();
+fn a_reply_to_an_earlier_boot_meets_no_call_of_this_one(mode: Mode) {
+    let (mut world, record) = captured_exchange(mode);
     let (from, to, reply) = record[1].clone();
     world.restart(0);
     let link = world.connect(0, 1);
@@ -60,13 +77,13 @@ fn a_reply_to_an_earlier_boot_meets_no_call_of_this_one() {
     world.events.clear();
     world.run_for(5 * MS);
     assert!(world.events.is_empty(), "{:?}", world.events);
-    assert_eq!(world.ends[0].rpc.stats().dropped(DropReason::StaleDestinationIncarnation), 1);
+    let reason = mode.reason_or_seal(DropReason::StaleDestinationIncarnation);
+    assert_eq!(world.ends[0].rpc.stats().dropped(reason), 1);
 }
 
 // U4 [W-3] [W-21]
-#[test]
-fn after_a_restart_new_requests_are_taken_and_old_ones_are_not() {
-    let (mut world, record) = captured_exchange();
+fn after_a_restart_new_requests_are_taken_and_old_ones_are_not(mode: Mode) {
+    let (mut world, record) = captured_exchange(mode);
     world.restart(0);
     let link = world.connect(0, 1);
     world.run_for(5 * MS);
@@ -78,15 +95,15 @@ fn after_a_restart_new_requests_are_taken_and_old_ones_are_not() {
     world.inject(from, to, old, Duration::ZERO);
     let events = world.run_echo(5 * MS);
     assert_eq!(events, [(0, Event::Reply { link, call, body: b"fresh".to_vec() })]);
-    assert_eq!(world.ends[1].rpc.stats().dropped(DropReason::StaleSourceIncarnation), 1);
+    let reason = mode.reason_or_seal(DropReason::StaleSourceIncarnation);
+    assert_eq!(world.ends[1].rpc.stats().dropped(reason), 1);
 }
 
 // U5, U6
-#[test]
-fn a_captured_hour_changes_nothing_in_the_restarted_cluster() {
+fn a_captured_hour_changes_nothing_in_the_restarted_cluster(mode: Mode) {
     let mut world = World::new(5, Faults::none());
-    world.add(node_local(1, CLUSTER), without_window());
-    world.add(node_local(2, CLUSTER), without_window());
+    world.add(node_local(1, CLUSTER), without_window(mode));
+    world.add(node_local(2, CLUSTER), without_window(mode));
     world.record = Some(Vec::new());
     let link = world.connect(0, 1);
     for _ in 0..50 {
@@ -129,9 +146,8 @@ fn another_clusters_datagrams_are_dropped_and_counted() {
 }
 
 // U8, U9 [W-4] [W-5]
-#[test]
-fn no_flipped_bit_and_no_zero_checksum_gets_through() {
-    let (mut world, record) = captured_exchange();
+fn no_flipped_bit_and_no_zero_checksum_gets_through(mode: Mode) {
+    let (mut world, record) = captured_exchange(mode);
     let (from, _, request) = record[0].clone();
     let mut zeroed = request.clone();
     zeroed[4..8].fill(0);
@@ -148,9 +164,8 @@ fn no_flipped_bit_and_no_zero_checksum_gets_through() {
 }
 
 // U10, U12 [W-11]
-#[test]
-fn a_path_that_takes_less_gets_smaller_parts() {
-    let config = RpcConfig { datagram_bytes_max: 8000, ..RpcConfig::default() };
+fn a_path_that_takes_less_gets_smaller_parts(mode: Mode) {
+    let config = RpcConfig { datagram_bytes_max: 8000, ..mode.config() };
     let (mut world, link, _) = World::pair(1, &config);
     let body = vec![9; 100_000];
     let now = world.now;
@@ -170,9 +185,8 @@ fn a_path_that_takes_less_gets_smaller_parts() {
 }
 
 // U11
-#[test]
-fn a_cut_or_overlong_datagram_is_dropped_and_counted() {
-    let (mut world, record) = captured_exchange();
+fn a_cut_or_overlong_datagram_is_dropped_and_counted(mode: Mode) {
+    let (mut world, record) = captured_exchange(mode);
     let (from, _, request) = record[0].clone();
     let now = world.now;
     for length in 0..request.len() {
@@ -184,9 +198,8 @@ fn a_cut_or_overlong_datagram_is_dropped_and_counted() {
 }
 
 // U13 [W-31] [W-34]: retransmissions have a budget; silence is answered by one probe per heartbeat.
-#[test]
-fn a_silent_peer_is_sent_a_probe_and_at_most_a_hello_per_heartbeat() {
-    let (mut world, link, _) = World::pair(1, &RpcConfig::default());
+fn a_silent_peer_is_sent_a_probe_and_at_most_a_hello_per_heartbeat(mode: Mode) {
+    let (mut world, link, _) = World::pair(1, &mode.config());
     world.cut.insert((0, 1));
     let now = world.now;
     for _ in 0..100 {
@@ -208,11 +221,10 @@ fn a_silent_peer_is_sent_a_probe_and_at_most_a_hello_per_heartbeat() {
 }
 
 // U15 [W-17] [W-22]
-#[test]
-fn a_flood_of_hellos_leaves_nothing_behind_and_draws_no_more_than_it_sent() {
+fn a_flood_of_hellos_leaves_nothing_behind_and_draws_no_more_than_it_sent(mode: Mode) {
     let mut world = World::new(1, Faults::none());
-    world.add(node_local(1, CLUSTER), RpcConfig::default());
-    let client = world.add(client_local(9), RpcConfig::default());
+    world.add(node_local(1, CLUSTER), mode.config());
+    let client = world.add(client_local(9), mode.config());
     world.record = Some(Vec::new());
     world.connect(client, 0);
     let hello = world.record.take().unwrap().swap_remove(0).2;
@@ -230,10 +242,9 @@ fn a_flood_of_hellos_leaves_nothing_behind_and_draws_no_more_than_it_sent() {
 }
 
 // U17 [W-24]
-#[test]
-fn a_later_version_is_told_what_is_spoken_here_and_two_ends_do_not_tell_each_other_for_ever() {
+fn a_later_version_is_told_what_is_spoken_here_and_two_ends_do_not_tell_each_other_for_ever(mode: Mode) {
     let mut world = World::new(1, Faults::none());
-    world.add(node_local(1, CLUSTER), RpcConfig::default());
+    world.add(node_local(1, CLUSTER), mode.config());
     let from: SocketAddr = "192.0.2.1:9".parse().unwrap();
     let now = world.now;
     let mut later = vec![0xa7, 0x52, 2];
@@ -247,9 +258,8 @@ fn a_later_version_is_told_what_is_spoken_here_and_two_ends_do_not_tell_each_oth
 }
 
 // C1 [W-39]
-#[test]
-fn a_write_whose_callee_restarts_ends_as_unknown_and_a_read_as_to_be_asked_again() {
-    let (mut world, link, _) = World::pair(1, &RpcConfig::default());
+fn a_write_whose_callee_restarts_ends_as_unknown_and_a_read_as_to_be_asked_again(mode: Mode) {
+    let (mut world, link, _) = World::pair(1, &mode.config());
     let now = world.now;
     let once = world.ends[0].rpc.call(now, link, Class::Once, b"write".to_vec()).unwrap();
     let again = world.ends[0].rpc.call(now, link, Class::Again, b"read".to_vec()).unwrap();
@@ -267,11 +277,10 @@ fn a_write_whose_callee_restarts_ends_as_unknown_and_a_read_as_to_be_asked_again
 }
 
 // I9 [W-18] [W-20]
-#[test]
-fn both_ends_restarting_at_once_with_old_hellos_about_end_with_one_link_each() {
+fn both_ends_restarting_at_once_with_old_hellos_about_end_with_one_link_each(mode: Mode) {
     for seed in 0..50 {
         let mut world = World::new(seed, Faults { late: 0.5, duplicate: 0.3, ..Faults::loss(0.2) });
-        let config = RpcConfig { hello_retry_min: 5 * MS, hello_retry_max: 50 * MS, ..RpcConfig::default() };
+        let config = RpcConfig { hello_retry_min: 5 * MS, hello_retry_max: 50 * MS, ..mode.config() };
         world.add(node_local(1, CLUSTER), config.clone());
         world.add(node_local(2, CLUSTER), config);
         for _ in 0..4 {
@@ -294,9 +303,8 @@ fn both_ends_restarting_at_once_with_old_hellos_about_end_with_one_link_each() {
 }
 
 // U14, U16, U18: whatever the bytes, they are counted, and nothing else happens.
-#[test]
-fn random_and_mutated_datagrams_are_counted_and_do_no_harm() {
-    let (mut world, record) = captured_exchange();
+fn random_and_mutated_datagrams_are_counted_and_do_no_harm(mode: Mode) {
+    let (mut world, record) = captured_exchange(mode);
     let now = world.now;
     for n in 0..20_000 {
         let (from, to, bytes) = &record[n % record.len()];
@@ -323,12 +331,11 @@ fn random_and_mutated_datagrams_are_counted_and_do_no_harm() {
 }
 
 // U1, C1 [W-19] [W-39]: a client finds out by itself, is given another incarnation, and calls on.
-#[test]
-fn a_client_whose_node_restarts_is_told_and_goes_on() {
+fn a_client_whose_node_restarts_is_told_and_goes_on(mode: Mode) {
     for seed in 0..20 {
         let mut world = World::new(seed, Faults { duplicate: 0.2, late: 0.1, ..Faults::loss(0.2) });
-        world.add(node_local(1, CLUSTER), without_window());
-        let client = world.add(client_local(9), without_window());
+        world.add(node_local(1, CLUSTER), without_window(mode));
+        let client = world.add(client_local(9), without_window(mode));
         let link = world.connect(client, 0);
         world.run_for(1000 * MS);
         world.events.clear();
@@ -356,11 +363,10 @@ fn a_client_whose_node_restarts_is_told_and_goes_on() {
 }
 
 // [W-19] [W-35]: the boot that gave a number is the only one that knows whose it is.
-#[test]
-fn a_client_s_number_from_an_earlier_boot_is_not_taken_for_another_client_s() {
+fn a_client_s_number_from_an_earlier_boot_is_not_taken_for_another_client_s(mode: Mode) {
     let mut world = World::new(1, Faults::none());
-    world.add(node_local(1, CLUSTER), RpcConfig::default());
-    let clients = [8, 9].map(|nonce| world.add(client_local(nonce), RpcConfig::default()));
+    world.add(node_local(1, CLUSTER), mode.config());
+    let clients = [8, 9].map(|nonce| world.add(client_local(nonce), mode.config()));
     let links = clients.map(|client| {
         let link = world.connect(client, 0);
         world.run_for(5 * MS);
@@ -404,11 +410,10 @@ fn a_client_s_number_from_an_earlier_boot_is_not_taken_for_another_client_s() {
 
 /// The node's new boot numbers its clients anew. The second client's greeting names a number that the first one has
 /// by then, with packets beyond it.
-#[test]
-fn a_client_whose_former_number_is_anothers_now_is_welcomed_by_the_restarted_node() {
+fn a_client_whose_former_number_is_anothers_now_is_welcomed_by_the_restarted_node(mode: Mode) {
     let mut world = World::new(21, Faults::none());
-    let node = world.add(node_local(1, CLUSTER), RpcConfig::default());
-    let [first, second] = [20, 21].map(|nonce| world.add(client_local(nonce), RpcConfig::default()));
+    let node = world.add(node_local(1, CLUSTER), mode.config());
+    let [first, second] = [20, 21].map(|nonce| world.add(client_local(nonce), mode.config()));
     // The second has number 1 of the first boot, and the first has number 1 of the second one.
     let of_second = world.connect(second, node);
     world.run_echo(50 * MS);

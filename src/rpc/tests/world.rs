@@ -6,14 +6,50 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::rng::Rng;
-use crate::rpc::{Event, LinkId, Local, LocalRole, Output, Rpc, RpcConfig};
+use crate::rpc::{Event, LinkId, Local, LocalRole, Output, Rpc, RpcConfig, SealConfig};
+use crate::seal::{Entropy, Key, KeyRing, KeyRole, SealMode, Secret, suite};
 use crate::time::Instant;
 use crate::types::{BootNonce, ClusterId, Identity, Incarnation, NodeId, PacketNumber, StoreId};
-use crate::wire::{self, Greeting};
+use crate::wire::{self, DropReason, Greeting};
 
 pub(in crate::rpc) const CLUSTER: ClusterId = ClusterId([7; 16]);
+
+/// Whether the ends hold keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::rpc) enum Mode {
+    Plain,
+    #[cfg_attr(not(feature = "seal"), expect(dead_code, reason = "there is nothing to seal with"))]
+    Sealed,
+}
+
+impl Mode {
+    /// The settings of an end in this mode.
+    pub(in crate::rpc) fn config(self) -> RpcConfig {
+        let seal = match self {
+            Self::Plain => SealConfig::default(),
+            Self::Sealed => seal_config(SealMode::Require, &[(KeyRole::Cluster, 1)]),
+        };
+        RpcConfig { seal, ..RpcConfig::default() }
+    }
+}
+
+impl Mode {
+    /// The reason for which stray datagrams of a link are dropped: under a seal they are of no known session.
+    pub(in crate::rpc) fn reason_or_seal(self, plain: DropReason) -> DropReason {
+        if self == Self::Plain { plain } else { DropReason::Crc }
+    }
+}
+
+/// Settings with these keys, each made of one byte.
+pub(in crate::rpc) fn seal_config(mode: SealMode, keys: &[(KeyRole, u8)]) -> SealConfig {
+    let keys = keys.iter().map(|&(role, byte)| Key { role, secret: Secret::new([byte; 32]) }).collect();
+    let keys = KeyRing::new(suite().expect("sealed tests need the feature"), keys).unwrap();
+    let entropy = Some(Entropy::new(Secret::new([9; 32])));
+    SealConfig { entropy, ..SealConfig::with(mode, Arc::new(keys)) }
+}
 
 /// What the network does to each datagram.
 #[derive(Clone, Debug)]

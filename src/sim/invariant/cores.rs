@@ -195,6 +195,7 @@ impl Machines {
             StateMachineSafety,
             "its sessions show {hash:016x} after {applied}, another node's showed {known:016x}"
         );
+        context.operations.saw_sessions(applied, || node.open_sessions());
         Ok(())
     }
 }

@@ -27,7 +27,7 @@
 //! | 8 | base, applied, commit, last in order | `cores` | each event |
 //! | 9 | nothing goes back | `cores`, `folders` | each event, each disk write, each boot |
 //! | 10 | term and vote durable before shown | `shown`, `cores` | each Raft body sent |
-//! | 11 | acknowledged is durable and matches | `shown`, `folders`, `recheck` | each acknowledgement sent; each boot |
+//! | 11 | acknowledged is durable and matches | `shown`, `beliefs`, `folders`, `recheck` | acknowledgements, boots |
 //! | 12 | a leader counts itself by its disk | `cores` | each event |
 //! | 13 | membership changes | `cores` | each new membership entry |
 //! | 14 | campaigns and incarnations | `cores`, `contact`, `shown` | campaigns, new terms and votes, headers sent |
@@ -37,14 +37,15 @@
 //! | 18 | durability of what was told | `operations` | each answer; all of it once healed |
 //! | 19 | no phantom | `operations` | each value seen |
 //! | 20 | predecessor chain | `operations` | each answer to a write |
-//! | 21 | read index | `operations` | each answer to a read |
+//! | 21 | read index | `operations`, `beliefs` | each answer to a read; rounds that leaders count |
 //! | 22 | sizes, and strangers' replies | `stranger` | each datagram sent |
 //! | 23 | bounded memory | `bounds` | one in 32 events of each node |
 //! | 24 | retransmission budget | `bounds` | the same |
 //! | 25 | codec | `codec` | one in 16 datagrams; every bit of one in 4096 |
 //! | 26 | determinism | [`check_determinism`] | by whoever runs a seed twice |
 //! | 27 | liveness after heal | `heal` | once healed |
-//! | 28 | liveness of a connected core | `contact`, `heal` | each event of a leader; by whoever cuts the network |
+//! | 28 | liveness of a connected core | `contact`, `beliefs`, `heal` | a leader's events; by who cuts the network |
+//! | 29 | the seal | `sealed` | where datagrams are sealed: each one sent and each one taken |
 //!
 //! Number 0 is a node's own assertion: a panic is caught by whoever runs the simulation.
 //!
@@ -62,6 +63,7 @@
 //! before the node is told; [`Invariants::turned`] after the node's turn and *before* its outputs are carried out, so
 //! that a crash between two of them finds nothing unlooked at; [`Invariants::sent`] for each datagram.
 
+mod beliefs;
 mod bounds;
 mod codec;
 mod contact;
@@ -75,6 +77,7 @@ mod operations;
 mod oracle;
 mod quorum;
 mod recheck;
+mod sealed;
 mod shadow;
 mod shown;
 mod stranger;
@@ -84,12 +87,15 @@ mod tests;
 mod versions;
 mod violation;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 pub use heal::{EXEMPT, LEADER_TIMEOUTS, check_determinism, connected_core, leader_deadline, rest_deadline};
 pub use marks::{Mark, Marks};
 pub use observed::Observed;
 pub use operations::{Ask, End, Language, OperationKey};
+pub use sealed::SessionSecrets;
 pub use shadow::{Found, Shadow};
 pub use subject::Effect;
 pub use violation::{Invariant, Violation};
@@ -97,12 +103,14 @@ pub use violation::{Invariant, Violation};
 use crate::kv::{self, Query};
 use crate::machine::Machine;
 use crate::node::{Node, NodeConfig};
-use crate::raft::Base;
+use crate::raft::{Base, RoleKind};
+use crate::seal::{KeyRing, SealMode};
 use crate::snapshot::SnapshotMeta;
 use crate::store::{Batch, LogAfter, MemoryDisk, OpenOptions, Recovered};
 use crate::time::Instant;
 use crate::types::{ClusterId, Identity, Index, NodeId};
 use crate::wire;
+use beliefs::Beliefs;
 use bounds::Bounds;
 use codec::CodecCheck;
 use contact::Contact;
@@ -110,6 +118,7 @@ use cores::{Context, Cores};
 use folders::Folders;
 use operations::Operations;
 use oracle::Oracle;
+use sealed::SealCheck;
 use shown::Known;
 use stranger::Strangers;
 use violation::{Broken, hold};
@@ -123,8 +132,10 @@ pub struct Invariants {
     operations: Operations,
     strangers: Strangers,
     contact: Contact,
+    beliefs: Beliefs,
     codec: CodecCheck,
     bounds: Bounds,
+    seal: Option<SealCheck>,
     cluster: ClusterId,
     datagram_bytes_max: usize,
     rechecks: u64,
@@ -141,12 +152,19 @@ impl Invariants {
             operations: Operations::new(language),
             strangers: Strangers::default(),
             contact: Contact::new(config.timing),
+            beliefs: Beliefs::default(),
             codec: CodecCheck::default(),
             bounds: Bounds::new(config.clone()),
+            seal: None,
             cluster: ClusterId::ZERO,
             datagram_bytes_max: config.rpc.datagram_bytes_max,
             rechecks: 0,
         }
+    }
+
+    /// Datagrams are sealed in this mode with these keys, and the sessions' secrets are noted there.
+    pub fn see_through(&mut self, mode: SealMode, keys: Arc<KeyRing>, secrets: Arc<SessionSecrets>) {
+        self.seal = Some(SealCheck::new(mode, keys, secrets));
     }
 
     // --- Data folders.
@@ -266,6 +284,7 @@ impl Invariants {
     pub fn stopped(&mut self, id: NodeId) {
         self.cores.stopped(id);
         self.contact.stopped(id);
+        self.beliefs.stopped(id);
     }
 
     /// An event has touched a node, and nothing it wants has been carried out yet.
@@ -285,18 +304,54 @@ impl Invariants {
             operations: &mut self.operations,
         };
         let judged = self.cores.turned(node, &mut context);
+        let raft = node.raft();
+        let leads = (raft.role() == RoleKind::Leader).then(|| raft.term());
         judged
             .and_then(|()| self.contact.turned(now, node))
+            .and_then(|()| self.beliefs.turned(id, leads, raft.peers()))
             .and_then(|()| self.bounds.turned(now, id, node))
             .map_err(|broken| broken.at(now, Some(id)))
     }
 
     // --- Datagrams.
 
+    /// An end puts a datagram on its way; `hash` is one of all its bytes.
+    pub fn transmitted(&mut self, hash: u64) {
+        if let Some(seal) = &mut self.seal {
+            seal.sent(hash);
+        }
+    }
+
+    /// What a sealed datagram would be in plain; `None` when it is not sealed, or nobody can open it.
+    pub fn in_plain(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        match self.seal.as_mut()?.open(self.cluster, bytes) {
+            Ok(Cow::Owned(opened)) => Some(opened),
+            Ok(Cow::Borrowed(_)) | Err(_) => None,
+        }
+    }
+
     /// A datagram is about to be handed to a node.
     pub fn received(&mut self, now: Instant, id: NodeId, from: SocketAddr, bytes: &[u8]) {
         self.contact.received(now, id, bytes);
-        self.strangers.received(id, from, bytes);
+        let opened = self.in_plain(bytes);
+        self.beliefs.received(id, opened.as_deref().unwrap_or(bytes));
+        let handshake = self.seal.as_ref().and_then(|seal| seal.handshake(self.cluster, bytes));
+        self.strangers.received(id, from, bytes.len(), handshake.unwrap_or(bytes));
+    }
+
+    /// An end, this node if it is one, has taken a datagram whose bytes have this hash.
+    ///
+    /// # Errors
+    /// When it should have dropped it.
+    pub fn taken(
+        &mut self,
+        now: Instant,
+        id: Option<NodeId>,
+        hash: u64,
+        bytes: &[u8],
+    ) -> Result<(), Violation> {
+        let judged = self.seal.as_mut().map_or(Ok(()), |seal| seal.taken(hash, bytes));
+        judged.map_err(|broken| broken.at(now, id))
     }
 
     /// A node sends a datagram.
@@ -307,9 +362,14 @@ impl Invariants {
         self.check_sent(id, to, bytes).map_err(|broken| broken.at(now, Some(id)))
     }
 
-    fn check_sent(&mut self, id: NodeId, to: SocketAddr, bytes: &[u8]) -> Result<(), Broken> {
+    fn check_sent(&mut self, id: NodeId, to: SocketAddr, sent: &[u8]) -> Result<(), Broken> {
         let max = self.datagram_bytes_max;
-        hold!(bytes.len() <= max, DatagramSize, "sends {} bytes, at most {max}", bytes.len());
+        hold!(sent.len() <= max, DatagramSize, "sends {} bytes, at most {max}", sent.len());
+        let opened = match &mut self.seal {
+            Some(seal) => seal.open(self.cluster, sent)?,
+            None => Cow::Borrowed(sent),
+        };
+        let bytes = &*opened;
         let read = wire::parse_header(bytes)
             .and_then(|header| wire::frames(&header, bytes).map(|frames| (header, frames)));
         let (header, frames) = match read {
@@ -319,7 +379,7 @@ impl Invariants {
                 return Ok(());
             }
         };
-        self.strangers.sent(id, to, bytes.len(), &frames)?;
+        self.strangers.sent(id, to, sent.len(), &frames)?;
         let known = Known {
             oracle: &self.oracle,
             folders: &self.folders,
@@ -381,7 +441,7 @@ impl Invariants {
         self.folders.iter().nth(usize::try_from(place).ok()?).map(|(id, _)| id)
     }
 
-    /// Opens a copy of a data folder as after a power cut.
+    /// Opens a copy of a data folder as after a power cut, and one with a flipped bit.
     ///
     /// # Errors
     /// When it does not hold what it promised.
@@ -393,7 +453,9 @@ impl Invariants {
         options: &OpenOptions,
     ) -> Result<(), Violation> {
         let Some(shadow) = self.folders.of(id) else { return Ok(()) };
-        recheck::check_folder(shadow, disk, options).map_err(|broken| broken.at(now, Some(id)))
+        recheck::check_folder(shadow, disk, options)
+            .and_then(|()| recheck::check_rotten(self.rechecks, shadow, disk, options))
+            .map_err(|broken| broken.at(now, Some(id)))
     }
 
     /// Whether a healed cluster has come to rest: to be asked again until it has or [`rest_deadline`] is over.

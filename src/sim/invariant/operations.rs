@@ -82,7 +82,7 @@ impl<'a> End<'a> {
                 | ClientError::TooLarge { .. }
                 | ClientError::Busy,
             ) => Self::NotDone,
-            Ok(Answer::Status(_) | Answer::Snapshot { .. }) | Err(_) => Self::Unknown,
+            Ok(Answer::Status(_) | Answer::Snapshot { .. } | Answer::Range { .. }) | Err(_) => Self::Unknown,
         }
     }
 }
@@ -110,6 +110,15 @@ struct Done {
     result: u64,
 }
 
+/// The sessions of the replicated table, as the first node to apply each index had them.
+#[derive(Debug, Default)]
+struct SessionsSeen {
+    applied: Index,
+    open: BTreeSet<SessionId>,
+    /// By when each was gone.
+    gone: BTreeMap<SessionId, Index>,
+}
+
 /// All operations of a run.
 #[derive(Debug)]
 pub(super) struct Operations {
@@ -119,6 +128,7 @@ pub(super) struct Operations {
     /// The entry that carried out each write.
     by_sequence: BTreeMap<(SessionId, Sequence), Index>,
     by_index: BTreeMap<Index, Done>,
+    sessions: SessionsSeen,
     /// Every value that any write was asked to leave.
     issued: BTreeSet<Box<[u8]>>,
     pub(super) versions: Versions,
@@ -135,6 +145,7 @@ impl Operations {
             open: BTreeMap::new(),
             by_sequence: BTreeMap::new(),
             by_index: BTreeMap::new(),
+            sessions: SessionsSeen::default(),
             issued: BTreeSet::new(),
             versions: Versions::default(),
             histories: Histories::default(),
@@ -155,6 +166,12 @@ impl Operations {
             hold!(false, AtMostOnce, "{index} is no write, and the machine was given it");
             return Ok(());
         };
+        let gone = self.sessions.gone.get(&session).copied();
+        hold!(
+            gone.is_none_or(|gone| index <= gone),
+            AtMostOnce,
+            "{session} was gone by {gone:?}, and its sequence {sequence} took effect at {index}"
+        );
         let first = *self.by_sequence.entry((session, sequence)).or_insert(index);
         hold!(first == index, AtMostOnce, "{session} sequence {sequence} took effect at {first} and {index}");
         let command_crc = crc32fast::hash(command);
@@ -166,6 +183,20 @@ impl Operations {
             self.versions.apply(index, &command);
         }
         Ok(())
+    }
+
+    /// 16: a session that is gone stays so, for what its writes came to is forgotten.
+    pub(super) fn saw_sessions(&mut self, applied: Index, open: impl FnOnce() -> Vec<SessionId>) {
+        let seen = &mut self.sessions;
+        if applied <= seen.applied {
+            return;
+        }
+        seen.applied = applied;
+        let open: BTreeSet<SessionId> = open().into_iter().collect();
+        for session in seen.open.difference(&open) {
+            seen.gone.entry(*session).or_insert(applied);
+        }
+        seen.open = open;
     }
 
     pub(super) fn asked(&mut self, oracle: &Oracle, ask: Ask<'_>) -> OperationKey {

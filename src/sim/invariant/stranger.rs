@@ -37,14 +37,14 @@ impl Strangers {
         self.addresses.retain(|(at, _), _| *at != node);
     }
 
-    /// A datagram comes to a node.
-    pub(super) fn received(&mut self, node: NodeId, from: SocketAddr, bytes: &[u8]) {
+    /// A datagram of this size comes to a node; `bytes` are its header and its frames in plain.
+    pub(super) fn received(&mut self, node: NodeId, from: SocketAddr, size: usize, bytes: &[u8]) {
         let address = self.addresses.entry((node, from)).or_default();
         if address.is_proven {
             return;
         }
         address.requests += 1;
-        address.request_bytes = address.request_bytes.max(bytes.len());
+        address.request_bytes = address.request_bytes.max(size);
         let Ok(header) = wire::parse_header(bytes) else { return };
         let Ok(frames) = wire::frames(&header, bytes) else { return };
         address.is_proven = frames.into_iter().any(|frame| match frame {

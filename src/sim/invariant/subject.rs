@@ -11,7 +11,7 @@ use crate::machine::Machine;
 use crate::membership::Membership;
 use crate::node::Node;
 use crate::raft::{Base, RoleKind};
-use crate::types::{ClusterId, HardState, Identity, Incarnation, Index};
+use crate::types::{ClusterId, HardState, Identity, Incarnation, Index, SessionId};
 
 /// A running node, as it is in memory right now.
 pub(super) trait Subject {
@@ -35,6 +35,11 @@ pub(super) trait Subject {
     fn restored(&self) -> Option<Effect>;
     /// Of the session table after the applied index.
     fn sessions_hash(&self) -> u64;
+
+    /// The sessions that are open after the applied index.
+    fn open_sessions(&self) -> Vec<SessionId> {
+        Vec::new()
+    }
 
     /// How long ago it heard a leader, by its own clock.
     fn leader_silence(&self) -> Option<Duration> {
@@ -135,6 +140,10 @@ impl<M: Machine> Subject for Node<Observed<M>> {
 
     fn sessions_hash(&self) -> u64 {
         self.sessions().state_hash()
+    }
+
+    fn open_sessions(&self) -> Vec<SessionId> {
+        self.sessions().idle().map(|(session, _)| session).collect()
     }
 
     fn leader_silence(&self) -> Option<Duration> {

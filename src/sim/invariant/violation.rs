@@ -17,7 +17,7 @@ macro_rules! invariants {
 
         impl Invariant {
             /// All of them, by number.
-            pub const ALL: [Self; 29] = [$(Self::$name,)*];
+            pub const ALL: [Self; 30] = [$(Self::$name,)*];
 
             /// What it says, in words.
             #[must_use]
@@ -60,6 +60,7 @@ invariants! {
     26 Determinism "one seed gives one run",
     27 LivenessAfterHeal "once healed, the cluster serves again in time",
     28 LivenessOfCore "a mutually connected majority makes progress",
+    29 Seal "under a seal only what an end sent is taken, and what a session carries once",
 }
 
 impl Invariant {

@@ -4,6 +4,9 @@
 //! address *and* incarnation, in numbers of packets not seen yet, is that member to everyone. What plain datagrams
 //! must withstand, and what is sent here: true ones played again at any later time and from anywhere, ones of wrong
 //! clusters, wrong parties and wrong incarnations with the right checksum, noise, and malformed frames from strangers.
+//!
+//! Where the seal is required there is no such limit: an adversary without a key also says, as a member and in the
+//! member's own numbers, what would elect it; and alters what it heard as it likes.
 
 use core::time::Duration;
 
@@ -12,11 +15,12 @@ use super::mix::magnitude;
 use crate::machine::Machine;
 use crate::message::{Message, VoteRequest};
 use crate::rng::Rng;
+use crate::seal::SealMode;
 use crate::sim::network::End;
 use crate::sim::simulation::Simulation;
-use crate::types::{ClusterId, GroupId, Incarnation, Index, NodeId, PacketNumber, Term};
+use crate::types::{CallId, ClusterId, GroupId, Incarnation, Index, NodeId, PacketNumber, Term};
 use crate::wire::peer::encode_message;
-use crate::wire::{self, Flags, Frame, Header, Party};
+use crate::wire::{self, Class, Flags, Frame, Header, Party};
 
 /// A client's place that no client takes.
 const STRANGER: End = End::Client(60);
@@ -38,6 +42,17 @@ impl Plan {
         let cluster = (1..=sim.nodes()).find_map(|node| sim.node(node).map(|node| node.cluster()));
         let Some(cluster) = cluster else { return };
         let known: Vec<(End, End, Vec<u8>)> = sim.tapped().cloned().collect();
+        if sim.settings().seal == SealMode::Require {
+            // With a generator of its own: the plan draws the same against a plain cluster.
+            let mut rng = self.rng.clone().fork();
+            for (from, to, bytes) in known.iter().filter(|(_, to, _)| matches!(to, End::Node(_))) {
+                if !rng.chance(0.2) {
+                    continue;
+                }
+                let delay = magnitude(&mut rng, Duration::from_micros(10), Duration::from_secs(2));
+                sim.inject(*from, *to, pretended(bytes, cluster, &mut rng), delay);
+            }
+        }
         for _ in 0..1 + self.rng.below(20) {
             let delay = magnitude(&mut self.rng, Duration::from_micros(10), Duration::from_secs(2));
             let rng = &mut self.rng;
@@ -79,6 +94,55 @@ fn implausible(bytes: &[u8], cluster: ClusterId, rng: &mut Rng) -> Vec<u8> {
     encode_message(GroupId(0), &message, &mut body);
     Frame::Notice { body: &body }.encode(&mut frames);
     seal(&header, &frames, if header.cluster_tag == 0 { ClusterId::ZERO } else { cluster })
+}
+
+/// What would make its sender a member, or change what a member said, if datagrams were not sealed.
+pub(in crate::sim) fn pretended(bytes: &[u8], cluster: ClusterId, rng: &mut Rng) -> Vec<u8> {
+    let Ok(header) = wire::parse_header(bytes) else { return bytes.to_vec() };
+    let mut altered = bytes.to_vec();
+    match rng.below(6) {
+        0 | 1 => {}
+        2 => {
+            let bit = rng.below(bytes.len() as u64 * 8) as usize;
+            altered[bit / 8] ^= 0x80 >> (bit % 8);
+            return altered;
+        }
+        3 => {
+            altered.truncate(rng.below(bytes.len() as u64) as usize);
+            return altered;
+        }
+        4 => {
+            altered[wire::HEADER_BYTES - 1] = altered[wire::HEADER_BYTES - 1].wrapping_add(1);
+            return altered;
+        }
+        _ => {
+            altered.extend((0..=rng.below(20)).map(|_| rng.next_u64() as u8));
+            return altered;
+        }
+    }
+    let term = Term(2 + rng.below(60));
+    let (last_index, last_term) = (Index(1 << 40), term);
+    let ask = VoteRequest {
+        term,
+        campaign_term: term,
+        campaign: 1 << 30,
+        last_index,
+        last_term,
+        is_transfer: rng.chance(0.5),
+    };
+    let (mut body, mut frames) = (Vec::new(), Vec::new());
+    encode_message(GroupId(0), &Message::Vote(ask), &mut body);
+    let call = CallId((1 << 40) + rng.below(1 << 20));
+    Frame::Request { call, class: Class::Again, body: &body }.encode(&mut frames);
+    let packet = PacketNumber(header.packet.0 + 1 + rng.below(8));
+    let plain = Header { flags: Flags::ACK_ELICITING, packet, ..header };
+    let mut made = seal(&plain, &frames, if header.cluster_tag == 0 { ClusterId::ZERO } else { cluster });
+    if rng.chance(0.5) {
+        // Under the id of a session or key that there is, with a tag of nothing.
+        wire::mark_sealed(&mut made, Flags::NONE, wire::seal_id(bytes));
+        made.extend_from_slice(&rng.bytes16());
+    }
+    made
 }
 
 /// A true datagram with one thing wrong that no true one has, and the right checksum.

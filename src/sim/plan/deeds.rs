@@ -65,6 +65,7 @@ impl Plan {
                 }
             }
             Fault::Forge => self.forge(sim),
+            Fault::Past => self.put_into_the_past(sim, node),
             Fault::Captured => self.play_captured(sim),
             Fault::Transfer => {
                 if let Some(leader) = sim.leader() {
@@ -86,7 +87,7 @@ impl Plan {
                 paths(&ends([node]), &ends([other]))
             }
         };
-        let weather = self.mix.weather(&mut self.rng);
+        let weather = self.mix.weather(self.streams, self.deeds_done);
         for (from, to) in &paths {
             sim.set_link(*from, *to, weather.clone());
         }

@@ -5,6 +5,7 @@
 
 use core::time::Duration;
 
+use super::streams::Streams;
 use crate::fault::{Bursts, Distribution, LinkConfig, Rate, Replay};
 use crate::node::{Limits, Timing};
 use crate::rng::Rng;
@@ -28,14 +29,15 @@ pub(super) struct Mix {
 
 impl Mix {
     /// Draws a run's faults from those enabled, and sets what has to be set before it begins.
-    pub(super) fn draw(enabled: FaultSet, settings: &mut Settings, rng: &mut Rng) -> Self {
+    pub(super) fn draw(enabled: FaultSet, settings: &mut Settings, rng: &mut Rng, streams: Streams) -> Self {
         let share = match rng.below(10) {
             0 => 0.1,
             1 => 0.9,
             _ => 0.4,
         };
-        let is_drawn = |fault: &Fault| !matches!(fault, Fault::Snapshots | Fault::DisjointRot);
-        let chosen: FaultSet = enabled.iter().filter(is_drawn).filter(|_| rng.chance(share)).collect();
+        let is_own = |fault: &Fault| matches!(fault, Fault::Snapshots | Fault::DisjointRot);
+        let is_drawn = |fault: &Fault| !is_own(fault) && streams.of(*fault, 0).chance(share);
+        let chosen: FaultSet = enabled.iter().filter(is_drawn).collect();
         // A repair takes long, and a wiped folder never comes back, so most runs go without.
         let is_spoiling = rng.chance(0.3);
         let chosen: FaultSet = chosen.iter().filter(|fault| is_spoiling || !spoils(*fault)).collect();
@@ -43,19 +45,21 @@ impl Mix {
         // At the shortest pause most of what happens without a leader is clients asking for one.
         settings.client.retry_pause = Duration::from_millis([5, 25, 100][rng.below(3) as usize]);
         if chosen.has(Fault::Churn) {
-            settings.timing = churn(rng, settings.link.delay);
+            settings.timing = churn(&mut own(streams, Fault::Churn), settings.link.delay);
         }
         if chosen.has(Fault::SmallLimits) {
+            let rng = &mut own(streams, Fault::SmallLimits);
             settings.limits = small_limits(rng, &settings.timing);
             settings.apply_count_max = [1, 3, settings.apply_count_max][rng.below(3) as usize];
             // Not fewer than there are clients, or they would turn each other out before they write anything.
             let sessions_max = 5 + rng.below(6);
             settings.session_limits = rng.chance(0.5).then_some(Bounds { sessions_max, ..Bounds::FOUNDING });
         }
-        if chosen.has(Fault::SlowDisk) && !chosen.has(Fault::SmallLimits) && rng.chance(0.4) {
+        let rng_of_disks = &mut own(streams, Fault::SlowDisk);
+        if chosen.has(Fault::SlowDisk) && !chosen.has(Fault::SmallLimits) && rng_of_disks.chance(0.4) {
             // Not a fault that ends: the cluster has to live with such disks. With small windows it could not.
             // A commit takes less than a client waits before it asks again, or no answer would ever find it waiting.
-            let latency_max = magnitude(rng, Duration::from_millis(4), Duration::from_millis(128));
+            let latency_max = magnitude(rng_of_disks, Duration::from_millis(4), Duration::from_millis(128));
             settings.disk = DiskProfile { latency_min: latency_max * 3 / 4, latency_max };
             let hang = &mut settings.limits.disk_hang_timeout;
             *hang = (*hang).max(latency_max * 6);
@@ -70,18 +74,21 @@ impl Mix {
     }
 
     /// What links may do for a while: some of the chosen faults, in some strength.
-    pub(super) fn weather(&self, rng: &mut Rng) -> LinkConfig {
+    pub(super) fn weather(&self, streams: Streams, number: u64) -> LinkConfig {
         let mut link = self.calm.clone();
-        let chosen = self.chosen;
-        let mut is_in = |fault: Fault| chosen.has(fault) && rng.chance(0.6);
-        let is: Vec<bool> = LINK_FAULTS.iter().map(|fault| is_in(*fault)).collect();
-        for (fault, is) in LINK_FAULTS.iter().zip(is) {
-            if is {
-                spoil(&mut link, *fault, rng);
+        for fault in LINK_FAULTS.into_iter().filter(|fault| self.chosen.has(*fault)) {
+            let rng = &mut streams.of(fault, number).fork();
+            if rng.chance(0.6) {
+                spoil(&mut link, fault, rng);
             }
         }
         link
     }
+}
+
+/// What a kind draws from before the run, beside whether it is chosen at all.
+fn own(streams: Streams, fault: Fault) -> Rng {
+    streams.of(fault, 0).fork()
 }
 
 const LINK_FAULTS: [Fault; 11] = [

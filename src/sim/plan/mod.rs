@@ -2,7 +2,8 @@
 //!
 //! A plan is called whenever one of its timers is due and does a *deed*: something befalls a link, a node, a disk or a
 //! client, and a later timer takes it back. It decides by what it finds (who leads, who is up), so the same deed can
-//! hit where it hurts. An *ambush* waits for something to happen at a node and strikes right then.
+//! hit where it hurts. An *ambush* waits for something to happen at a node and strikes it, or another one, right then
+//! or a moment later.
 //!
 //! # What it never does
 //! The checks demand that nothing acknowledged is lost, so a plan stays within what Raft and its repair can bear: at
@@ -10,19 +11,23 @@
 //! again, and so may others. Records that the other nodes hold may be damaged on all nodes at once. Everything else
 //! may hit all nodes at once, too.
 
-mod adversary;
+pub(super) mod adversary;
 mod ambush;
 mod deeds;
 mod disjoint;
 mod disks;
 mod mix;
+mod past;
 mod snapshots;
+mod streams;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use ambush::Ambush;
+use ambush::{Ambush, Strike};
 use mix::{Mix, is_weather};
+use past::Past;
+use streams::Streams;
 
 use super::faults::{Fault, FaultSet};
 use super::network::End;
@@ -46,6 +51,10 @@ enum Later {
     Deed,
     /// Wait in another ambush.
     Ambush,
+    /// An ambush's strike that comes a moment after.
+    Strike(u16, Strike),
+    /// What a node hears becomes older, or its own words are lost.
+    Past(Past),
     Start(u16),
     Unblock(Vec<(End, End)>),
     CalmLinks(Vec<(End, End)>),
@@ -60,7 +69,12 @@ enum Later {
 
 /// The faults of a run; see the module's page.
 pub(super) struct Plan {
+    /// Draws when things happen; what a deed does is drawn from its own stream.
     rng: Rng,
+    streams: Streams,
+    /// How many deeds and ambushes there were.
+    deeds_done: u64,
+    ambushes_laid: u64,
     mix: Mix,
     /// The deeds that the mix has, each as often as it is to be drawn.
     deeds: Vec<Fault>,
@@ -92,7 +106,8 @@ pub(super) struct Plan {
 impl Plan {
     /// Draws the plan of a run, and changes the settings where it has to.
     pub(super) fn draw(enabled: FaultSet, settings: &mut Settings, mut rng: Rng) -> Self {
-        let mut mix = Mix::draw(enabled, settings, &mut rng);
+        let streams = Streams::new(rng.next_u64());
+        let mut mix = Mix::draw(enabled, settings, &mut rng, streams);
         let snapshots = snapshots::draw(enabled, settings);
         if snapshots.is_some() {
             mix.chosen = mix.chosen.with(Fault::Snapshots);
@@ -111,6 +126,9 @@ impl Plan {
         let glances = (0..settings.nodes).map(|_| ambush::Glance::default()).collect();
         Self {
             rng,
+            streams,
+            deeds_done: 0,
+            ambushes_laid: 0,
             mix,
             deeds,
             pending: BTreeMap::new(),
@@ -147,8 +165,9 @@ impl Plan {
         token >= TOKEN
     }
 
-    /// Begins with faults.
+    /// Begins with faults, or goes on with them after [`Self::heal`].
     pub(super) fn begin<M: Machine>(&mut self, sim: &mut Simulation<M>) {
+        self.is_over = false;
         if self.mix.chosen.has(Fault::Captured) || self.mix.chosen.has(Fault::Forge) {
             sim.tap(400);
         }
@@ -156,7 +175,7 @@ impl Plan {
             self.next_deed(sim);
         }
         if self.mix.chosen.has(Fault::Ambush) {
-            self.lay_ambush();
+            self.lay_ambush(sim.settings().timing.election_timeout_max);
         }
         if self.snapshots.is_some() {
             self.later(sim, Duration::ZERO, Later::Snapshot);
@@ -181,20 +200,27 @@ impl Plan {
             Later::FreeDisk(node) => sim.with_disk(node, |disk| disk.set_capacity(None)),
             Later::CalmSocket(node) => sim.set_socket(node, 0.0, None),
             Later::CalmClock(node) => sim.set_clock_rate(node, 1.0),
-            Later::Deed | Later::Ambush | Later::Snapshot | Later::DisjointRot if self.is_over => {}
+            Later::Deed | Later::Ambush | Later::Strike(..) | Later::Past(_) if self.is_over => {}
+            Later::Snapshot | Later::DisjointRot if self.is_over => {}
             Later::Snapshot => self.snapshot(sim),
             Later::DisjointRot => self.rot_disjoint(sim),
             Later::Deed => {
                 if let Some(limits) = sim.settings().session_limits {
                     sim.change_limits(|now| *now = Limits { snapshot_bytes: now.snapshot_bytes, ..limits });
                 }
-                let fault = self.deeds[self.rng.below(self.deeds.len() as u64) as usize];
+                self.deeds_done += 1;
+                let fault = self.streams.pick(&self.deeds, self.deeds_done);
                 *self.counts.entry(fault).or_default() += 1;
                 sim.record_note(NoteKind::Fault, None, || fault.name().to_owned());
+                let own = self.streams.of(fault, self.deeds_done);
+                let shared = core::mem::replace(&mut self.rng, own);
                 self.strike(sim, fault);
+                self.rng = shared;
                 self.next_deed(sim);
             }
-            Later::Ambush => self.lay_ambush(),
+            Later::Ambush => self.lay_ambush(sim.settings().timing.election_timeout_max),
+            Later::Strike(node, strike) => self.spring(sim, node, strike),
+            Later::Past(past) => self.go_on_in_the_past(sim, past),
         }
     }
 

@@ -2,6 +2,8 @@
 
 mod faults;
 mod runs;
+#[cfg(feature = "seal")]
+mod sealed;
 
 use core::time::Duration;
 

@@ -5,6 +5,7 @@ use core::ops::Range;
 use super::layout::{Layout, decode_tail};
 use super::read::SnapshotFile;
 use super::{SnapshotError, file_of, incoming_file};
+use crate::mutant::{self, Mutant};
 use crate::snapshot::SnapshotMeta;
 use crate::store::disk::Disk;
 use crate::types::ClusterId;
@@ -57,7 +58,7 @@ impl Incoming {
             let place = self.layout.block(number);
             block.resize((place.end - place.start) as usize, 0);
             disk.read_at(&self.file, place.start, &mut block)?;
-            if crc32fast::hash(&block) == *crc {
+            if crc32fast::hash(&block) == *crc || mutant::is(Mutant::S6) {
                 continue;
             }
             match missing.last_mut() {

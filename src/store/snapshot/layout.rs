@@ -155,6 +155,35 @@ pub(super) fn decode_tail(layout: &Layout, digest: u64, tail: &[u8]) -> Result<V
     }
 }
 
+/// What a trailer says, if anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trailer {
+    /// It is whole, and of a version known here.
+    Known { content_bytes: u64, digest: u64 },
+    /// It is whole, and of a version to come: magic, version and checksum keep their places.
+    Newer { version: u16 },
+    /// It is no trailer.
+    Bad,
+}
+
+/// Reads the last bytes of a file.
+pub(super) fn read_trailer(trailer: &[u8]) -> Trailer {
+    let is_whole = trailer.len() as u64 == TRAILER_BYTES
+        && trailer[..4] == TRAILER_MAGIC
+        && BigEndian::read_u32(&trailer[28..]) == crc32fast::hash(&trailer[..28]);
+    if !is_whole {
+        return Trailer::Bad;
+    }
+    match BigEndian::read_u16(&trailer[4..6]) {
+        FORMAT_VERSION => Trailer::Known {
+            content_bytes: BigEndian::read_u64(&trailer[8..16]),
+            digest: BigEndian::read_u64(&trailer[16..24]),
+        },
+        version if version > FORMAT_VERSION => Trailer::Newer { version },
+        _ => Trailer::Bad,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

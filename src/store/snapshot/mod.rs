@@ -19,7 +19,10 @@
 //! blocks are there (S6). The file is synced, checked whole and renamed before anyone adopts it.
 //!
 //! **Reading** ([`SnapshotFile`]) checks table and trailer at once and every block when its turn comes.
+//!
+//! **Backups** are such files, taken out of the cluster: [`open_alone`] trusts nothing but the file itself.
 
+mod copy;
 mod incoming;
 mod layout;
 mod read;
@@ -27,12 +30,14 @@ mod write;
 
 use core::fmt;
 
+pub(super) use copy::write_under_head;
+pub use copy::{copy_in, open_alone, verify_alone};
 pub use incoming::Incoming;
 pub use layout::{Layout, SnapshotHead};
 pub use read::{BodySource, SnapshotFile, read_range};
 pub use write::write;
 
-use crate::snapshot::SnapshotMeta;
+use crate::snapshot::{FORMAT_VERSION, SnapshotMeta};
 use crate::store::disk::{Disk, DiskError, DiskErrorKind};
 use crate::store::error::Damage;
 use crate::types::Index;
@@ -46,6 +51,11 @@ pub enum SnapshotError {
     Damaged(Damage),
     /// The peer: no snapshot file has such a length, or its content is of another snapshot or cluster.
     Foreign,
+    /// The peer or the caller: a newer program wrote the file.
+    Newer {
+        /// Its format version.
+        found: u16,
+    },
     /// The caller broke the writing off; nothing is left behind.
     Interrupted,
     /// The disk failed; nothing more may be concluded about it.
@@ -58,6 +68,12 @@ impl fmt::Display for SnapshotError {
             Self::Full => f.write_str("the disk is full: no room for a snapshot"),
             Self::Damaged(damage) => write!(f, "damaged: {damage}"),
             Self::Foreign => f.write_str("the file is of another snapshot or cluster"),
+            Self::Newer { found } => {
+                write!(
+                    f,
+                    "the snapshot has format version {found}, this program knows up to {FORMAT_VERSION}"
+                )
+            }
             Self::Interrupted => f.write_str("the snapshot was not written to its end"),
             Self::Failed(error) => fmt::Display::fmt(error, f),
         }

@@ -2,9 +2,10 @@
 
 use core::ops::Range;
 
-use super::layout::{Layout, SnapshotHead, decode_tail};
+use super::layout::{Layout, SnapshotHead, TRAILER_BYTES, Trailer, decode_tail, read_trailer};
 use super::{SnapshotError, file_of};
 use crate::machine::{RestoreError, Source};
+use crate::mutant::{self, Mutant};
 use crate::snapshot::SnapshotMeta;
 use crate::store::disk::{Disk, DiskErrorKind};
 use crate::store::error::{Damage, DamageKind};
@@ -16,10 +17,10 @@ pub struct SnapshotFile {
     pub meta: SnapshotMeta,
     /// What it says of itself.
     pub head: SnapshotHead,
-    layout: Layout,
-    table: Vec<u32>,
+    pub(super) layout: Layout,
+    pub(super) table: Vec<u32>,
     /// Where the body begins.
-    body: u64,
+    pub(super) body: u64,
 }
 
 impl SnapshotFile {
@@ -29,6 +30,16 @@ impl SnapshotFile {
     }
 
     pub(super) fn open_as<D: Disk>(
+        disk: &mut D,
+        file: &str,
+        meta: SnapshotMeta,
+    ) -> Result<Self, SnapshotError> {
+        let opened = Self::open_nameless(disk, file, meta)?;
+        if opened.head.id == meta.id { Ok(opened) } else { Err(SnapshotError::Foreign) }
+    }
+
+    /// Opens a file of this length and digest, whatever it covers.
+    pub(super) fn open_nameless<D: Disk>(
         disk: &mut D,
         file: &str,
         meta: SnapshotMeta,
@@ -45,15 +56,18 @@ impl SnapshotFile {
             }
         };
         let (head, body) = head;
-        if head.id != meta.id {
-            return Err(SnapshotError::Foreign);
-        }
+        let meta = SnapshotMeta { id: head.id, ..meta };
         Ok(Self { meta, head, layout, table, body })
     }
 
     /// The body, from its first byte.
     pub fn body<'a, D: Disk>(&'a self, disk: &'a mut D) -> BodySource<'a, D> {
-        let mut content = ContentSource::new(disk, file_of(self.meta.id.index), &self.layout, &self.table);
+        self.body_of(disk, &file_of(self.meta.id.index))
+    }
+
+    /// The body of a file that was opened alone.
+    pub fn body_of<'a, D: Disk>(&'a self, disk: &'a mut D, file: &str) -> BodySource<'a, D> {
+        let mut content = ContentSource::new(disk, file, &self.layout, &self.table);
         content.at = self.body;
         BodySource { content }
     }
@@ -167,11 +181,15 @@ fn read_table<D: Disk>(
     let place = layout.tail();
     let mut tail = vec![0; (place.end - place.start) as usize];
     disk.read_at(file, place.start, &mut tail)?;
-    decode_tail(layout, meta.digest, &tail)
-        .map_err(|offset| damaged(file, place.start + offset, DamageKind::Table))
+    decode_tail(layout, meta.digest, &tail).map_err(|offset| {
+        match read_trailer(&tail[tail.len() - TRAILER_BYTES as usize..]) {
+            Trailer::Newer { version } => SnapshotError::Newer { found: version },
+            _ => damaged(file, place.start + offset, DamageKind::Table),
+        }
+    })
 }
 
-fn read_block<D: Disk>(
+pub(super) fn read_block<D: Disk>(
     disk: &mut D,
     file: &str,
     layout: &Layout,
@@ -181,7 +199,7 @@ fn read_block<D: Disk>(
     let place = layout.block(number);
     let mut block = vec![0; (place.end - place.start) as usize];
     disk.read_at(file, place.start, &mut block)?;
-    if crc32fast::hash(&block) != table[number as usize] {
+    if crc32fast::hash(&block) != table[number as usize] && !mutant::is(Mutant::S6) {
         return Err(damaged(file, place.start, DamageKind::Block));
     }
     Ok(block)

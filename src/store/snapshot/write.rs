@@ -3,6 +3,7 @@
 use super::layout::{SnapshotHead, encode_tail};
 use super::{SnapshotError, file_of, writing_file};
 use crate::machine::{Frozen, Sink, SinkClosed};
+use crate::mutant::{self, Mutant};
 use crate::snapshot::{BLOCK_BYTES, SnapshotMeta};
 use crate::store::disk::{Disk, DiskError};
 
@@ -14,12 +15,21 @@ pub fn write<D: Disk>(
     head: &SnapshotHead,
     body: &dyn Frozen,
 ) -> Result<SnapshotMeta, SnapshotError> {
+    write_with(disk, head, |blocks| body.write(blocks).map_err(|_| SnapshotError::Interrupted))
+}
+
+/// The same with a body from anywhere.
+pub(super) fn write_with<D: Disk>(
+    disk: &mut D,
+    head: &SnapshotHead,
+    fill: impl FnOnce(&mut Blocks<'_, D>) -> Result<(), SnapshotError>,
+) -> Result<SnapshotMeta, SnapshotError> {
     let file = writing_file(head.id.index);
     // Left by an attempt that found no room and could not clean up either.
     if disk.list()?.contains(&file) {
         disk.remove(&file)?;
     }
-    let written = write_file(disk, &file, head, body);
+    let written = write_file(disk, &file, head, fill);
     if matches!(written, Err(SnapshotError::Full | SnapshotError::Interrupted)) {
         disk.remove(&file)?;
     }
@@ -33,7 +43,7 @@ fn write_file<D: Disk>(
     disk: &mut D,
     file: &str,
     head: &SnapshotHead,
-    body: &dyn Frozen,
+    fill: impl FnOnce(&mut Blocks<'_, D>) -> Result<(), SnapshotError>,
 ) -> Result<SnapshotMeta, SnapshotError> {
     disk.create(file)?;
     let mut blocks = Blocks {
@@ -44,14 +54,12 @@ fn write_file<D: Disk>(
         table: Vec::new(),
         failed: None,
     };
-    let streamed = blocks.put(&head.encode()).and_then(|()| body.write(&mut blocks));
+    let streamed = blocks.put_bytes(&head.encode()).and_then(|()| fill(&mut blocks));
     let Blocks { block, written, mut table, failed, .. } = blocks;
     if let Some(error) = failed {
         return Err(error.into());
     }
-    if streamed.is_err() {
-        return Err(SnapshotError::Interrupted);
-    }
+    streamed?;
     if !block.is_empty() {
         table.push(crc32fast::hash(&block));
         disk.write_at(file, written, &block)?;
@@ -59,12 +67,14 @@ fn write_file<D: Disk>(
     let content_bytes = written + block.len() as u64;
     let (tail, digest) = encode_tail(content_bytes, &table);
     disk.write_at(file, content_bytes, &tail)?;
-    disk.sync(file)?;
+    if !mutant::is(Mutant::S3) {
+        disk.sync(file)?;
+    }
     Ok(SnapshotMeta { id: head.id, bytes: content_bytes + tail.len() as u64, digest })
 }
 
 /// Content on its way into blocks.
-struct Blocks<'a, D> {
+pub(super) struct Blocks<'a, D> {
     disk: &'a mut D,
     file: &'a str,
     /// The block being filled.
@@ -73,6 +83,17 @@ struct Blocks<'a, D> {
     written: u64,
     table: Vec<u32>,
     failed: Option<DiskError>,
+}
+
+impl<D: Disk> Blocks<'_, D> {
+    /// The disk that is written to, for reading.
+    pub(super) fn disk(&mut self) -> &mut D {
+        self.disk
+    }
+
+    pub(super) fn put_bytes(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        self.put(bytes).map_err(|_| SnapshotError::Interrupted)
+    }
 }
 
 impl<D: Disk> Sink for Blocks<'_, D> {

@@ -2,7 +2,7 @@
 
 use crate::store::batch::Batch;
 use crate::store::conformance::{CHECK_SEGMENT_BYTES, Log, format_options, founding, open_options};
-use crate::store::error::{FormatError, OpenError, StoreError};
+use crate::store::error::{FormatError, OpenError, Part, StoreError};
 use crate::store::memory::MemoryDisk;
 use crate::store::open::{FormatOptions, Fsync, OpenOptions};
 use crate::store::record::{KernelBoot, Record, Syncing};
@@ -130,7 +130,7 @@ fn a_newer_format_version_is_refused_and_left_alone() {
     }
     let before = disk.clone();
     let refused = open(&mut disk, open_options());
-    assert_eq!(refused, Err(OpenError::NewerFormat { found: 2, known: 1 }));
+    assert_eq!(refused, Err(OpenError::NewerFormat { part: Part::Folder, found: 2, known: 1 }));
     assert!(before.file_names().all(|name| before.content(name) == disk.content(name)));
 }
 
@@ -256,4 +256,32 @@ fn a_spare_that_was_ever_written_to_is_not_used() {
     let (store, _) = Store::open(disk, open_options()).unwrap();
     assert_ne!(store.active.file, spare);
     assert_eq!(store.disk().content(&spare), None, "it is gone, and its number with it");
+}
+
+/// The live segment that holds the first batch of a founded store with entries.
+fn with_entries() -> MemoryDisk {
+    let mut store = founded();
+    append(&mut store, &mut Log::default(), 1, &[10, 20]);
+    store.into_disk()
+}
+
+#[test]
+fn a_log_of_a_newer_version_is_refused_by_that_name_and_left_alone() {
+    let mut disk = with_entries();
+    let names: Vec<String> =
+        disk.file_names().filter(|name| name.starts_with("log-")).map(str::to_owned).collect();
+    for name in names {
+        disk.rot(&name, |content| {
+            let is_batch = content.first() == Some(&0x5b);
+            if is_batch {
+                content[21] = 2;
+                let crc = crc32fast::hash(&content[8..128]);
+                content[4..8].copy_from_slice(&crc.to_be_bytes());
+            }
+        });
+    }
+    let before = disk.clone();
+    let refused = open(&mut disk, open_options());
+    assert_eq!(refused, Err(OpenError::NewerFormat { part: Part::Log, found: 2, known: 1 }));
+    assert!(before.file_names().all(|name| before.content(name) == disk.content(name)));
 }

@@ -3,19 +3,22 @@
 
 use core::slice::from_ref;
 
+use crate::founding::FoundingRecord;
 use crate::machine::{Frozen, Sink, SinkClosed, Source as _};
+use crate::membership::{Member, Membership};
+use crate::rng::Rng;
 use crate::snapshot::{BLOCK_BYTES, SnapshotId, SnapshotMeta};
 use crate::store::adopt::{Adopted, LogAfter};
 use crate::store::batch::Batch;
-use crate::store::conformance::{Log, founding, open_options};
-use crate::store::error::{DamageKind, OpenError, StoreError};
+use crate::store::conformance::{Log, format_options, founding, open_options};
+use crate::store::error::{DamageKind, OpenError, Part, StoreError};
 use crate::store::inspect;
 use crate::store::memory::{DiskFault, MemoryDisk};
-use crate::store::open::Recovered;
+use crate::store::open::{FormatOptions, Recovered};
 use crate::store::snapshot::{self, Incoming, Layout, SnapshotError, SnapshotFile, SnapshotHead};
 use crate::store::store::Store;
 use crate::store::tests::{CLUSTER, append, founded};
-use crate::types::{ClusterId, Index, Term};
+use crate::types::{ClusterId, Index, NodeId, StoreId, Term};
 
 /// A state whose bytes tell its index.
 struct State {
@@ -409,4 +412,108 @@ fn ranges_of_two_files_never_become_one_s6() {
     let opened = Incoming::open(&mut disk, wrong).map(|incoming| incoming.missing(&mut disk).unwrap().len());
     assert!(matches!(opened, Ok(1) | Err(SnapshotError::Foreign)), "{opened:?}");
     assert_eq!(snapshot::read_range(&mut disk, &meta, 0..10), Ok(None), "what is not whole is not served");
+}
+
+/// Makes a snapshot's file one of the next version, as far as its trailer tells.
+fn make_newer(disk: &mut MemoryDisk, meta: &SnapshotMeta) {
+    disk.rot(&snapshot::file_of(meta.id.index), |content| {
+        let trailer = content.len() - 32;
+        content[trailer + 5] = 2;
+        let crc = crc32fast::hash(&content[trailer..trailer + 28]);
+        content[trailer + 28..].copy_from_slice(&crc.to_be_bytes());
+    });
+}
+
+#[test]
+fn a_snapshot_of_a_newer_version_is_refused_by_that_name_wherever_it_comes_from() {
+    let (mut store, log) = logged(5);
+    let meta = take(&mut store, &log, 7).unwrap();
+    let mut disk = store.into_disk();
+    make_newer(&mut disk, &meta);
+    let alone = snapshot::open_alone(&mut disk, &snapshot::file_of(meta.id.index));
+    assert_eq!(alone, Err(SnapshotError::Newer { found: 2 }));
+    let refused = Store::open(disk, open_options()).map(|_| ());
+    assert_eq!(refused, Err(OpenError::NewerFormat { part: Part::Snapshot, found: 2, known: 1 }));
+}
+
+/// A blank folder with the state of a backup, and the backup's disk.
+fn restored() -> (MemoryDisk, SnapshotMeta, Log) {
+    let (mut store, log) = logged(5);
+    let meta = take(&mut store, &log, 7).unwrap();
+    let (mut from, name) = (store.into_disk(), snapshot::file_of(meta.id.index));
+    let file = snapshot::open_alone(&mut from, &name).unwrap();
+    assert_eq!((file.meta, &file.head), (meta, &head(meta.id)));
+    let mut disk = MemoryDisk::new();
+    let options = FormatOptions { store: OTHER_STORE, ..format_options() };
+    Store::format_restored(&mut disk, options, &mut from, &name, &file).unwrap();
+    (disk, meta, log)
+}
+
+const OTHER_STORE: StoreId = StoreId([0x77; 16]);
+
+/// A new cluster of the store that was restored.
+fn other_founding() -> FoundingRecord {
+    let cluster = ClusterId([0x78; 16]);
+    let member = Member { store: OTHER_STORE, address: "127.0.0.1:7101".to_owned() };
+    FoundingRecord { cluster, membership: Membership::of_voters([(NodeId::MIN, member)].into()) }
+}
+
+/// Crashes at every operation of the founding, which may be repeated: there is the backup or the new cluster, whole.
+#[test]
+fn a_restored_folder_founds_a_cluster_of_its_own_whatever_is_cut_short() {
+    let (disk, backup, _) = restored();
+    let record = other_founding();
+    let mut is_founded_in_between = 0;
+    for operations in 0.. {
+        let (mut store, recovered) = reopen(disk.clone());
+        let mut rng = Rng::from_seed(operations);
+        assert!(store.is_restored() && recovered.cluster.is_zero());
+        assert_eq!(recovered.snapshot.as_ref().map(|file| file.meta), Some(backup));
+        let at = store.disk().operations() + operations;
+        store.disk_mut().set_fault(at, DiskFault::Stop);
+        let founded = store.record_founding(&record);
+        let mut crashed = store.into_disk();
+        crashed.clear_faults();
+        crashed.crash(&mut rng);
+        let (mut store, recovered) = reopen(crashed);
+        if store.is_restored() {
+            assert!(founded.is_err());
+            assert_eq!(recovered.snapshot.map(|file| file.meta), Some(backup));
+            store.record_founding(&record).unwrap();
+        } else {
+            is_founded_in_between += usize::from(founded.is_err());
+        }
+        let (mut store, recovered) = reopen(store.into_disk());
+        let file = recovered.snapshot.unwrap();
+        assert_eq!(file.head.cluster, record.cluster);
+        assert_eq!(file.head.membership, record.membership);
+        let expected = SnapshotId { index: Index(8), ..backup.id };
+        assert_eq!((file.meta.id, store.last_index()), (expected, Index(8)));
+        assert_eq!((recovered.hard_state.term, recovered.founding), (backup.id.term, Some(record.clone())));
+        let mut found = vec![0; STATE_BYTES + 1];
+        assert_eq!(file.body(store.disk_mut()).take(&mut found), Ok(STATE_BYTES));
+        assert_eq!(found[..STATE_BYTES], State { index: Index(7), bytes: STATE_BYTES }.content());
+        let names: Vec<&str> = store.disk().file_names().filter(|name| name.starts_with("snap")).collect();
+        assert_eq!(names, ["snapshot-0000000000000008"]);
+        if founded.is_ok() {
+            assert!(operations > 5 && is_founded_in_between > 0, "{operations} operations");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_bad_copy_of_the_hard_state_is_told_with_its_first_bad_byte() {
+    let (store, _) = logged(2);
+    let mut disk = store.into_disk();
+    assert!(inspect::verify_meta(&mut disk).is_ok());
+    disk.rot("hard-state-b", |content| content[57] ^= 8);
+    assert!(inspect::verify(&mut disk).is_ok(), "a boot mends it");
+    match inspect::verify_meta(&mut disk) {
+        Err(OpenError::Damaged(damage)) => {
+            let found = (damage.file.as_str(), damage.offset, damage.what);
+            assert_eq!(found, ("hard-state-b", 57, DamageKind::HardStateCopy));
+        }
+        other => panic!("{other:?}"),
+    }
 }

@@ -64,6 +64,7 @@ fn see(datagrams: &mut Datagrams, outcome: Outcome, bytes: &[u8]) -> (Event, Dat
         from,
         to,
         bytes,
+        opened: None,
         outcome,
     });
     assert_eq!(read_line(&event.to_line()).as_ref(), Ok(&event));

@@ -18,7 +18,7 @@ use crate::types::{
 use crate::wire::body::NUMBER_MAX;
 use crate::wire::{
     Ack, CallRefusal, Class, Confirm, Description, Flags, Fragment, Frame, Greeting, Header, Hello, HelloAck,
-    Party, Ranges, Span, Welcome,
+    Party, Ranges, SealOffer, SealRefusal, Span, Welcome,
 };
 
 pub(super) const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
@@ -113,7 +113,7 @@ pub(super) fn frame() -> impl Strategy<Value = Encoded> {
 }
 
 fn handshake_frame() -> impl Strategy<Value = Encoded> {
-    (0..6, any::<(u64, u64, u32, u8, u8)>(), description()).prop_map(
+    (0..8, any::<(u64, u64, u32, u8, u8)>(), description()).prop_map(
         |(which, (nonce_a, nonce_b, incarnation, min, max), description)| {
             Encoded::of(match which {
                 0 => Frame::Hello(Hello { nonce_a, description }),
@@ -121,10 +121,21 @@ fn handshake_frame() -> impl Strategy<Value = Encoded> {
                 2 => Frame::Confirm(Confirm { nonce_a, nonce_b }),
                 3 => Frame::Welcome(Welcome { nonce_a, incarnation: Incarnation(incarnation) }),
                 4 => Frame::Version { min, max },
+                5 => Frame::Seal(SealOffer { session: incarnation, message: [max; 48] }),
+                6 => Frame::SealRefused { reason: refusal(max) },
                 _ => Frame::StaleIncarnation { current: Incarnation(incarnation) },
             })
         },
     )
+}
+
+fn refusal(code: u8) -> SealRefusal {
+    match code {
+        1 => SealRefusal::SealRequired,
+        2 => SealRefusal::KeyUnknown,
+        3 => SealRefusal::NoSeal,
+        code => SealRefusal::Other(code),
+    }
 }
 
 fn link_frame() -> impl Strategy<Value = Encoded> {

@@ -1,16 +1,18 @@
 //! The command tree. Each option can also come from the environment or a file; config.rs adds those sources, so
 //! that they are the same for every command.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::address::Address;
+use crate::backup;
 use crate::bench;
 use crate::check;
 use crate::cluster;
 use crate::docs;
 use crate::inspect;
+use crate::key;
 use crate::kv;
 use crate::log::LogLevel;
 use crate::node;
@@ -55,6 +57,16 @@ pub(crate) struct Global {
     /// Give up after this long.
     #[arg(long, global = true, value_name = "SPAN")]
     timeout: Option<Span>,
+    /// The key file of a sealed cluster; its keys never stand on a command line.
+    #[arg(
+        id = "key_file",
+        long = "key",
+        global = true,
+        value_name = "FILE",
+        env = "RAFTGRAM_KEY_FILE",
+        hide_env_values = true
+    )]
+    key_file: Option<PathBuf>,
     /// Log this much to stderr.
     #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: LogLevel,
@@ -63,7 +75,12 @@ pub(crate) struct Global {
 impl Global {
     /// The cluster to speak to.
     pub(crate) fn reach(&self) -> Reach {
-        Reach::new(&self.cluster, self.timeout)
+        Reach::new(&self.cluster, self.timeout, self.key_file.clone())
+    }
+
+    /// The key file, if one was named.
+    pub(crate) fn key_file(&self) -> Option<&Path> {
+        self.key_file.as_deref()
     }
 
     /// How to write answers.
@@ -89,11 +106,16 @@ pub(crate) enum Command {
     /// Show a row per node, unreachable ones included.
     Status(status::Status),
     Snapshot(snapshot::Snapshot),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
     /// Measure, and print the settings beside every figure.
     #[command(subcommand)]
     Bench(bench::Bench),
     /// Judge whether a recorded history is linearizable.
     Check(check::Check),
+    /// Keys for sealed clusters.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Run clusters in virtual time under faults, from seeds.
     Sim(sim::Sim),
     /// What nodes and simulations recorded.

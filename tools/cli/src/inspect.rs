@@ -1,5 +1,6 @@
 //! `inspect`: an offline look at a data folder. It opens nothing for writing and reads with the boot's own eyes,
-//! so what it calls corrupt a node refuses to start on, and the other way round.
+//! so what it calls corrupt a node refuses to start on, and the other way round. `--verify` finds one thing more that
+//! a start would mend in silence: a bad copy of the hard-state record.
 
 use std::path::PathBuf;
 
@@ -8,7 +9,7 @@ use raftgram::entry::Payload;
 use raftgram::run::disk::FolderDisk;
 use raftgram::store::inspect::{self, Meta, SegmentReport, Verified};
 use raftgram::store::snapshot::file_of;
-use raftgram::store::{Disk, OpenError, SegmentEnd, SnapshotFile, Stop, Syncing, Tail};
+use raftgram::store::{Damage, DamageKind, Disk, OpenError, SegmentEnd, SnapshotFile, Stop, Syncing, Tail};
 use serde::Serialize;
 
 use crate::error::{CliError, Code};
@@ -22,8 +23,8 @@ pub(crate) struct Inspect {
     /// Which part to show; without it a summary of all.
     #[arg(value_enum)]
     part: Option<Part>,
-    /// Check everything that a start would check; only faults and a summary are printed.
-    #[arg(long, conflicts_with = "part")]
+    /// Check every byte that counts, of this part or of all, and print the first damage with its place, or a summary.
+    #[arg(long)]
     verify: bool,
 }
 
@@ -43,10 +44,11 @@ impl Inspect {
         let mut disk =
             FolderDisk::open_read_only(&self.dir).map_err(|error| self.fault(OpenError::Disk(error)))?;
         match self.part {
+            Some(Part::Log) if self.verify => self.verify_log(&mut disk, format),
             Some(Part::Log) => self.log(&mut disk, format),
             Some(Part::Snapshot) => self.snapshot(&mut disk, format),
             Some(Part::Meta) => {
-                let meta = inspect::meta(&mut disk).map_err(|error| self.fault(error))?;
+                let meta = self.meta(&mut disk)?;
                 let shown = ShownMeta::of(&meta);
                 format.answer(&shown, |format| shown.text(format))
             }
@@ -54,9 +56,24 @@ impl Inspect {
         }
     }
 
+    fn meta(&self, disk: &mut impl Disk) -> Result<Meta, CliError> {
+        let meta = if self.verify { inspect::verify_meta(disk) } else { inspect::meta(disk) };
+        meta.map_err(|error| self.fault(error))
+    }
+
+    fn verify_log(&self, disk: &mut impl Disk, format: Format) -> Result<(), CliError> {
+        #[derive(Serialize)]
+        struct Summary {
+            log: ShownEnd,
+        }
+        let verified = inspect::verify_log(disk).map_err(|error| self.fault(error))?;
+        let summary = Summary { log: ShownEnd::of(&verified) };
+        format.answer(&summary, |format| summary.log.text(format))
+    }
+
     /// Everything is verified either way; `--verify` leaves out what is no fault.
     fn summary(&self, disk: &mut impl Disk, format: Format) -> Result<(), CliError> {
-        let meta = inspect::meta(disk).map_err(|error| self.fault(error))?;
+        let meta = self.meta(disk)?;
         let verified = inspect::verify(disk).map_err(|error| self.fault(error))?;
         #[derive(Serialize)]
         struct Summary {
@@ -98,7 +115,7 @@ impl Inspect {
             if let SegmentEnd::Damaged(damage) = &report.end
                 && !is_behind_the_live_part(&report)
             {
-                fault = Some(self.fault(OpenError::Damaged(damage.clone())));
+                fault = Some(self.fault(damage.clone().into()));
                 break;
             }
         }
@@ -131,6 +148,9 @@ impl Inspect {
             OpenError::NewerFormat { .. } => (Code::Failed, "use the newer raftgram that wrote it"),
             OpenError::Disk(_) | OpenError::Full => {
                 (Code::Failed, "check that the folder is there and readable")
+            }
+            OpenError::Damaged(Damage { what: DamageKind::HardStateCopy, .. }) => {
+                (Code::Corrupt, "nothing is lost: the next start of the node rewrites it from the other copy")
             }
             OpenError::HardStateMissing { .. }
             | OpenError::TwoStores { .. }

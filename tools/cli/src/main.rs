@@ -1,6 +1,7 @@
 //! The raftgram command line: parse, run, map the failure to an exit code.
 
 mod address;
+mod backup;
 mod bench;
 mod check;
 mod cli;
@@ -11,6 +12,7 @@ mod error;
 mod faults;
 mod inspect;
 mod interrupt;
+mod key;
 mod kv;
 mod log;
 mod node;
@@ -24,6 +26,7 @@ mod units;
 mod wire;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -67,19 +70,23 @@ fn dispatch(
     let format = cli.global.format();
     let level = cli.global.log_level;
     let reach = cli.global.reach();
+    let key_file = cli.global.key_file().map(Path::to_path_buf);
     // Kept to the end: dropping it writes the log lines that are queued.
     let (logger, _guard) = log::logger(level);
     match cli.command {
-        Command::Cluster(cluster) => cluster.run(format, level, &logger),
-        Command::Node(node) => node.run(format, &logger),
+        Command::Cluster(cluster) => cluster.run(&reach, format, level, &logger),
+        Command::Node(node) => node.run(key_file.as_deref(), format, &logger),
         Command::Kv(kv) => kv.run(&reach, format),
         Command::Snapshot(snapshot) => snapshot.run(&reach, format),
+        Command::Backup(backup) => backup.run(&reach, format),
+        Command::Restore(restore) => restore.run(format),
         Command::Status(status) => status.run(&reach, format),
         Command::Bench(bench) => bench.run(&reach, format, &logger),
         Command::Check(check) => check.run(format),
+        Command::Key(key) => key.run(format),
         Command::Sim(sim) => sim.run(format),
         Command::Trace(trace) => trace.run(format),
-        Command::Wire(wire) => wire.run(format),
+        Command::Wire(wire) => wire.run(key_file.as_deref(), format),
         Command::Inspect(inspect) => inspect.run(format),
         Command::Config(ConfigCommand::Show { prefix }) => {
             config::show(file, tree, matches, prefix.as_deref(), format)

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use raftgram::handle;
 use raftgram::kv;
 use raftgram::node::{LoadError, NodeConfig};
+use raftgram::rpc::{SealConfig, WireLevel};
 use raftgram::run::boot::{IfBlank, NodeOptions, StartError};
 use raftgram::run::node::RunError;
+use raftgram::seal::SealMode;
 use raftgram::store::{Fsync, OpenError, SnapshotError};
 use raftgram::types::{ClusterId, NodeId};
 use serde::Serialize;
@@ -21,7 +23,9 @@ use slog::{Logger, info, warn};
 use crate::address::Address;
 use crate::error::{CliError, Code};
 use crate::faults::Faults;
+use crate::key;
 use crate::output::Format;
+use crate::units::Bytes;
 use crate::wire::cluster_id;
 
 /// Run one node in the foreground. SIGTERM and Ctrl-C hand leadership over and exit 0.
@@ -54,27 +58,55 @@ pub(crate) struct Node {
     /// Refuse to start on the data of another cluster.
     #[arg(long, value_name = "ID", value_parser = cluster_id)]
     cluster_id: Option<ClusterId>,
+    /// Which datagrams to take: plain ones, both, or sealed ones only. With --key: sealed ones only.
+    #[arg(long, value_enum, value_name = "MODE")]
+    seal: Option<Seal>,
+    /// Append the secrets of all sessions to this file, for `wire decode --key`: whoever reads it can read the traffic.
+    #[arg(long, value_name = "FILE")]
+    key_log: Option<PathBuf>,
     /// Write without waiting for the disk: for measurements only, a machine crash loses data.
     #[arg(long)]
     no_fsync: bool,
     /// Record what the node sends, gets and becomes, in a file for each of its boots; `trace` reads them.
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
+    /// Pull snapshots from other nodes no faster than this, per second.
+    #[arg(long, value_name = "SIZE")]
+    pull_rate: Option<Bytes>,
+    /// Keep so much of the log that a snapshot covers, for followers that are a little behind.
+    #[arg(long, value_name = "SIZE")]
+    log_tail: Option<Bytes>,
     #[command(flatten)]
     faults: Faults,
+    /// Say hello as the version after this one would: for tests of rolling upgrades.
+    #[arg(long, hide = true)]
+    next_wire_level: bool,
     /// Stop when stdin closes, so that no node outlives the process that started it.
     #[arg(long, hide = true)]
     leashed: bool,
 }
 
+/// Which datagrams a node takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Seal {
+    /// Plain ones only.
+    Off,
+    /// Both, and sealed ones are sent to whoever can read them: for the time of a change.
+    Accept,
+    /// Sealed ones only.
+    Require,
+}
+
 impl Node {
-    pub(crate) fn run(self, format: Format, logger: &Logger) -> Result<(), CliError> {
+    pub(crate) fn run(
+        self,
+        key_file: Option<&Path>,
+        format: Format,
+        logger: &Logger,
+    ) -> Result<(), CliError> {
         let (data, leashed, id) = (self.data.clone(), self.leashed, self.id);
-        let options = self.options(logger)?;
-        if !options.listen.ip().is_loopback() {
-            warn!(logger, "listening beyond loopback without a key: whoever reaches this port can read and write";
-                "listen" => %options.listen);
-        }
+        let options = self.options(key_file, logger)?;
+        warn_of_openness(&options, logger);
         // Before the node starts: a signal that comes during its start is not lost.
         let mut signals =
             Signals::new([SIGINT, SIGTERM]).map_err(|error| CliError::io("taking over signals", &error))?;
@@ -98,7 +130,22 @@ impl Node {
         node.wait().map_err(|error| run_fault(&error).at(data.display()))
     }
 
-    fn options(self, logger: &Logger) -> Result<NodeOptions, CliError> {
+    /// A key alone means that only sealed datagrams are taken.
+    fn seal_config(&self, key_file: Option<&Path>) -> Result<SealConfig, CliError> {
+        let mode = match (self.seal, key_file) {
+            (Some(Seal::Off), _) | (None, None) => return Ok(SealConfig::default()),
+            (Some(Seal::Accept), _) => SealMode::Accept,
+            (Some(Seal::Require) | None, _) => SealMode::Require,
+        };
+        let Some(file) = key_file else {
+            return Err(CliError::usage("sealed datagrams need a key")
+                .hint("--key FILE names the key file; `raftgram key new FILE` makes one"));
+        };
+        let key_log = self.key_log.as_deref().map(key::log).transpose()?;
+        Ok(SealConfig { key_log, ..SealConfig::with(mode, key::load(file)?) })
+    }
+
+    fn options(self, key_file: Option<&Path>, logger: &Logger) -> Result<NodeOptions, CliError> {
         let listen = self.listen.resolve()?;
         let advertise = match &self.advertise {
             Some(advertise) => advertise.to_string(),
@@ -109,9 +156,19 @@ impl Node {
             None => self.listen.to_string(),
         };
         let mut config = NodeConfig::new(self.id, advertise);
+        if let Some(rate) = self.pull_rate {
+            config.pull.bytes_per_second = rate.0.max(1);
+        }
+        if let Some(tail) = self.log_tail {
+            config.log_tail_bytes = usize::try_from(tail.0).unwrap_or(usize::MAX);
+        }
+        if self.next_wire_level {
+            config.rpc.wire_level = WireLevel::NEXT;
+        }
         for (id, address) in &self.route {
             config.routes.insert(*id, address.resolve()?);
         }
+        config.rpc.seal = self.seal_config(key_file)?;
         let mut voters = BTreeMap::new();
         for (id, address) in &self.voters {
             if voters.insert(*id, address.to_string()).is_some() {
@@ -137,6 +194,24 @@ impl Node {
             record: self.record,
             logger: logger.clone(),
         })
+    }
+}
+
+/// Who listens beyond loopback and takes plain datagrams is told so at every start.
+fn warn_of_openness(options: &NodeOptions, logger: &Logger) {
+    if options.listen.ip().is_loopback() {
+        return;
+    }
+    match options.config.rpc.seal.mode {
+        SealMode::Off => {
+            warn!(logger, "listening beyond loopback without a key: whoever reaches this port can read and write";
+                "listen" => %options.listen);
+        }
+        SealMode::Accept => {
+            warn!(logger, "listening beyond loopback and accepting plain datagrams: whoever reaches this port can \
+                read and write until --seal require"; "listen" => %options.listen);
+        }
+        SealMode::Require => {}
     }
 }
 
@@ -182,6 +257,9 @@ fn start_fault(error: &StartError) -> CliError {
         StartError::FolderBlank { folder } => CliError::new(Code::Corrupt, text).at(folder.display()).hint(
             "--bootstrap founds a new cluster, --join joins one; if this node had data, look for it before either",
         ),
+        StartError::FolderRestored { folder } => CliError::new(Code::Failed, text)
+            .at(folder.display())
+            .hint("--bootstrap founds the new cluster, with all voters restored from the same backup"),
         StartError::FolderLocked { folder } => {
             CliError::new(Code::Failed, text).at(folder.display()).hint("stop the other node, or use another --data")
         }

@@ -1,13 +1,18 @@
 //! Reaching a cluster: which addresses, how long, and what a client's failure means to a script.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use raftgram::client::{Answer, ClientConfig, ClientError, Outcome, Phase};
 use raftgram::handle::{Client, OperationResult, Pending, WaitError};
+use raftgram::rpc::SealConfig;
+use raftgram::seal::SealMode;
+use raftgram::wire::SealRefusal;
 
 use crate::address::Address;
 use crate::error::{CliError, Code};
+use crate::key;
 use crate::units::Span;
 
 /// The ports of `cluster up`, for those who name no cluster.
@@ -24,14 +29,15 @@ pub(crate) struct Reach {
     /// Whether somebody named them.
     pub(crate) named: bool,
     timeout: Option<Span>,
+    key_file: Option<PathBuf>,
 }
 
 impl Reach {
     /// What `--cluster` and `--timeout` say.
-    pub(crate) fn new(named: &[Address], timeout: Option<Span>) -> Self {
+    pub(crate) fn new(named: &[Address], timeout: Option<Span>, key_file: Option<PathBuf>) -> Self {
         let loopback = |port| Address::from(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let addresses = if named.is_empty() { DEFAULT_PORTS.map(loopback).to_vec() } else { named.to_vec() };
-        Self { addresses, named: !named.is_empty(), timeout }
+        Self { addresses, named: !named.is_empty(), timeout, key_file }
     }
 
     /// The timeout asked for, or this one.
@@ -42,7 +48,22 @@ impl Reach {
     /// A client of these nodes.
     pub(crate) fn connect(&self) -> Result<Client, CliError> {
         let resolved = self.addresses.iter().map(Address::resolve).collect::<Result<Vec<_>, _>>()?;
-        connect(&resolved)
+        self.connect_to(&resolved)
+    }
+
+    /// A client of the nodes at these addresses, with the key of this cluster.
+    pub(crate) fn connect_to(&self, addresses: &[SocketAddr]) -> Result<Client, CliError> {
+        let mut config = ClientConfig::default();
+        if let Some(file) = &self.key_file {
+            config.rpc.seal = SealConfig::with(SealMode::Require, key::load(file)?);
+        }
+        Client::connect(addresses, config)
+            .map_err(|error| CliError::io("opening the client's socket", &error))
+    }
+
+    /// The file that holds the keys, if one was named.
+    pub(crate) fn key_file(&self) -> Option<&Path> {
+        self.key_file.as_deref()
     }
 
     /// Waits for an operation and says what its failure means.
@@ -69,18 +90,20 @@ impl std::fmt::Display for Reach {
     }
 }
 
-/// A client of the nodes at these addresses.
-pub(crate) fn connect(addresses: &[SocketAddr]) -> Result<Client, CliError> {
-    Client::connect(addresses, ClientConfig::default())
-        .map_err(|error| CliError::io("opening the client's socket", &error))
-}
-
 /// A client's failure as exit code, words and way out.
 fn meaning(error: &ClientError) -> CliError {
     let text = error.to_string();
     match error {
         ClientError::TimedOut { phase: Phase::Connecting, .. } => CliError::new(Code::Unreachable, text)
             .hint("is a node running there? `raftgram cluster up` starts three; --cluster names others"),
+        ClientError::TimedOut { phase: Phase::SealRefused(refusal), .. } => CliError::new(
+            Code::Unreachable,
+            text,
+        )
+        .hint(match refusal {
+            SealRefusal::NoSeal => "leave out --key and RAFTGRAM_KEY_FILE, or start the nodes with a key",
+            _ => "--key FILE or RAFTGRAM_KEY_FILE names the key file; it must hold a key that the nodes hold",
+        }),
         ClientError::TimedOut { phase: Phase::NoLeader, .. } => CliError::new(Code::NoLeader, text)
             .hint("more than half of the voters must run and reach each other; `raftgram status` shows them"),
         ClientError::TimedOut { outcome: Outcome::Unknown, .. }
@@ -101,10 +124,10 @@ mod tests {
 
     #[test]
     fn a_bare_command_speaks_to_the_ports_of_cluster_up() {
-        let reach = Reach::new(&[], None);
+        let reach = Reach::new(&[], None, None);
         assert_eq!(reach.to_string(), "127.0.0.1:7101,127.0.0.1:7102,127.0.0.1:7103");
         assert!(!reach.named);
-        let reach = Reach::new(&["8000".parse().unwrap()], Some("1s".parse().unwrap()));
+        let reach = Reach::new(&["8000".parse().unwrap()], Some("1s".parse().unwrap()), None);
         assert_eq!((reach.to_string().as_str(), reach.named), ("127.0.0.1:8000", true));
         assert_eq!(reach.timeout_or(Duration::ZERO), Duration::from_secs(1));
     }

@@ -94,7 +94,12 @@ impl Snapshot {
 }
 
 /// Has one node take a snapshot, and waits until it or a later one is in force.
-fn take(reach: &Reach, client: &Client, server: usize, deadline: Instant) -> Result<SnapshotMeta, CliError> {
+pub(crate) fn take(
+    reach: &Reach,
+    client: &Client,
+    server: usize,
+    deadline: Instant,
+) -> Result<SnapshotMeta, CliError> {
     let mut through = Index(0);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::address::Address;
 use crate::error::{CliError, Code};
 use crate::output::{self, Format};
-use crate::reach::{self, Reach};
+use crate::reach::Reach;
 use crate::units::Span;
 
 /// How long a node may take to answer unless told otherwise; a dead one costs this much.
@@ -179,7 +179,7 @@ pub(crate) fn ask(reach: &Reach) -> Result<Cluster, CliError> {
     let timeout = reach.timeout_or(TIMEOUT);
     let named = reach.addresses.iter().map(|address| Ok((address.to_string(), address.resolve()?)));
     let named = named.collect::<Result<Vec<_>, CliError>>()?;
-    let mut answers = ask_each(&named, timeout)?;
+    let mut answers = ask_each(reach, &named, timeout)?;
     let known: BTreeSet<SocketAddr> = named.iter().map(|(_, address)| *address).collect();
     let told: BTreeSet<NodeId> =
         answers.iter().flat_map(|(_, status)| status).map(|status| status.node).collect();
@@ -191,18 +191,19 @@ pub(crate) fn ask(reach: &Reach) -> Result<Cluster, CliError> {
     });
     let missing: Vec<(String, SocketAddr)> = missing.collect();
     if !missing.is_empty() {
-        answers.extend(ask_each(&missing, timeout)?);
+        answers.extend(ask_each(reach, &missing, timeout)?);
     }
     Ok(Cluster::of(answers, reach.named))
 }
 
 /// Asks all at once; the silent ones cost one timeout together.
 fn ask_each(
+    reach: &Reach,
     addresses: &[(String, SocketAddr)],
     timeout: Duration,
 ) -> Result<Vec<(String, Option<NodeStatus>)>, CliError> {
     let resolved: Vec<SocketAddr> = addresses.iter().map(|(_, address)| *address).collect();
-    let client = reach::connect(&resolved)?;
+    let client = reach.connect_to(&resolved)?;
     let pending: Vec<_> = (0..resolved.len()).map(|place| client.status(place, timeout)).collect();
     let answers = pending.into_iter().map(|pending| match pending.wait(timeout * 2) {
         Ok(Ok(Answer::Status(status))) => Some(*status),

@@ -219,6 +219,42 @@ fn damage_exits_6_and_says_where() {
 }
 
 #[test]
+fn each_part_is_verified_by_itself_and_a_bad_copy_is_told_with_its_first_bad_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    data_folder(folder.path());
+    let dir = folder.path().to_str().unwrap();
+    let verify =
+        |part: &[&str]| json(&raftgram(&[&["--json", "inspect", dir], part, &["--verify"]].concat()));
+    let parts: [&[&str]; 4] = [&[], &["meta"], &["log"], &["snapshot"]];
+    for part in parts {
+        assert_eq!(verify(part).0, 0, "{part:?}");
+    }
+    let (_, log) = verify(&["log"]);
+    assert_eq!((&log["log"]["last"], &log["log"]["intact"]), (&Value::from(3), &Value::from(true)));
+    let flip = |name: &str, at: usize| {
+        let file = folder.path().join(name);
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+    };
+    for (name, at) in [("hard-state-a", 57), ("hard-state-b", 3)] {
+        flip(name, at);
+        let place = folder.path().join(name);
+        for part in [&["meta"][..], &[]] {
+            let (code, document) = verify(part);
+            let error = &document["error"];
+            assert_eq!((code, &error["address"]), (6, &Value::from(place.to_str().unwrap())), "{part:?}");
+            assert!(error["message"].as_str().unwrap().contains(&format!("at byte {at}")), "{error}");
+        }
+        // A start would mend it, so a plain look goes on and shows it.
+        let (code, document) = json(&raftgram(&["--json", "inspect", dir]));
+        assert_eq!(code, 0, "{document}");
+        assert_eq!(verify(&["log"]).0, 0);
+        flip(name, at);
+    }
+}
+
+#[test]
 fn a_folder_that_was_never_a_nodes_is_a_plain_failure() {
     let folder = tempfile::tempdir().unwrap();
     let (code, document) = json(&raftgram(&["--json", "inspect", folder.path().to_str().unwrap()]));

@@ -100,6 +100,20 @@ fn invariant_16_a_second_effect_of_one_sequence_is_found() {
     assert_broken(desk.commit_as(1, &put(b"a")).map(drop), Invariant::AtMostOnce);
 }
 
+/// Scenario U2.
+#[test]
+fn invariant_16_an_effect_in_a_session_that_is_gone_is_found() {
+    let mut desk = Desk::new();
+    let session = SessionId(Index(1));
+    desk.commit_as(1, &put(b"a")).unwrap();
+    desk.operations.saw_sessions(Index(1), || vec![session]);
+    desk.commit_as(2, &put(b"b")).unwrap();
+    desk.operations.saw_sessions(Index(2), Vec::new);
+    // A node that is behind has it still.
+    desk.operations.saw_sessions(Index(1), || vec![session]);
+    assert_broken(desk.commit_as(3, &put(b"c")).map(drop), Invariant::AtMostOnce);
+}
+
 #[test]
 fn invariant_16_answers_that_belong_to_another_write_or_differ_are_found() {
     let mut desk = Desk::new();

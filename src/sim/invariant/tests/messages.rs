@@ -1,13 +1,18 @@
-//! Invariants 10, 11, 14, 16, 22 and 25 on datagrams, broken one by one.
+//! Invariants 10, 11, 14, 16, 22, 25 and 29 on datagrams, broken one by one.
 
 use std::net::SocketAddr;
 
+use super::super::beliefs::Beliefs;
 use super::super::codec::CodecCheck;
 use super::super::shown::Known;
 use super::super::stranger::Strangers;
 use super::super::violation::{Broken, Invariant};
-use super::puppet::{CLUSTER, Stage, assert_broken, id};
-use crate::message::{AppendOutcome, AppendReply, Heartbeat, Message, VoteReply, VoteRequest};
+use super::puppet::{CLUSTER, Stage, assert_broken, id, identity};
+use crate::message::{
+    AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, VoteReply, VoteRequest,
+};
+use crate::raft::{PeerStatus, ProgressKind};
+use crate::time::Instant;
 use crate::types::{CallId, GroupId, Incarnation, Index, PacketNumber, Round, Term};
 use crate::wire::client::{ClientReply, Outcome, encode_reply};
 use crate::wire::peer::encode_message;
@@ -171,7 +176,7 @@ fn invariant_22_a_stranger_that_gets_more_than_it_sent_is_found() {
 
     let mut strangers = Strangers::default();
     assert_broken(answer(&mut strangers, 10), Invariant::DatagramSize);
-    strangers.received(id(1), from, &request);
+    strangers.received(id(1), from, request.len(), &request);
     assert_broken(answer(&mut strangers, request.len() + 1), Invariant::DatagramSize);
     answer(&mut strangers, request.len()).unwrap();
     assert_broken(answer(&mut strangers, request.len()), Invariant::DatagramSize);
@@ -188,11 +193,11 @@ fn invariant_22_only_the_number_that_was_sent_to_an_address_proves_it() {
     let padded = datagram(&[Frame::Padding { bytes: 256 }]);
 
     let mut strangers = Strangers::default();
-    strangers.received(id(1), from, &padded);
+    strangers.received(id(1), from, padded.len(), &padded);
     strangers.sent(id(1), from, ack.len(), &frames).unwrap();
-    strangers.received(id(1), from, &confirm(78));
+    strangers.received(id(1), from, 256, &confirm(78));
     assert_broken(strangers.sent(id(1), from, 1200, &frames), Invariant::DatagramSize);
-    strangers.received(id(1), from, &confirm(77));
+    strangers.received(id(1), from, 256, &confirm(77));
     strangers.sent(id(1), from, 1200, &frames).unwrap();
     strangers.booted(id(1));
     assert_broken(strangers.sent(id(1), from, 1200, &frames), Invariant::DatagramSize);
@@ -212,5 +217,110 @@ fn description() -> crate::wire::Description {
         datagram_bytes_max: 1200,
         credit_bytes: 1,
         greeting: crate::wire::Greeting::Plain,
+    }
+}
+
+/// What node 1, which leads term 3, believes of node 2.
+fn believed() -> PeerStatus {
+    PeerStatus {
+        identity: identity(2),
+        kind: ProgressKind::Probe,
+        match_index: Index(0),
+        next_index: Index(1),
+        inflight_count: 0,
+        inflight_bytes: 0,
+        heard: Instant::ZERO,
+        acked_round: Round(0),
+        offer: None,
+    }
+}
+
+/// Node 2 says this to node 1, which then believes that.
+fn lead_on(message: &Message, peer: PeerStatus) -> Result<(), Broken> {
+    let mut beliefs = Beliefs::default();
+    beliefs.turned(id(1), Some(Term(3)), [believed()].into_iter())?;
+    let (mut frames, mut datagram) = (Vec::new(), Vec::new());
+    Frame::Notice { body: &body(message) }.encode(&mut frames);
+    wire::begin(&mut datagram, &header(2, 1));
+    datagram.extend_from_slice(&frames);
+    wire::finish(&mut datagram, CLUSTER);
+    beliefs.received(id(1), &datagram);
+    beliefs.turned(id(1), Some(Term(3)), [peer].into_iter())?;
+    // One answer is one sign of life.
+    let again = PeerStatus { heard: Instant::from_nanos(2), ..peer };
+    assert_broken(beliefs.turned(id(1), Some(Term(3)), [again].into_iter()), Invariant::LivenessOfCore);
+    Ok(())
+}
+
+fn heartbeat_reply(term: u64, round: u64) -> Message {
+    Message::HeartbeatReply(HeartbeatReply { term: Term(term), round: Round(round) })
+}
+
+/// Scenarios E14 and R2.
+#[test]
+fn invariants_11_21_and_28_what_a_leader_believes_unsaid_is_found() {
+    let heard = PeerStatus { heard: Instant::from_nanos(1), ..believed() };
+    lead_on(&heartbeat_reply(3, 5), PeerStatus { acked_round: Round(5), ..heard }).unwrap();
+    lead_on(&accepted(3, 4), PeerStatus { match_index: Index(4), ..heard }).unwrap();
+    assert_broken(lead_on(&heartbeat_reply(4, 5), heard), Invariant::LivenessOfCore);
+    let later = PeerStatus { acked_round: Round(6), ..heard };
+    assert_broken(lead_on(&heartbeat_reply(3, 5), later), Invariant::ReadIndex);
+    let longer = PeerStatus { match_index: Index(5), ..heard };
+    assert_broken(lead_on(&accepted(3, 4), longer), Invariant::DurableBeforeAcknowledged);
+}
+#[cfg(feature = "seal")]
+mod sealed {
+    use super::*;
+    use crate::seal::{
+        Key, KeyLog as _, KeyRing, KeyRole, SealMode, Secret, Session, SessionId, SessionKeys, suite,
+    };
+    use crate::sim::invariant::SessionSecrets;
+    use crate::sim::invariant::sealed::SealCheck;
+    use std::sync::Arc;
+
+    fn check() -> (SealCheck, Arc<KeyRing>, Arc<SessionSecrets>) {
+        let key = Key { role: KeyRole::Cluster, secret: Secret::new([1; 32]) };
+        let keys = Arc::new(KeyRing::new(suite().unwrap(), vec![key]).unwrap());
+        let secrets = Arc::new(SessionSecrets::default());
+        (SealCheck::new(SealMode::Require, keys.clone(), secrets.clone()), keys, secrets)
+    }
+
+    /// A datagram of the session with these secrets.
+    fn sealed(keys: &KeyRing, secret: u8) -> Vec<u8> {
+        let ids = (SessionId(1 << 31), SessionId(1 << 31 | 1));
+        let [sending, receiving] = [secret, secret + 1].map(|byte| Secret::new([byte; 32]));
+        let made_of =
+            SessionKeys { id_in: ids.0, id_out: ids.1, sending, receiving, packets_per_phase_max: 9 };
+        let mut session = Session::new(keys.suite(), made_of);
+        let mut bytes = datagram(&[Frame::Notice { body: &body(&heartbeat(1)) }]);
+        session.phase_for(keys.suite(), 1);
+        wire::mark_sealed(&mut bytes, Flags::NONE, ids.1.0);
+        let associated = wire::associated(&bytes, CLUSTER);
+        let tag = session.seal(1, &associated, &mut bytes[wire::HEADER_BYTES..]);
+        [&bytes[..], &tag].concat()
+    }
+
+    #[test]
+    fn invariant_29_what_is_sent_in_plain_or_under_no_key_is_found_and_the_rest_is_opened() {
+        let (mut check, keys, secrets) = check();
+        let plain = datagram(&[Frame::Notice { body: &body(&heartbeat(1)) }]);
+        assert_broken(check.open(CLUSTER, &plain).map(drop), Invariant::Seal);
+        let bytes = sealed(&keys, 3);
+        assert_broken(check.open(CLUSTER, &bytes).map(drop), Invariant::Seal);
+        secrets.note(SessionId(1 << 31 | 1), &Secret::new([7; 32]));
+        secrets.note(SessionId(1 << 31 | 1), &Secret::new([3; 32]));
+        assert_eq!(&*check.open(CLUSTER, &bytes).unwrap(), &plain[..]);
+        let refusal = datagram(&[Frame::SealRefused { reason: wire::SealRefusal::SealRequired }]);
+        check.open(CLUSTER, &refusal).unwrap();
+    }
+
+    #[test]
+    fn invariant_29_what_nobody_sent_and_what_was_taken_before_is_found() {
+        let (mut check, keys, _) = check();
+        let bytes = sealed(&keys, 3);
+        assert_broken(check.taken(1, &bytes), Invariant::Seal);
+        check.sent(1);
+        check.taken(1, &bytes).unwrap();
+        assert_broken(check.taken(1, &bytes), Invariant::Seal);
     }
 }

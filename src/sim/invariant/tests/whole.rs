@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::bounds::{Traffic, check_link, check_probes, check_traffic};
 use super::super::heal::{check_determinism, check_rest, connected_core};
-use super::super::recheck::{check_folder, check_log, check_quorum};
+use super::super::recheck::{check_folder, check_log, check_quorum, check_rotten};
 use super::super::violation::{Invariant, Violation};
 use super::super::{Found, Shadow, leader_deadline, rest_deadline};
 use super::puppet::{Puppet, Stage, assert_broken, id, members, voters};
@@ -34,8 +34,8 @@ fn a_violation_tells_number_name_place_and_time() {
     }
 }
 
-#[test]
-fn invariant_11_a_folder_that_lost_what_its_shadow_holds_is_found() {
+/// A folder that was just booted, and its shadow.
+fn folder() -> (Store<MemoryDisk>, Shadow, OpenOptions) {
     let mut disk = MemoryDisk::new();
     let options = OpenOptions { segment_bytes: 64 * 1024, ..OpenOptions::default() };
     let format = FormatOptions {
@@ -44,7 +44,7 @@ fn invariant_11_a_folder_that_lost_what_its_shadow_holds_is_found() {
         segment_bytes: options.segment_bytes,
     };
     Store::format(&mut disk, format).unwrap();
-    let (mut store, recovered) = Store::open(disk, options).unwrap();
+    let (store, recovered) = Store::open(disk, options).unwrap();
     let identity = Identity { node: id(1), store: recovered.store };
     let found = Found {
         identity,
@@ -56,20 +56,43 @@ fn invariant_11_a_folder_that_lost_what_its_shadow_holds_is_found() {
     };
     let mut shadow = Shadow::new(identity);
     shadow.boot(&found);
-    let batch = |term| {
-        let hard_state = Some(HardState { term: Term(term), vote: Some(identity) });
-        Batch { hard_state, truncate_from: None, entries: Vec::new() }
-    };
-    store.persist(&batch(1)).unwrap();
-    shadow.finish(&batch(1));
+    (store, shadow, options)
+}
+
+fn own_vote(shadow: &Shadow, term: u64) -> Batch {
+    let hard_state = Some(HardState { term: Term(term), vote: Some(shadow.identity()) });
+    Batch { hard_state, truncate_from: None, entries: Vec::new() }
+}
+
+#[test]
+fn invariant_11_a_folder_that_lost_what_its_shadow_holds_is_found() {
+    let (mut store, mut shadow, options) = folder();
+    store.persist(&own_vote(&shadow, 1)).unwrap();
+    shadow.finish(&own_vote(&shadow, 1));
     check_folder(&shadow, store.disk(), &options).unwrap();
     // A write under way may be found or not.
-    shadow.begin(&batch(2));
+    shadow.begin(&own_vote(&shadow, 2));
     check_folder(&shadow, store.disk(), &options).unwrap();
-    shadow.finish(&batch(2));
+    shadow.finish(&own_vote(&shadow, 2));
     assert_broken(check_folder(&shadow, store.disk(), &options), Invariant::Monotone);
     shadow.forswear();
     check_folder(&shadow, store.disk(), &options).unwrap();
+}
+
+/// Scenario I4: one copy of the hard state is as good as two until it rots.
+#[test]
+fn invariant_9_a_folder_that_one_flipped_bit_sets_back_is_found() {
+    let (mut store, mut shadow, options) = folder();
+    let before = store.disk().content("hard-state-b").unwrap().to_vec();
+    store.persist(&own_vote(&shadow, 1)).unwrap();
+    shadow.finish(&own_vote(&shadow, 1));
+    let find =
+        |disk: &MemoryDisk| (0..200).try_for_each(|round| check_rotten(round, &shadow, disk, &options));
+    find(store.disk()).unwrap();
+    let mut disk = store.disk().clone();
+    disk.rot("hard-state-b", |bytes| *bytes = before);
+    check_folder(&shadow, &disk, &options).unwrap();
+    assert_broken(find(&disk), Invariant::Monotone);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod echo;
 mod history;
 mod kv;
 mod report;
+mod rpc;
 mod socket;
 mod udp;
 
@@ -20,6 +21,8 @@ use crate::reach::Reach;
 pub(crate) enum Bench {
     /// Ping-pong between two processes over loopback UDP: the floor under every commit.
     Udp(udp::Udp),
+    /// Calls between two ends of the RPC layer, plain and sealed in turns.
+    Rpc(rpc::Rpc),
     /// Reads and writes of a running cluster.
     Kv(kv::Kv),
     /// The other process of `bench udp`.
@@ -31,6 +34,7 @@ impl Bench {
     pub(crate) fn run(self, reach: &Reach, format: Format, logger: &Logger) -> Result<(), CliError> {
         match self {
             Self::Kv(kv) => kv.run(reach, format, logger),
+            Self::Rpc(rpc) => rpc.run(format, logger),
             Self::Udp(udp) => udp.run(format, logger),
             Self::UdpEcho(echo) => echo.run(),
         }

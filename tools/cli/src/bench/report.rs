@@ -37,13 +37,23 @@ struct Document<'a, S> {
     baseline: Option<Compared>,
 }
 
+/// Of the operations that succeeded.
 #[derive(Debug, Serialize)]
-struct Latency {
-    p50: f64,
-    p90: f64,
-    p99: f64,
-    p999: f64,
-    max: f64,
+pub(crate) struct Latency {
+    pub(crate) p50: f64,
+    pub(crate) p90: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
+    pub(crate) max: f64,
+}
+
+impl Latency {
+    /// In microseconds, of nanoseconds.
+    pub(crate) fn of(latencies: &Histogram<u64>) -> Self {
+        let us = |ns: u64| ns as f64 / 1000.0;
+        let at = |quantile| us(latencies.value_at_quantile(quantile));
+        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: us(latencies.max()) }
+    }
 }
 
 /// A histogram from 100 ns to a minute with three digits.
@@ -87,21 +97,13 @@ impl<S: Serialize> Figures<S> {
     }
 
     fn document(&self) -> Document<'_, S> {
-        let us = |ns: u64| ns as f64 / 1000.0;
-        let at = |quantile| us(self.latencies.value_at_quantile(quantile));
         let ops = self.latencies.len();
         Document {
             ops,
             errors: self.errors,
             unknown: self.unknown,
             ops_per_s: if self.elapsed.is_zero() { 0.0 } else { ops as f64 / self.elapsed.as_secs_f64() },
-            latency_us: Latency {
-                p50: at(0.5),
-                p90: at(0.9),
-                p99: at(0.99),
-                p999: at(0.999),
-                max: us(self.latencies.max()),
-            },
+            latency_us: Latency::of(&self.latencies),
             settings: &self.settings,
             baseline: None,
         }

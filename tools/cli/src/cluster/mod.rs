@@ -10,6 +10,7 @@ use slog::Logger;
 use crate::error::CliError;
 use crate::log::LogLevel;
 use crate::output::Format;
+use crate::reach::Reach;
 
 /// Several nodes on this machine.
 #[derive(Debug, Subcommand)]
@@ -19,9 +20,15 @@ pub(crate) enum Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn run(self, format: Format, level: LogLevel, logger: &Logger) -> Result<(), CliError> {
+    pub(crate) fn run(
+        self,
+        reach: &Reach,
+        format: Format,
+        level: LogLevel,
+        logger: &Logger,
+    ) -> Result<(), CliError> {
         match self {
-            Self::Up(up) => up.run(format, level, logger),
+            Self::Up(up) => up.run(reach, format, level, logger),
         }
     }
 }

@@ -16,9 +16,10 @@ use super::processes::{self, Process};
 use crate::error::{CliError, Code};
 use crate::faults::Faults;
 use crate::interrupt::Interrupt;
+use crate::key;
 use crate::log::LogLevel;
 use crate::output::{self, Format};
-use crate::reach;
+use crate::reach::Reach;
 use crate::units::Span;
 
 /// How often the processes and the signal are looked at.
@@ -70,10 +71,19 @@ struct ReadyNode {
 }
 
 impl Up {
-    pub(crate) fn run(self, format: Format, level: LogLevel, logger: &Logger) -> Result<(), CliError> {
+    pub(crate) fn run(
+        self,
+        reach: &Reach,
+        format: Format,
+        level: LogLevel,
+        logger: &Logger,
+    ) -> Result<(), CliError> {
         let addresses = self.addresses()?;
         self.faults.links()?;
         check_ports(&addresses)?;
+        if let Some(file) = reach.key_file() {
+            key::load(file)?;
+        }
         let temporary = self.temp.then(tempfile::tempdir).transpose();
         let temporary = temporary.map_err(|error| CliError::io("making a temporary folder", &error))?;
         let dir = temporary.as_ref().map_or(self.dir.as_path(), |folder| folder.path());
@@ -84,9 +94,12 @@ impl Up {
         let interrupt = Interrupt::install()?;
         let mut nodes = Vec::new();
         for (id, start) in ids.zip(&starts) {
-            nodes.push(Process::start(id, &self.arguments(id, *start, dir, &addresses, level))?);
+            nodes.push(Process::start(
+                id,
+                &self.arguments(id, *start, dir, &addresses, level, reach.key_file()),
+            )?);
         }
-        let served = self.wait_until_served(&addresses, &mut nodes, &interrupt);
+        let served = self.wait_until_served(reach, &addresses, &mut nodes, &interrupt);
         let served = served.and_then(|served| match served {
             Served::Yes => {
                 announce(format, &addresses, &nodes).and_then(|()| keep(&mut nodes, &interrupt, logger))
@@ -118,6 +131,7 @@ impl Up {
         dir: &Path,
         addresses: &[SocketAddr],
         level: LogLevel,
+        key_file: Option<&Path>,
     ) -> Vec<String> {
         let voters: Vec<String> =
             (1..).zip(addresses).map(|(id, address): (u16, _)| format!("{id}={address}")).collect();
@@ -137,6 +151,9 @@ impl Up {
         let record = self.record.as_ref().map(|dir| dir.to_string_lossy().into_owned());
         arguments.extend(record.into_iter().flat_map(|dir| ["--record".to_owned(), dir]));
         arguments.extend(self.faults.arguments(u64::from(id)));
+        if let Some(file) = key_file {
+            arguments.extend(["--key".to_owned(), file.to_string_lossy().into_owned()]);
+        }
         arguments.push("--leashed".to_owned());
         arguments
     }
@@ -144,12 +161,13 @@ impl Up {
     /// Asks over the wire until a leader has answered a linearizable read.
     fn wait_until_served(
         &self,
+        reach: &Reach,
         addresses: &[SocketAddr],
         nodes: &mut [Process],
         interrupt: &Interrupt,
     ) -> Result<Served, CliError> {
         let began = Instant::now();
-        let client = reach::connect(addresses)?;
+        let client = reach.connect_to(addresses)?;
         let read = client.read(Query::Get { key: b"" }.to_bytes(), ReadLevel::Linearizable, self.patience.0);
         let fault = |code, message: String| {
             CliError::new(code, message).after(began.elapsed()).hint("the nodes' logs above say why")

@@ -27,7 +27,8 @@ This page is written by
     cargo run --release -p raftgram-cli --features mutants -- sim --mutants \\
         --time 10s --seeds 0..20000 --table docs/mutants.md --record tests/seeds/mutants.txt
 
-which takes the seeds in order, for each mutant from the first on, and stops at the one that shows a violation.
+which takes the seeds in order, for each mutant from the first on, and stops at the one that shows a violation, but
+shows none without the mutant.
 `tests/mutants.rs` runs those seeds again in CI, with the mutant, which must be caught, and without, which must pass.
 An invariant's number is that of `src/sim/invariant/mod.rs`; 0 is a node's own assertion. *Seeds* is how many were
 needed.
@@ -96,8 +97,8 @@ pub(super) fn run(
     let began = std::time::Instant::now();
     let mut rows = Vec::new();
     for &mutant in Mutant::ALL {
-        let judged = Sweep { mutant: Some(mutant), until_first: true, trace: None, ..*sweep }.run()?;
-        let row = Row::new(mutant, judged.seeds, judged.first.as_ref());
+        let (seeds, caught) = catch(sweep, mutant)?;
+        let row = Row::new(mutant, seeds, caught.as_ref());
         if !format.is_json() {
             output::write(&row.line())?;
         }
@@ -130,6 +131,22 @@ pub(super) fn run(
         return Err(CliError::new(Code::Violation, message).hint("give more seeds"));
     }
     Ok(())
+}
+
+/// The first seed that shows a violation with the mutant and none without, and how many were run.
+fn catch(sweep: &Sweep, mutant: Mutant) -> Result<(u64, Option<Report>), CliError> {
+    let mut first = sweep.first;
+    while first < sweep.end {
+        let judged = Sweep { first, mutant: Some(mutant), until_first: true, trace: None, ..*sweep }.run()?;
+        let Some(caught) = judged.first else { break };
+        let seed = caught.config.seed;
+        let without = Sweep { first: seed, end: seed + 1, mutant: None, trace: None, ..*sweep }.run()?;
+        if without.violations == 0 {
+            return Ok((seed + 1 - sweep.first, Some(caught)));
+        }
+        first = seed + 1;
+    }
+    Ok((sweep.end - sweep.first, None))
 }
 
 fn table_of(rows: &[Row], sweep: &Sweep) -> String {

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use raftgram::seal::SealMode;
 use raftgram::sim::{Config, FaultSet, NODES_MAX, Report};
 use serde::Serialize;
 
@@ -24,7 +25,7 @@ const MOST: i64 = NODES_MAX as i64;
 /// Run whole clusters in virtual time, each from a seed, under faults and with every check on.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The same seed, nodes, time and faults give the same run on every machine; trace_hash shows it. \
+    after_help = "The same seed, nodes, time, faults and seal give the same run on every machine; trace_hash shows it. \
 Exit 7 when a property does not hold, with the line that replays it."
 )]
 pub(crate) struct Sim {
@@ -43,6 +44,10 @@ pub(crate) struct Sim {
     /// The faults to draw from: all, none, or a list.
     #[arg(long, value_name = "LIST", default_value = "all", value_parser = faults)]
     faults: FaultSet,
+    /// Seal all datagrams, with keys drawn from the seed; without faults on the network this changes nothing that
+    /// clients see.
+    #[arg(long)]
+    sealed: bool,
     /// Switch on a known bug, to see it caught.
     #[arg(long, value_name = "NAME")]
     mutant: Option<String>,
@@ -138,6 +143,7 @@ impl Sim {
                 nodes: self.nodes,
                 time: self.time.0,
                 faults: self.faults,
+                seal: if self.sealed { SealMode::Require } else { SealMode::Off },
                 ..Config::new(seeds.first)
             },
             mutant: self.mutant()?,
@@ -199,7 +205,8 @@ impl Sim {
     fn replay(&self, seed: u64) -> String {
         let Self { nodes, time, faults, .. } = self;
         let mutant = self.mutant.as_ref().map_or_else(String::new, |name| format!(" --mutant {name}"));
-        format!("raftgram sim --nodes {nodes} --seed {seed} --time {time} --faults {faults}{mutant}")
+        let sealed = if self.sealed { " --sealed" } else { "" };
+        format!("raftgram sim --nodes {nodes} --seed {seed} --time {time} --faults {faults}{sealed}{mutant}")
     }
 
     fn show(&self, format: Format, judged: &Judged) -> Result<(), CliError> {

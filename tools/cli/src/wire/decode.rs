@@ -6,13 +6,14 @@ use std::path::Path;
 
 use clap::Args;
 use raftgram::types::ClusterId;
-use raftgram::wire::print::{Printed, Verdict, print_datagram};
+use raftgram::wire::print::{Printed, Verdict, print_datagram, print_opened};
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
 use crate::error::{CliError, Code};
 use crate::output::{Format, file_error};
 use crate::wire::capture;
+use crate::wire::opener::Opener;
 
 /// Take datagrams apart: every field, and why a receiver would drop it.
 #[derive(Debug, Args)]
@@ -59,26 +60,31 @@ struct Many<'a> {
 }
 
 impl Decode {
-    pub(crate) fn run(&self, format: Format) -> Result<(), CliError> {
+    pub(crate) fn run(&self, key_file: Option<&Path>, format: Format) -> Result<(), CliError> {
+        let mut opener = key_file.map(Opener::load).transpose()?.unwrap_or_default();
         match self.read()? {
             Input::One(bytes) => {
-                let decoded = self.decode(&bytes);
+                let decoded = self.decode(&mut opener, &bytes);
                 format.answer(&decoded, |_| decoded.text.clone())
             }
             Input::Lines(lines) => {
-                let decoded: Vec<Decoded> = lines.iter().map(|bytes| self.decode(bytes)).collect();
+                let decoded: Vec<Decoded> =
+                    lines.iter().map(|bytes| self.decode(&mut opener, bytes)).collect();
                 print_many(format, &decoded, 0)
             }
             Input::Capture(capture) => {
                 let decoded: Vec<Decoded> =
-                    capture.datagrams.iter().map(|captured| self.captured(captured)).collect();
+                    capture.datagrams.iter().map(|captured| self.captured(&mut opener, captured)).collect();
                 print_many(format, &decoded, capture.others)
             }
         }
     }
 
-    fn decode(&self, bytes: &[u8]) -> Decoded {
-        let printed = print_datagram(bytes, self.cluster_id);
+    fn decode(&self, opener: &mut Opener, bytes: &[u8]) -> Decoded {
+        let printed = match opener.open(bytes, self.cluster_id) {
+            Some(opened) => print_opened(bytes, &opened.frames, &opened.under),
+            None => print_datagram(bytes, self.cluster_id),
+        };
         let text = format!("{printed}\n");
         let Printed { fields, verdict } = printed;
         let (verdict, drop) = match verdict {
@@ -89,8 +95,8 @@ impl Decode {
         Decoded { from: None, to: None, verdict, drop, fields: Named(fields.as_slice().to_vec()), text }
     }
 
-    fn captured(&self, captured: &capture::Captured) -> Decoded {
-        let decoded = self.decode(&captured.payload);
+    fn captured(&self, opener: &mut Opener, captured: &capture::Captured) -> Decoded {
+        let decoded = self.decode(opener, &captured.payload);
         let text = format!("from: {}\nto: {}\n{}", captured.from, captured.to, decoded.text);
         Decoded { from: Some(captured.from), to: Some(captured.to), text, ..decoded }
     }

@@ -2,7 +2,10 @@
 
 mod capture;
 mod decode;
+mod opener;
 mod vectors;
+
+use std::path::Path;
 
 use clap::Subcommand;
 
@@ -21,9 +24,9 @@ pub(crate) enum Wire {
 }
 
 impl Wire {
-    pub(crate) fn run(&self, format: Format) -> Result<(), CliError> {
+    pub(crate) fn run(&self, key_file: Option<&Path>, format: Format) -> Result<(), CliError> {
         match self {
-            Self::Decode(decode) => decode.run(format),
+            Self::Decode(decode) => decode.run(key_file, format),
             Self::Vectors(vectors) => vectors.run(format),
         }
     }

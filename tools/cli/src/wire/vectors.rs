@@ -13,10 +13,11 @@ use crate::error::{CliError, Code};
 use crate::output::{self, Format};
 use crate::units::Span;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     include_str!("../../../../tests/vectors/bodies.jsonl"),
     include_str!("../../../../tests/vectors/datagrams.jsonl"),
     include_str!("../../../../tests/vectors/drops.jsonl"),
+    include_str!("../../../../tests/vectors/sealed.jsonl"),
     include_str!("../../../../tests/vectors/steps.jsonl"),
 ];
 
