@@ -99,6 +99,8 @@ impl Lone {
             hard_state: HardState::default(),
             snapshot: None,
             entries: Vec::new(),
+            remains: None,
+            damage: Vec::new(),
         };
         let config = NodeConfig::new(NodeId::MIN, address.to_string());
         let mut rng = Rng::from_seed(1);

@@ -117,6 +117,8 @@ fn site(
         hard_state: found.hard_state,
         snapshot: None,
         entries: found.entries,
+        remains: None,
+        damage: Vec::new(),
     };
     let config = NodeConfig::new(id, member.address.clone());
     let node = Node::new(config, start, Kv::new(), &Logger::root(Discard, o!()), rng, now);

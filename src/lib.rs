@@ -55,6 +55,7 @@ pub mod machine;
 pub mod membership;
 pub mod message;
 pub mod mutant;
+pub mod remains;
 pub mod rng;
 pub mod snapshot;
 pub mod time;

@@ -44,6 +44,10 @@ pub enum Message {
     SnapshotOffer(SnapshotOffer),
     /// The answer to it: how far the receiver is.
     SnapshotOfferReply(SnapshotOfferReply),
+    /// My log is damaged from here on: what do you have?
+    Range(RangeRequest),
+    /// The answer to it.
+    RangeReply(RangeReply),
 }
 
 /// A candidate's question.
@@ -229,6 +233,55 @@ pub enum SnapshotOutcome {
     Installed,
 }
 
+/// The question of a node whose log is damaged, to any other; at the same time its word that it holds nothing from
+/// there on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RangeRequest {
+    /// The sender's current term.
+    pub term: Term,
+    /// Numbers the sender's questions over all its boots, so that an answer to an earlier one is known as such.
+    pub question: u64,
+    /// The log of the sender is intact below this index only.
+    pub damaged_from: Index,
+    /// The first entry it asks for.
+    pub first: Index,
+    /// The last one; 0 when it does not know how many it lacks.
+    pub last: Index,
+}
+
+/// What a node can say to that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RangeReply {
+    /// The sender's current term.
+    pub term: Term,
+    /// The question.
+    pub question: u64,
+    /// Told by the leader of this term only: what it knows as committed, after it took back what the asker had
+    /// acknowledged.
+    pub commit: Option<Index>,
+    /// What it has.
+    pub outcome: RangeOutcome,
+}
+
+/// What a node has of a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RangeOutcome {
+    /// Its entries from the first on, as many as fit; none when its log ends before it.
+    Entries {
+        /// The entries.
+        entries: Vec<AppendEntry>,
+        /// The chain value through the last of them, or through the entry before the first.
+        chain: u32,
+    },
+    /// The first entry is in no log here any more; this snapshot covers it.
+    Covered {
+        /// The file that the asker may pull; what it covers is committed.
+        meta: SnapshotMeta,
+    },
+    /// Nothing.
+    Nothing,
+}
+
 /// How a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
@@ -256,6 +309,8 @@ impl Message {
             Self::TransferReply(m) => m.term,
             Self::SnapshotOffer(m) => m.term,
             Self::SnapshotOfferReply(m) => m.term,
+            Self::Range(m) => m.term,
+            Self::RangeReply(m) => m.term,
         }
     }
 
@@ -268,13 +323,15 @@ impl Message {
             | Self::Append(_)
             | Self::ReadProbe(_)
             | Self::Transfer(_)
-            | Self::SnapshotOffer(_) => Delivery::Request,
+            | Self::SnapshotOffer(_)
+            | Self::Range(_) => Delivery::Request,
             Self::PreVoteReply(_)
             | Self::VoteReply(_)
             | Self::AppendReply(_)
             | Self::ReadProbeReply(_)
             | Self::TransferReply(_)
-            | Self::SnapshotOfferReply(_) => Delivery::Reply,
+            | Self::SnapshotOfferReply(_)
+            | Self::RangeReply(_) => Delivery::Reply,
             Self::Heartbeat(_) | Self::HeartbeatReply(_) => Delivery::Notice,
         }
     }
@@ -306,6 +363,17 @@ impl fmt::Display for Message {
                 write!(f, "snapshot-offer-reply term={} ", m.term)?;
                 write!(f, "snapshot={} match={} {}", m.index, m.match_index, m.outcome)
             }
+            Self::Range(m) => {
+                write!(f, "range term={} question={} from={}", m.term, m.question, m.damaged_from)?;
+                write!(f, " first={} last={}", m.first, m.last)
+            }
+            Self::RangeReply(m) => {
+                write!(f, "range-reply term={} question={}", m.term, m.question)?;
+                if let Some(commit) = m.commit {
+                    write!(f, " commit={commit}")?;
+                }
+                write!(f, " {}", m.outcome)
+            }
         }
     }
 }
@@ -316,6 +384,16 @@ impl fmt::Display for SnapshotOutcome {
             Self::Pulling { bytes } => write!(f, "pulling bytes={bytes}"),
             Self::Transferred => f.write_str("transferred"),
             Self::Installed => f.write_str("installed"),
+        }
+    }
+}
+
+impl fmt::Display for RangeOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Entries { entries, .. } => write!(f, "entries={}", entries.len()),
+            Self::Covered { meta } => write!(f, "covered {meta}"),
+            Self::Nothing => f.write_str("nothing"),
         }
     }
 }

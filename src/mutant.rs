@@ -130,6 +130,8 @@ mutants! {
     I9,
     /// Each node has bounds of its own for sessions.
     I10,
+    /// A node with a damaged log votes by what is left of it.
+    I11,
     /// The result of a write is not recorded.
     U1,
     /// A write of an expired session is carried out.

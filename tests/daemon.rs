@@ -32,6 +32,8 @@ mod record;
 mod refusals;
 #[path = "daemon/relay.rs"]
 mod relay;
+#[path = "daemon/repair.rs"]
+mod repair;
 #[path = "daemon/sealed.rs"]
 mod sealed;
 #[path = "daemon/sizes.rs"]

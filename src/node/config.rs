@@ -9,7 +9,9 @@ use super::snapshot::StartSnapshot;
 use crate::entry::Entry;
 use crate::founding::FoundingRecord;
 use crate::raft::RaftConfig;
+use crate::remains::Remains;
 use crate::rpc::RpcConfig;
+use crate::store::Damage;
 use crate::types::{BootNonce, ClusterId, HardState, Identity, Incarnation, NodeId, StoreId};
 
 /// How a node behaves.
@@ -120,6 +122,10 @@ pub struct NodeStart {
     pub snapshot: Option<StartSnapshot>,
     /// The log from the entry after the snapshot's on, or from index 1.
     pub entries: Vec<Entry>,
+    /// What is left of a damaged log behind these.
+    pub remains: Option<Remains>,
+    /// Everything that was found damaged.
+    pub damage: Vec<Damage>,
 }
 
 impl NodeConfig {

@@ -29,6 +29,11 @@
 //! See [`snapshot`]: frozen in a moment, written elsewhere, then the log below is dropped. `transfer` and `pull` bring
 //! the file to nodes that are too far behind for the log, and put them in its state.
 //!
+//! # Damage
+//! A folder whose log or snapshot is damaged starts all the same: Raft fills the hole from other nodes
+//! (`raft::repair`), a lost snapshot is pulled like one that is offered, and the machine stays blank meanwhile. A
+//! snapshot that turns out to be damaged when a block of it is served is written anew from memory.
+//!
 //! Left out: membership changes, lease reads (served as linearizable reads).
 
 mod applier;
@@ -56,7 +61,7 @@ pub use config::{Limits, NodeConfig, NodeStart, Timing};
 pub use links::PeerRecord;
 pub use pull::PullConfig;
 pub use raft_io::PEER_TOKENS_MAX;
-pub use snapshot::{LoadError, SnapshotDone, SnapshotJob, StartSnapshot};
+pub use snapshot::{LoadError, SnapshotDone, SnapshotJob, StartError, StartSnapshot};
 pub use status::NodeLoad;
 
 use crate::entry::Entry;
@@ -69,7 +74,7 @@ use crate::rng::Rng;
 use crate::rpc::{LinkId, Output as RpcOutput, Rpc, SendErrorKind, Token};
 use crate::session::{self, Sessions};
 use crate::snapshot::{SnapshotId, SnapshotMeta};
-use crate::store::LogAfter;
+use crate::store::{Damage, LogAfter};
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, CallId, HardState, Identity, Incarnation, Index, NodeId, StoreId, Term};
 use crate::wire::DropReason;
@@ -168,6 +173,22 @@ pub enum NodeEvent {
         /// Which it would have been.
         id: SnapshotId,
     },
+    /// Something in the data folder is not what was written there.
+    Damaged {
+        /// What.
+        damage: Damage,
+    },
+    /// The log has a hole after this entry, which is filled from other nodes; until then this node does not campaign,
+    /// and acknowledges nothing beyond.
+    RepairBegan {
+        /// The last intact entry before the hole.
+        after: Index,
+    },
+    /// The log is whole again, through this entry.
+    RepairEnded {
+        /// Its last entry.
+        last: Index,
+    },
     /// Something that cannot happen while the design's assumptions hold.
     Alarm(Alarm),
 }
@@ -215,6 +236,10 @@ pub struct Node<M> {
     applied: Index,
     /// Whether the disk takes more than what is under way.
     room: DiskRoom,
+    /// Damaged places found since the boot.
+    damage_found: u64,
+    /// Whether the owner knows of a hole in the log.
+    is_repair_told: bool,
     alarms: raft_io::Alarms,
     outputs: VecDeque<Output<M>>,
 }
@@ -250,6 +275,7 @@ impl<M: Machine> Node<M> {
             .unwrap_or_else(|error| panic!("node settings: {error}"));
         let (membership, restored) =
             restore(&start.founding, &start.snapshot, start.hard_state, start.entries);
+        let restored = Restored { remains: start.remains, ..restored };
         let applied = start.snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.meta.id.index);
         let is_fresh = start.snapshot.is_none();
         let (snapshots, mut sessions) = Snapshots::begin(start.snapshot);
@@ -282,9 +308,15 @@ impl<M: Machine> Node<M> {
             commit: applied,
             applied,
             room: DiskRoom::Enough,
+            damage_found: 0,
+            is_repair_told: false,
             alarms: raft_io::Alarms::default(),
             outputs: VecDeque::new(),
         };
+        for damage in start.damage {
+            node.note_damage(damage);
+        }
+        node.tell_repair();
         node.connect_members(now);
         node
     }
@@ -346,6 +378,7 @@ impl<M: Machine> Node<M> {
         self.pump(now);
         self.apply_committed(now);
         self.advance_transfers(now);
+        self.tell_repair();
         // What was applied may have let Raft or the callers go on.
         self.pump(now);
     }
@@ -406,6 +439,30 @@ impl<M: Machine> Node<M> {
     #[must_use]
     pub fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    /// Counts and tells what is damaged.
+    fn note_damage(&mut self, damage: Damage) {
+        self.damage_found += 1;
+        warn!(self.log, "damaged"; "what" => %damage);
+        self.outputs.push_back(Output::Event(NodeEvent::Damaged { damage }));
+    }
+
+    /// Tells when a repair begins and ends.
+    fn tell_repair(&mut self) {
+        let is_damaged = self.raft.repair().is_some();
+        if core::mem::replace(&mut self.is_repair_told, is_damaged) == is_damaged {
+            return;
+        }
+        let last = self.raft.last_index();
+        let event = if is_damaged {
+            warn!(self.log, "the log has a hole: what is missing is fetched from other nodes"; "after" => %last);
+            NodeEvent::RepairBegan { after: last }
+        } else {
+            info!(self.log, "the log is whole again"; "last" => %last);
+            NodeEvent::RepairEnded { last }
+        };
+        self.outputs.push_back(Output::Event(event));
     }
 
     fn warn_copy(&mut self, peer: Identity, incarnation: Incarnation) {

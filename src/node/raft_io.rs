@@ -134,7 +134,7 @@ impl<M: Machine> Node<M> {
             RaftOutput::Persist { ticket, hard_state, install, truncate_from, entries } => {
                 let hard_state = match install {
                     None => hard_state,
-                    Some(meta) => self.persist_install(ticket, hard_state, meta),
+                    Some(install) => self.persist_install(ticket, hard_state, install),
                 };
                 self.outputs.push_back(Output::Persist { ticket, hard_state, truncate_from, entries });
             }

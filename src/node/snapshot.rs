@@ -31,7 +31,9 @@ use crate::mutant::{self, Mutant};
 use crate::session::{FrozenSessions, Sessions};
 use crate::snapshot::{SnapshotId, SnapshotMeta};
 use crate::store::snapshot::{self as file, BodySource, SnapshotFile};
-use crate::store::{Adopted, Disk, LogAfter, SnapshotError, SnapshotHead};
+use crate::store::{
+    Adopted, Disk, LogAfter, OnDamage, OpenError, OpenOptions, Recovered, SnapshotError, SnapshotHead, Store,
+};
 use crate::time::Instant;
 use crate::types::Index;
 use crate::wire::client::ClientReply;
@@ -133,6 +135,78 @@ fn load_from<M: Machine, D: Disk>(
     match read_body(&mut body, machine) {
         Ok(state) => Ok(StartSnapshot { meta: file.meta, membership: file.head.membership.clone(), state }),
         Err(error) => Err(body.failure().map_or(LoadError::State(error), LoadError::File)),
+    }
+}
+
+/// A folder that was opened, with the machine filled.
+pub type Opened<D> = (Store<D>, Recovered, Option<StartSnapshot>);
+
+/// Opens a data folder and fills the machine from its snapshot, if it has one. A snapshot that turns out to be damaged
+/// is lost like a log is, where `options` allow that: the machine stays blank then, and the state comes from other
+/// nodes.
+pub fn open<M: Machine, D: Disk>(
+    disk: D,
+    options: OpenOptions,
+    machine: &mut M,
+) -> Result<Opened<D>, StartError> {
+    let (store, recovered) = Store::open(disk, options)?;
+    fill(store, recovered, options.on_damage, machine)
+}
+
+/// Fills the machine from the snapshot of a folder that was opened; see [`open`].
+pub fn fill<M: Machine, D: Disk>(
+    mut store: Store<D>,
+    mut recovered: Recovered,
+    on_damage: OnDamage,
+    machine: &mut M,
+) -> Result<Opened<D>, StartError> {
+    let Some(file) = &recovered.snapshot else { return Ok((store, recovered, None)) };
+    match load(store.disk_mut(), file, machine) {
+        Ok(start) => Ok((store, recovered, Some(start))),
+        Err(LoadError::File(SnapshotError::Damaged(damage)))
+            if on_damage == OnDamage::Keep && !store.is_alone() =>
+        {
+            *machine = machine.blank();
+            store.lose_snapshot(&mut recovered, damage).map_err(OpenError::Disk)?;
+            Ok((store, recovered, None))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Why a node cannot start from a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartError {
+    /// The folder must not be used.
+    Open(OpenError),
+    /// Its snapshot cannot be loaded.
+    Load(LoadError),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(error) => fmt::Display::fmt(error, f),
+            Self::Load(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl core::error::Error for StartError {}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}
+
+impl From<LoadError> for StartError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::File(SnapshotError::Damaged(damage)) => Self::Open(damage.into()),
+            LoadError::File(SnapshotError::Failed(error)) => Self::Open(error.into()),
+            error => Self::Load(error),
+        }
     }
 }
 
@@ -303,6 +377,15 @@ impl<M: Machine> Node<M> {
         self.snapshots.newest()
     }
 
+    /// The file in force cannot be read: the state that is applied is written, even if that is the very same one.
+    pub(super) fn take_snapshot_anew(&mut self) {
+        let is_same = self.snapshots.newest() == self.applied && self.snapshots.under_way.is_none();
+        if let Some(meta) = self.snapshots.in_force.filter(|_| is_same) {
+            return self.freeze(meta.id);
+        }
+        self.take_snapshot();
+    }
+
     /// [W-60]
     pub(super) fn snapshot_state(&self) -> ClientReply<'static> {
         ClientReply::SnapshotState { taken: self.snapshots.newest(), in_force: self.snapshots.in_force }
@@ -418,6 +501,10 @@ impl<M: Machine> Node<M> {
                 if let Some(replaced) = replaced {
                     self.retain(now, replaced);
                 }
+            }
+            // It was written anew: what it holds is what it held.
+            Adopted::NotNewer if is_own && self.snapshots.in_force == Some(meta) => {
+                self.raft.compact(now, meta);
             }
             // A newer one was installed meanwhile; the next boot would remove the file as well.
             Adopted::NotNewer => {

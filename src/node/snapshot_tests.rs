@@ -72,6 +72,8 @@ impl Lone {
             hard_state: recovered.hard_state,
             snapshot,
             entries: recovered.entries,
+            remains: recovered.remains,
+            damage: recovered.damage,
         };
         let config = NodeConfig::new(NodeId::MIN, "127.0.0.1:7101".to_owned());
         let node = Node::new(config, start, machine, &Logger::root(Discard, o!()), Rng::from_seed(5), now);

@@ -10,7 +10,9 @@ use crate::session::Sessions;
 use crate::snapshot::SnapshotMeta;
 use crate::types::{ClusterId, Index};
 use crate::wire::DropReason;
-use crate::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus, STATUS_ROWS_MAX, TransferStatus};
+use crate::wire::status::{
+    DropCount, NodeRole, NodeStatus, PeerStatus, RepairStatus, STATUS_ROWS_MAX, TransferStatus,
+};
 
 /// What a node keeps for others, by count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +93,13 @@ impl<M: Machine> Node<M> {
                 .collect(),
             snapshot: self.snapshot().map_or(Index(0), |meta| meta.id.index),
             transfers: self.transfer_status(),
+            damage: self.damage_found,
+            repair: self.raft.repair().map(|repair| RepairStatus {
+                first: repair.first,
+                last: repair.last,
+                fetched: repair.fetched,
+                from: repair.from,
+            }),
         }
     }
 

@@ -57,6 +57,8 @@ fn node(number: u16, rng: Rng, now: Instant) -> Node<Kv> {
         hard_state: HardState::default(),
         snapshot: None,
         entries: Vec::new(),
+        remains: None,
+        damage: Vec::new(),
     };
     Node::new(
         NodeConfig::new(node_id(number), address(number).to_string()),

@@ -24,11 +24,11 @@ use super::pull::{Puller, Step};
 use super::snapshot::{LoadError, StartSnapshot, load};
 use super::{Node, Output};
 use crate::machine::Machine;
-use crate::raft::{ReceiveProgress, Ticket};
+use crate::raft::{Install, ReceiveProgress, Ticket};
 use crate::rpc::{LinkId, Token};
 use crate::snapshot::SnapshotMeta;
 use crate::store::snapshot::{Incoming, SnapshotFile, read_range};
-use crate::store::{Disk, LogAfter, SnapshotError};
+use crate::store::{Damage, Disk, LogAfter, SnapshotError};
 use crate::time::{Instant, earliest};
 use crate::types::{CallId, ClusterId, GroupId, HardState, NodeId};
 use crate::wire::Class;
@@ -60,7 +60,7 @@ pub(super) enum TransferTask<M> {
 
 /// What came of it.
 pub(super) enum TransferDone<M> {
-    Read { token: Token, pull: Pull, bytes: Option<Vec<u8>> },
+    Read { token: Token, pull: Pull, bytes: Option<Vec<u8>>, damage: Option<Damage> },
     Surveyed { incoming: Incoming, missing: Vec<core::ops::Range<u64>> },
     Written { incoming: Incoming },
     Finished { loaded: Box<(StartSnapshot, M)> },
@@ -76,8 +76,12 @@ impl<M: Machine> TransferTask<M> {
         match self {
             Self::Read { token, pull } => {
                 let range = pull.offset..pull.offset + u64::from(pull.length);
-                let bytes = read_range(disk, &pull.meta, range)?;
-                Ok(TransferDone::Read { token, pull, bytes })
+                let (bytes, damage) = match read_range(disk, &pull.meta, range) {
+                    Ok(bytes) => (bytes, None),
+                    Err(SnapshotError::Damaged(damage)) => (None, Some(damage)),
+                    Err(error) => return Err(error),
+                };
+                Ok(TransferDone::Read { token, pull, bytes, damage })
             }
             Self::Survey { meta } => settle(meta, survey(disk, meta)),
             Self::Write { mut incoming, pieces } => {
@@ -403,7 +407,7 @@ impl<M: Machine> Node<M> {
         &mut self,
         ticket: Ticket,
         hard_state: Option<HardState>,
-        meta: SnapshotMeta,
+        install: Install,
     ) -> Option<HardState> {
         if hard_state.is_some() {
             let (before, entries) = (Ticket(ticket.0 - 1), Vec::new());
@@ -414,15 +418,29 @@ impl<M: Machine> Node<M> {
                 entries,
             });
         }
-        self.outputs.push_back(Output::AdoptSnapshot { meta, log: LogAfter::Begun });
+        let log = if install.is_log_spared { LogAfter::Spared } else { LogAfter::Begun };
+        self.outputs.push_back(Output::AdoptSnapshot { meta: install.meta, log });
         None
     }
 
     /// Tells what came of a job.
     pub(super) fn on_transfer_done(&mut self, now: Instant, done: TransferDone<M>) {
         match done {
-            TransferDone::Read { token, pull, bytes } => {
-                self.on_range_read(now, token, pull, bytes.as_deref())
+            TransferDone::Read { token, pull, bytes, damage } => {
+                let is_gone = bytes.is_none() && damage.is_none();
+                let is_in_force = self.snapshot() == Some(pull.meta);
+                self.on_range_read(now, token, pull, bytes.as_deref());
+                if let Some(damage) = damage.filter(|_| is_in_force) {
+                    // The puller goes on with another node's; the state is in memory.
+                    self.note_damage(damage);
+                    self.take_snapshot_anew();
+                }
+                if is_gone && is_in_force {
+                    // S4: nobody waits for a file that cannot be read.
+                    error!(self.log, "the snapshot's file is gone or cut"; "snapshot" => %pull.meta);
+                    self.raft.handle_snapshot_lost(now, pull.meta);
+                    self.take_snapshot_anew();
+                }
             }
             TransferDone::Surveyed { incoming, missing } => {
                 let sources = self.sources();
@@ -489,12 +507,6 @@ impl<M: Machine> Node<M> {
             None => {
                 self.reply_pull(now, token, &PullReply::NotHere);
                 self.transfers.retained.retain(|(held, _)| *held != meta);
-                if self.snapshot() == Some(meta) {
-                    // S4: nobody waits for a file that cannot be read. The state is in memory.
-                    error!(self.log, "the snapshot's file is gone or cut"; "snapshot" => %meta);
-                    self.raft.handle_snapshot_lost(now, meta);
-                    self.take_snapshot();
-                }
             }
         }
     }

@@ -11,6 +11,7 @@ use core::time::Duration;
 
 use crate::entry::Entry;
 use crate::membership::Membership;
+use crate::remains::Remains;
 use crate::snapshot::{SnapshotId, SnapshotMeta};
 use crate::types::{ClusterId, HardState, Identity, Incarnation, Index, Term};
 
@@ -178,13 +179,15 @@ pub struct Restored {
     pub snapshot: Option<SnapshotMeta>,
     /// The log from `base.index + 1` on.
     pub entries: Vec<Entry>,
+    /// What is left of a damaged log behind these.
+    pub remains: Option<Remains>,
 }
 
 impl Restored {
     /// A log that begins at index 1.
     #[must_use]
     pub fn new(hard_state: HardState, membership: Membership, entries: Vec<Entry>) -> Self {
-        Self { hard_state, membership, base: Base::default(), snapshot: None, entries }
+        Self { hard_state, membership, base: Base::default(), snapshot: None, entries, remains: None }
     }
 
     /// A log that begins where a snapshot ends, which holds this membership.
@@ -195,6 +198,7 @@ impl Restored {
         membership: Membership,
         entries: Vec<Entry>,
     ) -> Self {
-        Self { hard_state, membership, base: snapshot.id.into(), snapshot: Some(snapshot), entries }
+        let base = snapshot.id.into();
+        Self { hard_state, membership, base, snapshot: Some(snapshot), entries, remains: None }
     }
 }

@@ -31,8 +31,8 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::log::Log;
-use super::output::{Output, ReplyToken, Ticket};
-use crate::message::{AppendOutcome, AppendReply, HeartbeatReply, Message, SnapshotOfferReply};
+use super::output::{Install, Output, ReplyToken, Ticket};
+use crate::message::{AppendOutcome, AppendReply, HeartbeatReply, Message, RangeReply, SnapshotOfferReply};
 use crate::mutant::{self, Mutant};
 use crate::snapshot::SnapshotMeta;
 use crate::time::Instant;
@@ -50,6 +50,15 @@ pub(super) enum Held {
     Output(Output),
     /// An append's acceptance; the index it names is the best one known when it leaves.
     Accepted(Accepted),
+}
+
+/// What the disk may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DiskLog {
+    /// Entries too.
+    Whole,
+    /// None, until its hole is filled in memory.
+    Damaged,
 }
 
 /// An append that is in the log and waits to be acknowledged.
@@ -89,6 +98,8 @@ pub(super) struct Durable {
     staged_truncation: Option<Index>,
     /// A snapshot that takes the place of the whole log before it.
     staged_install: Option<SnapshotMeta>,
+    /// Whether the disk is to keep what it holds behind that snapshot.
+    is_log_spared: bool,
     /// The first entry not handed to the disk; at most `last + 1`.
     unissued: Index,
     /// The newest hard state is durable with this ticket.
@@ -116,6 +127,7 @@ impl Durable {
             staged_hard_state: None,
             staged_truncation: None,
             staged_install: None,
+            is_log_spared: false,
             unissued: last.next(),
             hard_state_ticket: Ticket(0),
             hard_state,
@@ -207,6 +219,18 @@ impl Durable {
         self.unissued = through.next();
     }
 
+    /// The log on disk has a hole after what is durable. What takes its place, and all behind it, is complete in the
+    /// log now, and goes to the disk in one write.
+    pub(super) fn stage_mend(&mut self) {
+        let from = self.unissued;
+        self.staged_truncation = Some(self.staged_truncation.map_or(from, |staged| staged.min(from)));
+    }
+
+    /// What the disk holds behind the snapshot being installed stays there, damaged as it is, until it is mended.
+    pub(super) fn spare_log(&mut self) {
+        self.is_log_spared = self.staged_install.is_some();
+    }
+
     /// True from the moment a snapshot is in place in memory until it is on disk too: meanwhile less is durable than
     /// the log's base says.
     pub(super) fn is_installing(&self) -> bool {
@@ -289,8 +313,8 @@ impl Durable {
     }
 
     /// Gathers what is staged into one batch, if there is anything and the disk may have it.
-    pub(super) fn issue(&mut self, now: Instant, log: &Log) -> Option<Output> {
-        let has_entries = self.unissued <= log.last_index();
+    pub(super) fn issue(&mut self, now: Instant, log: &Log, disk_log: DiskLog) -> Option<Output> {
+        let has_entries = self.unissued <= log.last_index() && disk_log == DiskLog::Whole;
         let has_change = self.staged_truncation.is_some() || self.staged_install.is_some() || has_entries;
         if self.staged_hard_state.is_none() && !has_change {
             return None;
@@ -303,7 +327,8 @@ impl Durable {
         let ticket = self.next;
         self.next = Ticket(ticket.0 + 1);
         let hard_state = self.staged_hard_state.take();
-        let entries: Vec<_> = log.entries_from(self.unissued).cloned().collect();
+        let entries: Vec<_> =
+            if has_entries { log.entries_from(self.unissued).cloned().collect() } else { Vec::new() };
         assert_eq!(entries.is_empty(), !has_entries, "entries from {} on", self.unissued);
         assert!(
             entries.first().is_none_or(|first| first.index == self.unissued),
@@ -311,10 +336,13 @@ impl Durable {
             self.unissued
         );
         assert!(hard_state.is_none() || self.hard_state_ticket == ticket, "{ticket} carries the hard state");
-        let install = self.staged_install.take();
+        let is_log_spared = core::mem::take(&mut self.is_log_spared);
+        let install = self.staged_install.take().map(|meta| Install { meta, is_log_spared });
         // Whoever has the snapshot has all that it covers.
-        let through = entries.last().map(|entry| entry.index).or(install.map(|meta| meta.id.index));
-        self.unissued = log.last_index().next();
+        let through = entries.last().map(|entry| entry.index).or(install.map(|it| it.meta.id.index));
+        if has_entries {
+            self.unissued = log.last_index().next();
+        }
         let is_install = install.is_some();
         self.in_flight.push_back(Write { ticket, issued: now, hard_state, is_install, through });
         let truncate_from = self.staged_truncation.take();
@@ -456,6 +484,8 @@ fn overtaken_reply(message: Message, term: Term) -> Option<Message> {
         }
         // What it holds is committed, so it holds it in every later term too.
         Message::SnapshotOfferReply(m) => Message::SnapshotOfferReply(SnapshotOfferReply { term, ..m }),
+        // Its entries are what they are; only a leader's word is void.
+        Message::RangeReply(m) => Message::RangeReply(RangeReply { term, commit: None, ..m }),
         _ => return None,
     })
 }

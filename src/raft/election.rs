@@ -32,6 +32,7 @@ use super::quorum;
 use super::role::{Campaign, Role};
 use crate::message::{Message, VoteReply, VoteRequest};
 use crate::mutant::{self, Mutant};
+use crate::remains::LogEnd;
 use crate::time::Instant;
 use crate::types::{HardState, Identity, NodeId, Term};
 
@@ -74,11 +75,13 @@ impl Raft {
     }
 
     /// Only a voter of the latest membership in its own log campaigns (E13, E18), never while a vote or term is
-    /// being written, nor with a disk that hangs: it would win and stop the cluster again (E16).
+    /// being written, nor with a disk that hangs: it would win and stop the cluster again (E16); nor with a hole in its
+    /// log, which it could not lead with.
     pub(super) fn may_campaign(&self, now: Instant) -> bool {
         self.log.membership().is_voter(self.config.identity)
             && self.durable.is_hard_state_durable()
             && !self.is_disk_hanging(now)
+            && self.repair.is_none()
             && self.term().0 < NUMBER_MAX
     }
 
@@ -241,15 +244,14 @@ impl Raft {
         has_heard || self.is_quiet(now) || matches!(self.role, Role::Leader(_))
     }
 
-    /// Raft paper §5.4.1: the asker's log must hold at least what ours does. One that is no voter by its own
-    /// membership votes only when the asker's log holds more, since only then the asker's membership, by which it
-    /// was asked, can be a newer one (E17).
+    /// Raft paper §5.4.1: the asker's log must hold at least what ours does, or did before it was damaged. One that
+    /// is no voter by its own membership votes only when the asker's log holds more, since only then the asker's
+    /// membership, by which it was asked, can be a newer one (E17).
     fn is_worthy(&self, from: Identity, m: VoteRequest) -> bool {
         let is_voter = self.log.membership().is_voter(self.config.identity);
-        let has_more = (m.last_term, m.last_index) > (self.log.last_term(), self.log.last_index());
-        from != self.config.identity
-            && self.log.is_covered_by(m.last_term, m.last_index)
-            && (is_voter || has_more)
+        let Some(own) = self.log_end() else { return false };
+        let theirs = LogEnd { index: m.last_index, term: m.last_term };
+        from != self.config.identity && theirs.covers(own) && (is_voter || theirs != own)
     }
 
     /// Thesis §9.6. Voters of lower terms count too: they will learn the term with the vote request.

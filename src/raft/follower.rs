@@ -84,12 +84,20 @@ impl Raft {
     /// Splices, refuses or keeps one append of the current leader.
     fn take_append(&mut self, from: Identity, m: Append, token: Option<ReplyToken>) {
         match self.check_append(from, &m) {
+            // What follows the hole is not added to, so nothing can close this one either.
+            Check::Gap if self.repair.is_some() => self.refuse(&m, token),
             Check::Gap => self.keep_or_refuse(m, token),
             Check::Conflict => self.refuse(&m, token),
             Check::Unsound(alarm) => self.durable.tell(Output::Alarm(alarm)),
+            Check::Fits { truncate_from: None, missing } if !self.may_take(&m, &missing) => {
+                self.verify_beginning(&m);
+                self.park(m, token);
+            }
             Check::Fits { truncate_from, missing } => {
                 if let Some(index) = truncate_from {
                     self.truncate(index);
+                    // The cut takes the hole along, and whatever lies behind: the leader never had it.
+                    self.end_repair();
                 }
                 for entry in missing {
                     self.log.push(entry);
@@ -97,6 +105,19 @@ impl Raft {
                 self.acknowledge(&m, token);
             }
         }
+    }
+
+    /// A damaged log takes nothing new, and acknowledges nothing that is not on disk.
+    fn may_take(&self, m: &Append, missing: &[Entry]) -> bool {
+        let through = Index(m.prev_index.0 + m.entries.len() as u64);
+        self.repair.is_none() || (missing.is_empty() && through <= self.durable.index())
+    }
+
+    /// The log up to its hole equals the leader's, as far as this append reaches.
+    fn verify_beginning(&mut self, m: &Append) {
+        let through = Index(m.prev_index.0 + m.entries.len() as u64).min(self.log.last_index());
+        self.ruler.verified = self.ruler.verified.max(through);
+        self.commit_through(m.commit.min(through));
     }
 
     /// Compares an append with the log; changes nothing.
@@ -243,7 +264,7 @@ impl Raft {
                 return;
             }
             let last = self.log.last_index();
-            if m.commit > last {
+            if m.commit > last && self.repair.is_none() {
                 // The leader counted an acknowledgement for what is not here (L7): a lost tail or a copied folder.
                 self.durable.tell(Output::Alarm(Alarm::LostTail { commit: m.commit, last }));
             }

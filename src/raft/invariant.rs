@@ -80,6 +80,12 @@ pub fn check(raft: &Raft) {
     assert!(raft.log.membership_index() <= last, "{own}: a membership beyond the log's end {last}");
     assert!(term.0 <= NUMBER_MAX, "{own}: term {term} does not fit the wire");
     assert!(raft.ruler.verified <= last, "{own}: verified {} above {last}", raft.ruler.verified);
+    if let Some(repair) = &raft.repair {
+        assert!(matches!(raft.role, Role::Follower(_)), "{own}: a damaged log and a {}", raft.role.kind());
+        let first = repair.kept().front().map(|entry| entry.index);
+        assert!(first.is_none_or(|first| first > last.next()), "{own}: kept from {first:?}, last {last}");
+        assert!(repair.kept().iter().is_sorted_by(|a, b| a.index < b.index), "{own}: kept out of order");
+    }
     let durable = raft.durable.hard_state();
     assert!(durable.term <= term, "{own}: {durable} is durable in term {term}");
     if raft.durable.is_hard_state_durable() {

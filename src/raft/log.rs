@@ -148,12 +148,6 @@ impl Log {
         Index(self.base.index.0 + position as u64)
     }
 
-    /// True when a log with this end holds at least what this one does (Raft paper §5.4.1): the later last term
-    /// wins, with equal ones the longer log.
-    pub(super) fn is_covered_by(&self, last_term: Term, last_index: Index) -> bool {
-        (last_term, last_index) >= (self.last_term(), self.last_index())
-    }
-
     /// The membership in force: the latest in the log, committed or not (thesis §4.1, E18).
     pub(super) fn membership(&self) -> &Arc<Membership> {
         let (_, membership) = self.memberships.last().expect("the base's membership is never removed");

@@ -51,6 +51,7 @@
 //! | `read` | linearizable reads |
 //! | `transfer` | handing leadership over |
 //! | `snapshot` | forgetting what a snapshot covers; offering one, taking one in the place of the log |
+//! | `repair` | a log with a hole: what it may still do, and how it is filled |
 //! | `log`, `durable` | the entries; what the disk has, and what waits for it |
 //! | `quorum` | counting |
 //! | `plausible`, [`invariant`] | what is believed of others; what must be true of oneself |
@@ -69,6 +70,8 @@
 //! | transfer | is for one term, one boot, and taken once |
 //! | snapshot offer | tells of what is committed for ever; installed once |
 //! | its reply | names what is committed and durable at its sender, which stays so |
+//! | range question | takes back a match, which only costs a probe; is answered anew |
+//! | its reply | names the question; is believed for its chain, not for its sender |
 //!
 //! # Driving it
 //! Commands ([`Raft::propose`], [`Raft::read`], [`Raft::transfer_leadership`]) and `handle_*` take `now`. After any
@@ -96,6 +99,7 @@ mod progress;
 mod quorum;
 mod read;
 mod reorder;
+mod repair;
 mod role;
 mod snapshot;
 mod status;
@@ -109,19 +113,21 @@ use crate::message::Message;
 use crate::mutant::{self, Mutant};
 use crate::rng::Rng;
 use crate::snapshot::SnapshotMeta;
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 use crate::types::{HardState, Identity, Incarnation, Index, NodeId, Term};
 
 pub use config::{Base, ConfigError, NUMBER_MAX, RaftConfig, Restored};
 pub use output::{
-    Alarm, Output, ProposeError, ReadError, ReadId, ReplyToken, RoleKind, Ticket, TransferError,
+    Alarm, Install, Output, ProposeError, ReadError, ReadId, ReplyToken, RoleKind, Ticket, TransferError,
 };
+pub use repair::RepairStatus;
 pub use snapshot::ReceiveProgress;
 pub use status::{OfferStatus, PeerStatus, ProgressKind};
 
-use durable::Durable;
+use durable::{DiskLog, Durable};
 use invariant::Observation;
 use log::Log;
+use repair::Repair;
 use role::{Follower, Role, Ruler};
 use snapshot::Receiving;
 
@@ -158,6 +164,8 @@ pub struct Raft {
     compact_to: Index,
     /// The snapshot that the driver is getting; it outlives roles and terms.
     receiving: Option<Receiving>,
+    /// While the log has a hole.
+    repair: Option<Repair>,
     told: Told,
 }
 
@@ -178,7 +186,7 @@ impl Raft {
     #[must_use]
     pub fn new(config: RaftConfig, restored: Restored, rng: Rng, now: Instant) -> Self {
         config.validate().expect("the caller validated the settings");
-        let Restored { hard_state, membership, base, snapshot, entries } = restored;
+        let Restored { hard_state, membership, base, snapshot, entries, remains } = restored;
         let log = Log::restore(config.cluster, base, membership, entries);
         let commit = snapshot.map_or(base, |meta| meta.id.into()).index;
         if let Some(id) = snapshot.map(|meta| meta.id) {
@@ -213,6 +221,7 @@ impl Raft {
             snapshot,
             compact_to: base.index,
             receiving: None,
+            repair: remains.map(|remains| Repair::new(remains, campaigns, now)),
             told,
         };
         raft.restart_election_timer(now);
@@ -277,6 +286,8 @@ impl Raft {
             Message::TransferReply(m) => self.handle_transfer_reply(from, m),
             Message::SnapshotOffer(m) => self.handle_snapshot_offer(now, from, m, token),
             Message::SnapshotOfferReply(m) => self.handle_snapshot_offer_reply(now, from, m),
+            Message::Range(m) => self.handle_range(from, m, token),
+            Message::RangeReply(m) => self.handle_range_reply(now, from, m),
         }
     }
 
@@ -299,6 +310,7 @@ impl Raft {
     pub fn handle_call_failed(&mut self, now: Instant, to: NodeId) {
         let before = self.begin(now);
         self.give_up_calls(to);
+        self.range_call_failed(now, to);
         self.end(before);
     }
 
@@ -316,7 +328,9 @@ impl Raft {
     /// When [`Self::handle_timeout`] is due next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.leader_deadline().or(self.election_deadline)
+        let patience = self.config.election_timeout_max;
+        let repair = self.repair.as_ref().map(|repair| repair.deadline(patience));
+        earliest(self.leader_deadline().or(self.election_deadline), repair)
     }
 
     /// The next thing to do; `None` when all is done. Appends and disk writes are made here, from everything that
@@ -337,13 +351,15 @@ impl Raft {
         self.tell_role();
         self.tell_commit();
         // The disk's work begins before the network's, so the two overlap (thesis §10.2.1).
-        if let Some(persist) = self.durable.issue(now, &self.log) {
+        let disk_log = if self.repair.is_some() { DiskLog::Damaged } else { DiskLog::Whole };
+        if let Some(persist) = self.durable.issue(now, &self.log, disk_log) {
             self.durable.tell(persist);
         }
         self.replicate(now);
         self.offer_snapshots(now);
         self.advance_reads(now);
         self.advance_transfer();
+        self.advance_repair(now);
     }
 
     /// Once per drain: what changed and changed back in between is nobody's business.

@@ -60,6 +60,15 @@ impl fmt::Display for RoleKind {
     }
 }
 
+/// A snapshot that takes the place of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Install {
+    /// Which.
+    pub meta: SnapshotMeta,
+    /// The log on disk is damaged, and what can be read of it behind the snapshot is still needed: it stays.
+    pub is_log_spared: bool,
+}
+
 /// One thing the driver must do. Whatever has to wait for the disk comes out only after
 /// [`super::Raft::handle_persisted`], so an output may be acted upon at once and in any order with others, except
 /// that persists go to the disk in ticket order.
@@ -101,7 +110,7 @@ pub enum Output {
         /// Term and vote, when they changed.
         hard_state: Option<HardState>,
         /// Put this snapshot, which is on disk and verified, in the place of the whole log.
-        install: Option<SnapshotMeta>,
+        install: Option<Install>,
         /// Remove the log's entries from this index on, before adding any.
         truncate_from: Option<Index>,
         /// Consecutive entries to add.

@@ -16,9 +16,10 @@
 //!
 //! # What makes late and doubled answers harmless
 //! `match_index` only rises within a term: an acceptance is a fact about the peer's disk that later events of the
-//! term cannot undo. `next_index` is a guess, and only a refusal of the *running* attempt may lower it, never to or
-//! below the match: a refusal with prev at or below it was sent before the acceptance that raised it (wire.md §4).
-//! A probe that was answered begins the next with a new number, so its copies are old at once.
+//! term cannot undo, but for damage that the peer itself tells of ([`Progress::take_back`]). `next_index` is a guess,
+//! and only a refusal of the *running* attempt may lower it, never to or below the match: a refusal with prev at or
+//! below it was sent before the acceptance that raised it (wire.md §4). A probe that was answered begins the next
+//! with a new number, so its copies are old at once.
 //!
 //! # Backtracking, an example
 //! ```text
@@ -150,6 +151,10 @@ pub(super) struct Progress {
     /// Set when a call to it failed, until the next heartbeat, so that a peer that cannot be reached is not
     /// tried in a loop.
     pub(super) is_paused: bool,
+    /// Answers to earlier attempts are from before the peer found its log damaged, and acknowledge nothing.
+    attempt_floor: u64,
+    /// The boot in which it told of damage last.
+    damaged_boot: Option<u64>,
 }
 
 /// A refusal's hints, see [`crate::message::AppendOutcome::Refused`].
@@ -187,7 +192,26 @@ impl Progress {
             acked_round: Round(0),
             probe_out: None,
             is_paused: false,
+            attempt_floor: 0,
+            damaged_boot: None,
         }
+    }
+
+    /// The peer's log is damaged after `through`: what it acknowledged beyond is not there any more. This alone lowers
+    /// a match, and what was acknowledged before cannot raise it again.
+    pub(super) fn take_back(&mut self, boot: u64, through: Index) -> Change {
+        if self.damaged_boot == Some(boot) && self.match_index <= through {
+            return Change::Nothing;
+        }
+        self.damaged_boot = Some(boot);
+        self.match_index = self.match_index.min(through);
+        self.attempt_floor = self.attempt + 1;
+        if let State::Snapshot(_) = self.state {
+            self.attempt += 1;
+            return Change::Nothing;
+        }
+        self.probe_from(self.next_index.min(through.next()));
+        Change::Reprobe
     }
 
     /// The next append this peer may be sent, if any.
@@ -241,6 +265,9 @@ impl Progress {
 
     /// The peer holds everything up to `match_index`, durably. Idempotent: the index only rises.
     pub(super) fn accepted(&mut self, now: Instant, attempt: u64, match_index: Index) -> Change {
+        if attempt < self.attempt_floor {
+            return Change::Nothing;
+        }
         let is_advanced = self.raise_match(now, match_index);
         match &mut self.state {
             State::Probe { is_out: true } if attempt == self.attempt => {

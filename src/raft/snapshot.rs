@@ -233,6 +233,19 @@ impl Raft {
         }
     }
 
+    /// A node that was asked for entries has only a snapshot that covers them. What a snapshot covers is committed,
+    /// whoever has it. One that is being got is given up only if its source has another in its place.
+    pub(super) fn receive_for_repair(&mut self, from: NodeId, meta: SnapshotMeta) {
+        let is_replaced = |held: &Receiving| {
+            held.from == from && held.meta != meta && held.progress != ReceiveProgress::Whole
+        };
+        if self.receiving.as_ref().is_none_or(is_replaced) {
+            let term = self.term();
+            self.receiving = Some(Receiving { meta, from, term, progress: ReceiveProgress::Bytes(0) });
+            self.durable.tell(Output::PullSnapshot { from, meta });
+        }
+    }
+
     /// The log came to hold, by other ways, what a snapshot was pulled for.
     pub(super) fn drop_covered_pull(&mut self) {
         let is_covered = |receiving: &mut Receiving| receiving.meta.id.index <= self.commit;
@@ -285,6 +298,9 @@ impl Raft {
         }
         self.log.reset(base, Arc::new(membership));
         self.durable.stage_install(meta, settled);
+        if self.repair_above(base) {
+            self.durable.spare_log();
+        }
         self.compact_to = base.index;
         self.snapshot = Some(meta);
         self.ruler.verified = base.index;
@@ -295,7 +311,7 @@ impl Raft {
             let waiting = follower.reorder.take_all();
             self.evict(waiting);
         }
-        assert_eq!(self.log.last_index(), base.index, "the log begins and ends with the snapshot");
+        assert_eq!(self.log.base(), base, "the log begins with the snapshot");
     }
 
     /// How far a peer is. Its match may lie above or below the snapshot: whatever it is, appends go on from there

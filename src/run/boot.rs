@@ -17,7 +17,7 @@ use crate::fault::LinkConfig;
 use crate::machine::Machine;
 use crate::membership::Member;
 use crate::node::founding::{Blank, Founding, FoundingNotice, Output as FoundingOutput, Plan};
-use crate::node::{Node, NodeConfig, NodeEvent, NodeStart, snapshot};
+use crate::node::{LoadError, Node, NodeConfig, NodeEvent, NodeStart, snapshot};
 use crate::rng::Rng;
 use crate::run::disk::{FolderDisk, kernel_boot};
 use crate::run::disk_thread::Writer;
@@ -31,8 +31,8 @@ use crate::run::shaper::Shaper;
 use crate::run::snapshot_thread::SnapshotThread;
 use crate::seal::SealMode;
 use crate::store::{
-    DiskError, DiskErrorKind, FIRST_INCARNATION_MAX, FormatError, FormatOptions, Fsync, OpenError,
-    OpenOptions, Recovered, SEGMENT_BYTES, Store, StoreError,
+    DiskError, DiskErrorKind, FIRST_INCARNATION_MAX, FormatError, FormatOptions, Fsync, OnDamage, OpenError,
+    OpenOptions, Recovered, SEGMENT_BYTES, SnapshotError, Store, StoreError,
 };
 use crate::types::{BootNonce, ClusterId, Identity, Incarnation, NodeId, StoreId};
 
@@ -276,16 +276,14 @@ impl<M: Machine + Send + 'static> Booted<M> {
         let _closed_at_end = CloseOnDrop(Arc::clone(&site.mailbox));
         site.warn_of_small_buffers();
         site.warn_of_other_voters(&recovered);
-        let Some((mut store, recovered)) = site.become_member(store, recovered)? else { return Ok(()) };
+        let Some((store, recovered)) = site.become_member(store, recovered)? else { return Ok(()) };
         site.record(&recovered)?;
         let Site { options, mut net, mailbox, mut rng, log, .. } = site;
-        let snapshot = match &recovered.snapshot {
-            None => None,
-            Some(file) => {
-                info!(log, "loading a snapshot"; "snapshot" => %file.meta);
-                Some(snapshot::load(store.disk_mut(), file, &mut machine).map_err(RunError::Snapshot)?)
-            }
-        };
+        if let Some(file) = &recovered.snapshot {
+            info!(log, "loading a snapshot"; "snapshot" => %file.meta);
+        }
+        let (mut store, recovered, snapshot) =
+            snapshot::fill(store, recovered, OnDamage::Keep, &mut machine).map_err(not_filled)?;
         // The snapshot's file is the snapshot thread's from here on.
         store.disk_mut().close_files();
         let start = NodeStart {
@@ -297,6 +295,8 @@ impl<M: Machine + Send + 'static> Booted<M> {
             hard_state: recovered.hard_state,
             snapshot,
             entries: recovered.entries,
+            remains: recovered.remains,
+            damage: recovered.damage,
         };
         info!(log, "serving"; "listen" => %options.listen, "cluster" => %start.cluster, "store" => %start.store,
             "incarnation" => %start.incarnation, "entries" => start.entries.len());
@@ -312,6 +312,18 @@ impl<M: Machine + Send + 'static> Booted<M> {
             Fsync::Off => Writer::in_place(store),
         };
         NodeLoop { node, net, writer, snapshots, mailbox, on_event, log }.run()
+    }
+}
+
+/// What keeps the machine from being filled. A damaged snapshot does only where nobody else has its content.
+fn not_filled(error: snapshot::StartError) -> RunError {
+    match error {
+        snapshot::StartError::Load(error) => RunError::Snapshot(error),
+        snapshot::StartError::Open(OpenError::Disk(error)) => RunError::Disk(StoreError::Failed(error)),
+        snapshot::StartError::Open(OpenError::Damaged(damage)) => {
+            RunError::Snapshot(LoadError::File(SnapshotError::Damaged(damage)))
+        }
+        snapshot::StartError::Open(error) => unreachable!("the folder is open: {error}"),
     }
 }
 
@@ -465,6 +477,7 @@ fn open_options(options: &NodeOptions) -> OpenOptions {
         segment_bytes: SEGMENT_BYTES,
         kernel_boot: kernel_boot().unwrap_or_default(),
         fsync: options.fsync,
+        on_damage: OnDamage::Keep,
     }
 }
 

@@ -71,6 +71,7 @@ faults! {
     Transfer "transfer" "Leadership is handed over.",
     Past "past" "A node hears the others ever later, and once its own words are lost, only what is over.",
     Snapshots "snapshots" "Snapshots are taken often, and little log is kept behind them.",
+    DisjointRot "disjoint-rot" "Several nodes at once lose different records to flipped bits.",
 }
 
 /// A set of kinds.

@@ -12,11 +12,11 @@ use super::simulation::{AT_ONCE, Kind, QUIET, Simulation};
 use super::storage::{Job, SharedDisk};
 use crate::machine::Machine;
 use crate::node::founding::{Blank, Founding, FoundingNotice, Output as FoundingOutput, Plan};
-use crate::node::{LoadError, Node, NodeEvent, NodeStart, Output, snapshot};
+use crate::node::{Node, NodeEvent, NodeStart, Output, StartError, StartSnapshot, snapshot};
 use crate::rpc::SendErrorKind;
 use crate::store::{
-    Batch, Disk as _, DiskFault, FormatError, FormatOptions, MemoryDisk, OpenError, Recovered, SnapshotError,
-    Store, StoreError, Upkeep,
+    Batch, Disk as _, DiskFault, FormatError, FormatOptions, MemoryDisk, OnDamage, OpenError, OpenOptions,
+    Recovered, Store, StoreError, Upkeep,
 };
 use crate::trace::{NoteKind, Outcome};
 use crate::types::{BootNonce, Identity, Incarnation, NodeId};
@@ -26,6 +26,9 @@ const CUT_OPERATIONS_MAX: u64 = 5;
 
 /// The same for what is done with snapshot files.
 const CUT_SNAPSHOT_OPERATIONS_MAX: u64 = 12;
+
+/// An opened data folder, with the machine filled from its snapshot.
+type Folder<M> = (Store<SharedDisk>, Recovered, Observed<M>, Option<StartSnapshot>);
 
 /// What a turn asked for beside effects.
 enum Ending {
@@ -41,16 +44,15 @@ impl<M: Machine> Simulation<M> {
     /// Starts a node on its disk; on an empty one it becomes a founder.
     pub(super) fn boot(&mut self, place: usize) -> Result<(), OpenError> {
         assert!(self.servers[place].running.is_none(), "node {} runs already", self.servers[place].id);
-        let result = self.open(place).and_then(|(mut store, recovered)| {
+        let result = self.open(place).map(|(store, recovered, machine, snapshot)| {
             let server = &mut self.servers[place];
             server.incarnation = recovered.incarnation;
             server.is_founded = !recovered.cluster.is_zero();
             let judged = self.invariants.opened(self.now, server.id, &recovered);
             self.judge(judged);
-            let life = self.enliven(place, &mut store, recovered)?;
+            let life = self.enliven(place, recovered, machine, snapshot);
             let server = &mut self.servers[place];
             server.running = Some(Box::new(Running { life, store }));
-            Ok(())
         });
         let incarnation = self.servers[place].incarnation;
         self.note(Kind::Boot, place, u64::from(incarnation.0) << 1 | u64::from(result.is_ok()));
@@ -69,7 +71,7 @@ impl<M: Machine> Simulation<M> {
         result
     }
 
-    fn open(&mut self, place: usize) -> Result<(Store<SharedDisk>, Recovered), OpenError> {
+    fn open(&mut self, place: usize) -> Result<Folder<M>, OpenError> {
         let segment_bytes = self.settings.segment_bytes;
         let server = &mut self.servers[place];
         let mut disk = server.disk.clone();
@@ -86,15 +88,22 @@ impl<M: Machine> Simulation<M> {
                 FormatError::NotEmpty { .. } => OpenError::FormatUnfinished,
             })?;
         }
-        Store::open(disk, self.settings.open_options())
+        let options = OpenOptions { on_damage: OnDamage::Keep, ..self.settings.open_options() };
+        let mut machine = Observed::new((self.factory)());
+        match snapshot::open(disk, options, &mut machine) {
+            Ok((store, recovered, snapshot)) => Ok((store, recovered, machine, snapshot)),
+            Err(StartError::Open(error)) => Err(error),
+            Err(error) => panic!("a snapshot in force cannot be loaded: {error}"),
+        }
     }
 
     fn enliven(
         &mut self,
         place: usize,
-        store: &mut Store<SharedDisk>,
         recovered: Recovered,
-    ) -> Result<Life<M>, OpenError> {
+        machine: Observed<M>,
+        snapshot: Option<StartSnapshot>,
+    ) -> Life<M> {
         let now = self.now;
         let server = &mut self.servers[place];
         let (id, local) = (server.id, server.clock.local(now));
@@ -114,13 +123,8 @@ impl<M: Machine> Simulation<M> {
             let voters = voters.map(|(other, id)| (*id, node_address(other).to_string())).collect();
             let rpc = self.settings.rpc_of(id);
             let plan = Plan::Found { voters, restored: recovered.snapshot.map(|file| file.meta) };
-            return Ok(Life::Blank(Box::new(Founding::new(plan, blank, &contacts, rpc, rng, local))));
+            return Life::Blank(Box::new(Founding::new(plan, blank, &contacts, rpc, rng, local)));
         }
-        let mut machine = Observed::new((self.factory)());
-        let snapshot = match &recovered.snapshot {
-            None => None,
-            Some(file) => Some(snapshot::load(store.disk_mut(), file, &mut machine).map_err(refused)?),
-        };
         let start = NodeStart {
             store: recovered.store,
             incarnation: recovered.incarnation,
@@ -130,11 +134,13 @@ impl<M: Machine> Simulation<M> {
             hard_state: recovered.hard_state,
             snapshot,
             entries: recovered.entries,
+            remains: recovered.remains,
+            damage: recovered.damage,
         };
         let config = self.settings.node(id, node_address(place).to_string());
         let logger = Logger::root(Discard, o!());
         let node = Node::new(config, start, machine, &logger, server.rng.fork(), local);
-        Ok(Life::Member(Box::new(node)))
+        Life::Member(Box::new(node))
     }
 
     /// The founding record is durable: the node begins anew as a member.
@@ -373,15 +379,6 @@ impl<M: Machine> Simulation<M> {
             let boot = server.boot;
             self.agenda.push(at, Event::Wake { server: place, boot });
         }
-    }
-}
-
-/// What a node whose snapshot cannot be loaded says at its start.
-fn refused(error: LoadError) -> OpenError {
-    match error {
-        LoadError::File(SnapshotError::Damaged(damage)) => OpenError::Damaged(damage),
-        LoadError::File(SnapshotError::Failed(error)) => OpenError::Disk(error),
-        error => panic!("a snapshot in force cannot be loaded: {error}"),
     }
 }
 

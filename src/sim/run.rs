@@ -415,7 +415,7 @@ impl<W: Workload + 'static> Runner<W> {
             time: self.sim.now().saturating_since(super::simulation::BEGIN),
             trace_hash: self.sim.trace_hash(),
             operations: self.counts,
-            lost_nodes: self.plan.spoiled().iter().filter(|node| self.sim.node(**node).is_none()).count(),
+            lost_nodes: (1..=self.config.nodes).filter(|node| self.plan.has_lost(&self.sim, *node)).count(),
         }
     }
 }

@@ -436,9 +436,10 @@ impl<M: Machine> Simulation<M> {
             let leader = raft.leader().map_or_else(|| "none".to_owned(), |leader| leader.to_string());
             let paused = if server.paused_until.is_some() { " paused" } else { "" };
             format!(
-                "{id} {role} term={term} leader={leader} last={last}@{} commit={}{paused}",
+                "{id} {role} term={term} leader={leader} last={last}@{} commit={}{paused}{}",
                 raft.last_term(),
-                raft.commit()
+                raft.commit(),
+                raft.repair().map_or_else(String::new, |repair| format!(" {repair:?}"))
             )
         };
         self.servers.iter().map(line).collect::<Vec<_>>().join("\n")

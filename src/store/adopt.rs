@@ -16,6 +16,9 @@ pub enum LogAfter {
     Kept,
     /// It ends before the snapshot or differs from it: it is removed and begins anew after it.
     Begun,
+    /// It is damaged below the snapshot or around it: what can be read behind stays as it is, until a truncation takes
+    /// its place.
+    Spared,
 }
 
 /// What came of adopting a snapshot.
@@ -45,7 +48,7 @@ impl<D: Disk> Store<D> {
     /// When the log is to be kept and does not reach the snapshot.
     pub fn adopt_snapshot(&mut self, meta: SnapshotMeta, log: LogAfter) -> Result<Adopted, StoreError> {
         self.check_alive()?;
-        let replaced = self.record.snapshot;
+        let replaced = self.record.snapshot.filter(|_| !self.has_lost_snapshot);
         if replaced.is_some_and(|held| held.id.index >= meta.id.index) {
             return Ok(Adopted::NotNewer);
         }
@@ -54,9 +57,17 @@ impl<D: Disk> Store<D> {
                 assert!(meta.id.index <= self.last, "snapshot {meta} beyond the last entry {}", self.last);
                 self.drop_segments_through(meta.id.index)
             }
+            LogAfter::Spared => {
+                assert!(self.has_holes, "a whole log goes on after snapshot {meta} or begins anew");
+                let id = meta.id;
+                (self.last, self.last_term, self.last_chain) = (id.index, id.term, Some(id.chain));
+                self.marked = id.index;
+                self.drop_segments_through(id.index)
+            }
             LogAfter::Begun => self.begin_log_after(&meta)?,
         };
         self.record.snapshot = Some(meta);
+        self.has_lost_snapshot = false;
         if mutant::is(Mutant::S2) {
             self.remove_segments(&dropped)?;
             self.write_record()?;
@@ -100,6 +111,7 @@ impl<D: Disk> Store<D> {
         self.last_term = meta.id.term;
         self.last_chain = Some(meta.id.chain);
         self.marked = meta.id.index;
+        self.has_holes = false;
         Ok(dropped)
     }
 }

@@ -217,15 +217,18 @@ pub(super) fn body_is_intact(batch: &[u8], header: &Header) -> bool {
 }
 
 /// True when a byte that a finished write never leaves zero is zero: a stamp, the header byte or the end byte of
-/// the batch, or, of a block without an intact header, its stamp or header byte. Only this is a tear.
+/// the batch, or, of a block without an intact header, its stamp or header byte. Only this is a tear, and only where
+/// every stamp is zero or the right one: other content in this place was not left by a write cut short (D6).
 pub(super) fn has_zero_byte(bytes: &[u8], header: Option<&Header>) -> bool {
-    let first_sector = bytes[0] == 0 || bytes[HEADER_BYTES - 1] == 0;
+    let first_sector = bytes[0] == 0 || (bytes[0] != STAMP_NEXT && bytes[HEADER_BYTES - 1] == 0);
     match header {
         None => first_sector,
         Some(header) => {
             let batch = &bytes[..header.bytes()];
-            let stamp = batch.chunks_exact(SECTOR_BYTES).any(|sector| sector[0] == 0);
-            first_sector || stamp || batch[batch.len() - 1] == 0
+            let mut stamps = batch.chunks_exact(SECTOR_BYTES).map(|sector| sector[0]).skip(1);
+            let is_own = stamps.clone().all(|stamp| stamp == 0 || stamp == STAMP_NEXT);
+            let has_zero = stamps.any(|stamp| stamp == 0) || batch[batch.len() - 1] == 0;
+            is_own && (first_sector || has_zero)
         }
     }
 }

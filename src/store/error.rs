@@ -77,6 +77,15 @@ pub enum DamageKind {
     OtherSnapshot,
 }
 
+impl DamageKind {
+    /// Whether other nodes can make it good: they hold the same log and state, but nobody else's term and vote; and
+    /// of two intact things that contradict each other they cannot say which is right.
+    #[must_use]
+    pub fn is_repairable(&self) -> bool {
+        !matches!(self, Self::HardState | Self::HardStateOlder { .. } | Self::Gap { .. } | Self::Chain { .. })
+    }
+}
+
 impl fmt::Display for DamageKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

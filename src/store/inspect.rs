@@ -112,6 +112,9 @@ pub fn verify_log<D: Disk>(disk: &mut D) -> Result<Verified, OpenError> {
     let files = recover::own_files(disk)?;
     let found = recover::find_record(disk, &files)?;
     let log = recover::find_log(disk, &files, &found.record)?;
+    if let Some(damage) = log.damage.first() {
+        return Err(OpenError::Damaged(damage.clone()));
+    }
     let last = log.last_index();
     Ok(Verified { snapshot: found.record.snapshot, last, mark: log.mark, tail: log.tail })
 }

@@ -18,7 +18,8 @@
 //! **Reading.** [`Store::open`] takes the valid record with the highest sequence and reads the segments that it
 //! names. Sealed segments must be whole up to the next base. In the last one the first bad batch is a *tear*, and
 //! is cut, only if it shows a zero where no finished write leaves one and nothing says that it was ever durable:
-//! no later batch, no length in the record. All else is *damage*, and refused with file and byte ([`Damage`]).
+//! no later batch, no length in the record. All else is *damage*, told with file and byte ([`Damage`]): refused, or
+//! left as it is for a repair.
 //! What lies above the highest synced mark may have been read from a page cache that a power cut would lose: it
 //! is copied into a fresh segment and synced before the boot counts.
 //!
@@ -32,7 +33,12 @@
 //! removed whose entries it covers: one record does both ([`Store::adopt_snapshot`]). A boot checks that the log above
 //! continues the chain value in the snapshot.
 //!
-//! Left out so far: repair of damage from other nodes. Damage is detected, and the node refuses to start.
+//! **Repair.** With [`OnDamage::Keep`] a damaged log opens with what stands before its first hole; what can be read
+//! behind ([`Recovered::remains`]) stays on the disk untouched, and nothing but records is written until a truncation
+//! brings, in one batch, what takes the place of the hole and all behind it. Entries that replace cut ones are
+//! durable in a segment of their own before the record names it, so no crash leaves less than there was. A damaged
+//! snapshot loses its name, not its blocks. Term and vote are nobody else's to give: a folder without them is
+//! refused.
 
 mod adopt;
 mod batch;
@@ -46,6 +52,7 @@ mod open;
 mod record;
 mod recover;
 mod restore;
+mod salvage;
 mod segment;
 pub mod snapshot;
 mod spare;
@@ -60,7 +67,9 @@ pub use block::{Header, LOG_VERSION};
 pub use disk::{Disk, DiskError, DiskErrorKind, Operation};
 pub use error::{Damage, DamageKind, FormatError, OpenError, Part, StoreError};
 pub use memory::{DiskFault, MemoryDisk};
-pub use open::{FIRST_INCARNATION_MAX, FormatOptions, Fsync, OpenOptions, Recovered, SEGMENT_BYTES};
+pub use open::{
+    FIRST_INCARNATION_MAX, FormatOptions, Fsync, OnDamage, OpenOptions, Recovered, SEGMENT_BYTES,
+};
 pub use record::{BootSeen, FORMAT_VERSION, KernelBoot, PEERS_MAX, Record, SEGMENTS_MAX, Stop, Syncing};
 pub use recover::Tail;
 pub use restore::RestoreError;

@@ -5,17 +5,18 @@ use std::collections::BTreeMap;
 use crate::entry::Entry;
 use crate::founding::FoundingRecord;
 use crate::mutant::{self, Mutant};
+use crate::remains::{LogEnd, Remains};
 use crate::snapshot::SnapshotMeta;
 use crate::store::block::{BLOCK_BYTES, Encoder, Header};
 use crate::store::disk::{Disk, DiskError, DiskErrorKind};
-use crate::store::error::{FormatError, OpenError};
+use crate::store::error::{Damage, FormatError, OpenError};
 use crate::store::record::{self, BootSeen, KernelBoot, Record, Stop, Syncing};
 use crate::store::recover::{self, FORMATTING, FoundLog, FoundRecord, Tail};
 use crate::store::segment::{Generation, SegmentRef};
 use crate::store::snapshot::{self, SnapshotFile};
 use crate::store::spare::{FillError, Spare};
 use crate::store::store::{Active, Store, Sync};
-use crate::types::{ClusterId, HardState, Incarnation, Index, StoreId};
+use crate::types::{ClusterId, HardState, Incarnation, Index, StoreId, Term};
 
 /// The length of a log segment unless told otherwise.
 pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
@@ -46,6 +47,19 @@ pub struct OpenOptions {
     pub kernel_boot: KernelBoot,
     /// Whether writes of this run are synced.
     pub fsync: Fsync,
+    /// What to do with a log or snapshot that is damaged.
+    pub on_damage: OnDamage,
+}
+
+/// What a boot does with damage that other nodes can make good. Damage to the hard state is always refused: nobody
+/// else knows whom this node voted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDamage {
+    /// It refuses the folder.
+    Refuse,
+    /// It tells what is left, and changes nothing of that until what is missing has come. The folder of a node that
+    /// never met another one is refused all the same.
+    Keep,
 }
 
 /// Whether a run syncs its writes.
@@ -64,6 +78,7 @@ impl Default for OpenOptions {
             segment_bytes: SEGMENT_BYTES,
             kernel_boot: KernelBoot::default(),
             fsync: Fsync::On,
+            on_damage: OnDamage::Refuse,
         }
     }
 }
@@ -91,6 +106,10 @@ pub struct Recovered {
     pub stop: Stop,
     /// How the log ended.
     pub tail: Tail,
+    /// What was found damaged, in order. Some of it may have been covered by the snapshot, and costs nothing.
+    pub damage: Vec<Damage>,
+    /// What is left of the log behind the first hole, if there is one; `entries` end before it.
+    pub remains: Option<Remains>,
 }
 
 impl<D: Disk> Store<D> {
@@ -115,11 +134,18 @@ impl<D: Disk> Store<D> {
         let found = recover::find_record(&mut disk, &files)?;
         recover::check_cluster(&found.record, options.cluster)?;
         check_synced(&found.record, options.kernel_boot)?;
-        let snapshot = recover::find_snapshot(&mut disk, &found.record)?;
+        let on_damage = if found.record.is_alone() { OnDamage::Refuse } else { options.on_damage };
+        let (snapshot, lost) = match recover::find_snapshot(&mut disk, &found.record) {
+            Err(OpenError::Damaged(damage)) if on_damage == OnDamage::Keep => (None, Some(damage)),
+            found => (found?, None),
+        };
         let log = recover::find_log(&mut disk, &files, &found.record)?;
+        if let (OnDamage::Refuse, Some(damage)) = (on_damage, log.damage.first()) {
+            return Err(OpenError::Damaged(damage.clone()));
+        }
         let incarnation = found.record.incarnation.0.checked_add(1).ok_or(OpenError::BootsExhausted)?;
 
-        let recovered = Recovered {
+        let mut recovered = Recovered {
             store: found.record.store,
             cluster: found.record.cluster,
             incarnation: Incarnation(incarnation),
@@ -130,13 +156,59 @@ impl<D: Disk> Store<D> {
             peers: found.record.peers.clone(),
             stop: found.record.stop,
             tail: log.tail.clone(),
+            damage: log.damage.clone(),
+            remains: log.remains(),
         };
         let mut store = begin(disk, &files, &found, options)?;
         store.record.incarnation = recovered.incarnation;
-        store.copy_tail(&log)?;
+        store.note_end(&log);
+        if recovered.remains.is_none() {
+            store.copy_tail(&log)?;
+        } else {
+            store.has_holes = true;
+        }
+        if let Some(damage) = lost {
+            store.lose_snapshot(&mut recovered, damage)?;
+        }
         store.write_copies(Sync::Now)?;
-        store.remove_unnamed(&files)?;
+        store.remove_unnamed()?;
         Ok((store, recovered))
+    }
+
+    /// Tells that the snapshot in force turned out to be damaged when it was read: all of the log lies behind a hole
+    /// then. Blocks that are intact are kept for whoever pulls the file anew.
+    pub fn lose_snapshot(&mut self, recovered: &mut Recovered, damage: Damage) -> Result<(), DiskError> {
+        let Some(meta) = self.record.snapshot else { return Ok(()) };
+        let mut entries = core::mem::take(&mut recovered.entries);
+        let behind = recovered.remains.take();
+        let whole = entries.last().map_or(LogEnd { index: meta.id.index, term: meta.id.term }, LogEnd::of);
+        let end = behind.as_ref().map_or(Some(whole), |behind| behind.end);
+        entries.extend(behind.into_iter().flat_map(|behind| behind.entries));
+        recovered.snapshot = None;
+        recovered.damage.insert(0, damage);
+        recovered.remains = Some(Remains { entries, end });
+        (self.has_holes, self.has_lost_snapshot) = (true, true);
+        (self.last, self.last_term, self.last_chain, self.marked) = (Index(0), Term(0), Some(0), Index(0));
+        snapshot::keep_blocks(&mut self.disk, &meta)
+    }
+
+    /// Whether there may be other nodes to make good what is damaged here.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.record.is_alone()
+    }
+
+    /// Takes note of where the log ends, or its first hole begins.
+    fn note_end(&mut self, log: &FoundLog) {
+        if let Some(snapshot) = &self.record.snapshot {
+            let id = snapshot.id;
+            (self.last, self.last_term, self.last_chain) = (id.index, id.term, Some(id.chain));
+        }
+        if let Some(last) = log.entries.last() {
+            (self.last, self.last_term, self.last_chain) = (last.index, last.term, Some(last.chain));
+        }
+        self.marked = self.last;
+        self.next_batch = log.next_batch;
     }
 
     /// Copies what may live only in the page cache into a fresh segment, and with it what is cheap to copy, so
@@ -158,7 +230,6 @@ impl<D: Disk> Store<D> {
         };
         self.active = Active { file: segment.generation.file(), bytes: self.spare.filled(), offset: bytes };
         self.spare = Spare::planned(segment.generation.next());
-        self.next_batch = log.next_batch;
         if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
             let header = Header {
                 cluster: self.record.cluster,
@@ -182,13 +253,6 @@ impl<D: Disk> Store<D> {
         }
         self.keep_segments_below(base, log.base);
         self.record.segments.push(segment);
-        if let Some(snapshot) = &self.record.snapshot {
-            let id = snapshot.id;
-            (self.last, self.last_term, self.last_chain) = (id.index, id.term, Some(id.chain));
-        }
-        if let Some(last) = log.entries.last() {
-            (self.last, self.last_term, self.last_chain) = (last.index, last.term, Some(last.chain));
-        }
         Ok(())
     }
 
@@ -223,15 +287,18 @@ impl<D: Disk> Store<D> {
         self.record.segments.reverse();
     }
 
-    /// Removes the log files that the record on the disk does not name.
-    fn remove_unnamed(&mut self, files: &[String]) -> Result<(), DiskError> {
-        for file in files {
+    /// Removes the log files that the record on the disk does not name, but for a spare.
+    fn remove_unnamed(&mut self) -> Result<(), DiskError> {
+        let files = recover::own_files(&mut self.disk)?;
+        for file in &files {
             let Some(generation) = Generation::of_file(file) else { continue };
-            if self.record.segments.iter().all(|segment| segment.generation != generation) {
+            let is_named = self.record.segments.iter().any(|segment| segment.generation == generation);
+            if !is_named && generation != self.spare.generation {
                 self.disk.remove(file)?;
             }
         }
-        snapshot::remove_unneeded(&mut self.disk, files, self.record.snapshot.as_ref())
+        let named = self.record.snapshot.as_ref().filter(|_| !self.has_lost_snapshot);
+        snapshot::remove_unneeded(&mut self.disk, &files, named)
     }
 }
 
@@ -286,12 +353,14 @@ fn begin<D: Disk>(
         spare,
         segment_bytes: options.segment_bytes,
         last: Index(0),
-        last_term: crate::types::Term(0),
+        last_term: Term(0),
         last_chain: None,
         marked: Index(0),
         next_batch: 0,
         encoder: Encoder::default(),
         record_bytes: Vec::new(),
+        has_holes: false,
+        has_lost_snapshot: false,
         failed: None,
     })
 }

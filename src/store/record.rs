@@ -102,6 +102,12 @@ pub(super) enum Invalid {
 }
 
 impl Record {
+    /// True when this store was founded by itself and never saw another one: nobody else has its data.
+    pub(super) fn is_alone(&self) -> bool {
+        let founders = self.founding.as_ref().map(|founding| founding.membership.iter().count());
+        founders == Some(1) && self.peers.is_empty()
+    }
+
     /// Writes the record to the front of `out`, replacing its content.
     ///
     /// # Panics

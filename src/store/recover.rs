@@ -2,14 +2,16 @@
 
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
+use crate::remains::{LogEnd, Remains};
 use crate::snapshot::SnapshotId;
-use crate::store::block::{BLOCK_BYTES, HEADER_BYTES, Header};
+use crate::store::block::{BLOCK_BYTES, Header};
 use crate::store::disk::{Disk, DiskError};
 use crate::store::error::{Damage, DamageKind, OpenError, Part};
 use crate::store::record::{self, Invalid, Record};
+use crate::store::salvage::{Salvage, salvage};
 use crate::store::segment::{self, Expected, FoundBatch, Generation, Scan, SegmentEnd, SegmentRef};
 use crate::store::snapshot::{self, SnapshotError, SnapshotFile};
-use crate::types::{ClusterId, HardState, Index};
+use crate::types::{ClusterId, HardState, Index, Term};
 
 /// Stands in the folder while it is being formatted; a folder that holds it was never used.
 pub(super) const FORMATTING: &str = "formatting";
@@ -51,12 +53,55 @@ pub(super) struct FoundLog {
     /// The number of the next batch.
     pub(super) next_batch: u64,
     pub(super) tail: Tail,
+    /// Everything that is damaged, in order.
+    pub(super) damage: Vec<Damage>,
+    /// Intact entries that do not follow `entries` without a hole.
+    kept: Vec<Entry>,
+    /// The last entry that was durable here, as far as known.
+    end: Option<LogEnd>,
 }
 
 impl FoundLog {
     /// The last entry, or the snapshot's.
     pub(super) fn last_index(&self) -> Index {
         Index(self.base.0 + self.entries.len() as u64)
+    }
+
+    /// What lies behind the damage; nothing when all of the log is here.
+    pub(super) fn remains(&self) -> Option<Remains> {
+        let is_whole = self.kept.is_empty() && self.end.is_some_and(|end| end.index <= self.last_index());
+        let is_lost = !self.damage.is_empty() && !is_whole;
+        is_lost.then(|| Remains { entries: self.kept.clone(), end: self.end })
+    }
+
+    /// The highest index that was read, behind holes or not.
+    fn reach(&self) -> Index {
+        self.kept.last().map_or(self.last_index(), |entry| entry.index)
+    }
+
+    /// The term of an entry that was read.
+    fn term_at(&self, index: Index) -> Option<Term> {
+        let entries = self.entries.iter().chain(&self.kept);
+        entries.rev().find(|entry| entry.index == index).map(|entry| entry.term)
+    }
+
+    /// Drops what lies above an index.
+    fn cut_above(&mut self, index: Index) {
+        self.entries.truncate(index.0.saturating_sub(self.base.0) as usize);
+        self.kept.retain(|entry| entry.index <= index);
+    }
+
+    /// Adds an entry that was read: to the log if it follows it, else to what is kept behind the holes. False when it
+    /// contradicts the one before it.
+    fn add(&mut self, cluster: ClusterId, entry: &Entry) -> bool {
+        let is_next = self.kept.is_empty() && entry.index == self.last_index().next();
+        let before = if is_next { self.entries.last() } else { self.kept.last() };
+        let before = before.filter(|before| before.index.next() == entry.index).map(|before| before.chain);
+        // The chain value before a log that begins below its snapshot is not known; the one at the snapshot is.
+        let before = if is_next && self.entries.is_empty() { self.chain_at_base } else { before };
+        let is_chained = before.is_none_or(|before| entry.is_chained_to(cluster, before));
+        if is_next { &mut self.entries } else { &mut self.kept }.push(entry.clone());
+        is_chained
     }
 
     /// The entries after this index, which is not below the base.
@@ -169,12 +214,15 @@ pub(super) fn scan_segment<D: Disk>(
         return Err(ScanError::Damaged(Damage { file, offset: 0, what: DamageKind::MissingFile }));
     }
     let bytes = read_file(disk, &file).map_err(ScanError::Disk)?;
-    let expected =
-        Expected { cluster: record.cluster, store: record.store, segment, record: record.sequence };
-    Ok(segment::scan(&bytes, &expected))
+    Ok(segment::scan(&bytes, &expected_of(record, segment)))
 }
 
-/// Reads the log that the record names; the first damage ends it.
+fn expected_of(record: &Record, segment: SegmentRef) -> Expected {
+    Expected { cluster: record.cluster, store: record.store, segment, record: record.sequence }
+}
+
+/// Reads the log that the record names. What is damaged is told, and what can be read behind it is read. Contents that
+/// contradict each other are refused: no other node can say which of them is right.
 pub(super) fn find_log<D: Disk>(
     disk: &mut D,
     files: &[String],
@@ -187,18 +235,30 @@ pub(super) fn find_log<D: Disk>(
         base: base.min(snapshot.index),
         chain_at_base: match base {
             Index(0) => Some(0),
-            base => (base >= snapshot.index).then_some(snapshot.chain),
+            base => (base == snapshot.index).then_some(snapshot.chain),
         },
         entries: Vec::new(),
         mark: Index(0),
         next_batch: record.segments.first().map_or(1, |segment| segment.first_batch),
         tail: Tail::Whole,
+        damage: Vec::new(),
+        kept: Vec::new(),
+        end: Some(LogEnd::default()),
     };
     for (place, segment) in record.segments.iter().enumerate() {
-        let scan = scan_segment(disk, files, record, *segment)?;
-        match record.segments.get(place + 1) {
-            Some(next) => add_sealed(&mut log, record.cluster, *segment, next, scan)?,
-            None => add_last(&mut log, record.cluster, *segment, scan)?,
+        let scan = match scan_segment(disk, files, record, *segment) {
+            Ok(scan) => scan,
+            Err(ScanError::Damaged(damage)) => Scan { batches: Vec::new(), end: SegmentEnd::Damaged(damage) },
+            Err(ScanError::Disk(error)) => return Err(error.into()),
+        };
+        let limit = record.segments.get(place + 1).map(|next| next.base);
+        if let Some(damage) = add_segment(&mut log, record.cluster, *segment, limit, scan)? {
+            let left = salvage_segment(disk, files, record, *segment)?;
+            add_salvage(&mut log, record.cluster, *segment, limit, damage, left)?;
+        }
+        if let Some(next) = record.segments.get(place + 1) {
+            log.mark = next.base;
+            log.next_batch = next.first_batch;
         }
     }
     meet_snapshot(&mut log, snapshot, record)?;
@@ -206,21 +266,51 @@ pub(super) fn find_log<D: Disk>(
     Ok(log)
 }
 
+fn salvage_segment<D: Disk>(
+    disk: &mut D,
+    files: &[String],
+    record: &Record,
+    segment: SegmentRef,
+) -> Result<Salvage, OpenError> {
+    let file = segment.generation.file();
+    if !files.contains(&file) {
+        return Ok(Salvage::default());
+    }
+    let bytes = read_file(disk, &file)?;
+    let left = salvage(&bytes, &expected_of(record, segment));
+    match left.stale {
+        Some(damage) => Err(damage.into()),
+        None => Ok(left),
+    }
+}
+
 /// Drops what the snapshot covers, after a check that the log leads through it. A log that ends below it is covered
 /// as a whole: the snapshot was durable before the record named it, so nothing is lost (S2).
 fn meet_snapshot(log: &mut FoundLog, snapshot: SnapshotId, record: &Record) -> Result<(), Damage> {
-    let covered = (snapshot.index.0 - log.base.0) as usize;
-    if let Some(met) = covered.checked_sub(1).and_then(|place| log.entries.get(place))
-        && (met.term, met.chain) != (snapshot.term, snapshot.chain)
-    {
+    let broken = |index| {
         let holds = |segment: &&SegmentRef| segment.base < snapshot.index;
         let file = record.segments.iter().rev().find(holds).map(|segment| segment.generation.file());
-        let what = DamageKind::Chain { index: snapshot.index };
-        return Err(Damage { file: file.unwrap_or_default(), offset: 0, what });
+        Damage { file: file.unwrap_or_default(), offset: 0, what: DamageKind::Chain { index } }
+    };
+    let met = log.entries.iter().chain(&log.kept).find(|entry| entry.index == snapshot.index);
+    if met.is_some_and(|met| (met.term, met.chain) != (snapshot.term, snapshot.chain)) {
+        return Err(broken(snapshot.index));
     }
+    let covered = (snapshot.index.0 - log.base.0) as usize;
     log.entries.drain(..covered.min(log.entries.len()));
+    log.kept.retain(|entry| entry.index > snapshot.index);
     log.base = snapshot.index;
-    log.mark = log.mark.max(snapshot.index);
+    log.chain_at_base = Some(snapshot.chain);
+    for entry in core::mem::take(&mut log.kept) {
+        if !log.add(record.cluster, &entry) {
+            return Err(broken(entry.index));
+        }
+    }
+    if log.end.is_some_and(|end| end.index <= snapshot.index) && log.reach() == snapshot.index {
+        log.end = Some(LogEnd { index: snapshot.index, term: snapshot.term });
+    }
+    // What is bad but no longer needed goes with its segment.
+    log.mark = if log.damage.is_empty() { log.mark.max(snapshot.index) } else { snapshot.index };
     Ok(())
 }
 
@@ -249,66 +339,116 @@ pub(super) fn find_snapshot<D: Disk>(
     }
 }
 
-/// Takes from a segment what lies at or below the next one's base. All of it was durable when that was named.
-fn add_sealed(
+/// Takes what the strict reading of a segment found, up to `limit`, where the next one takes over. Returns what is
+/// damaged of what should be there.
+fn add_segment(
     log: &mut FoundLog,
     cluster: ClusterId,
     segment: SegmentRef,
-    next: &SegmentRef,
+    limit: Option<Index>,
     scan: Scan,
-) -> Result<(), Damage> {
-    check_base(log, segment)?;
-    let mut end = 0;
+) -> Result<Option<Damage>, Damage> {
+    if segment.base < log.reach() || (segment.base > log.reach() && log.damage.is_empty()) {
+        // Only damage in the segment before, or in the snapshot, leaves a hole.
+        let what = DamageKind::Gap { expected: log.reach().next() };
+        return Err(Damage { file: segment.generation.file(), offset: 0, what });
+    }
+    if limit.is_none() {
+        log.mark = segment.base;
+        log.next_batch = segment.first_batch;
+    }
+    let (mut at, mut read_bytes) = (segment.base, 0);
     for batch in &scan.batches {
-        if last_index(log) >= next.base {
+        if limit.is_some_and(|limit| at >= limit) {
             break;
         }
+        if batch.header.first != at.next() && !mutant::is(Mutant::D6) {
+            let what = DamageKind::Gap { expected: at.next() };
+            return Err(Damage { file: segment.generation.file(), offset: batch.offset, what });
+        }
         add_batch(log, cluster, segment, batch)?;
-        end = batch.offset + batch.header.bytes() as u64;
+        at = batch.header.last;
+        read_bytes = batch.offset + batch.header.bytes() as u64;
+        log.end = end_of(log, &batch.header);
+        if limit.is_none() {
+            add_mark(log, segment, batch);
+        }
     }
-    if last_index(log) < next.base {
-        return Err(match scan.end {
-            SegmentEnd::Damaged(damage) => damage,
-            SegmentEnd::Torn { offset } => lost(segment, offset),
-            SegmentEnd::Clean => lost(segment, end),
-        });
+    match (limit, scan.end) {
+        (Some(limit), _) if at >= limit => {
+            log.cut_above(limit);
+            log.end = log.term_at(limit).map(|term| LogEnd { index: limit, term });
+            Ok(None)
+        }
+        (_, SegmentEnd::Damaged(damage)) => Ok(Some(damage)),
+        (None, SegmentEnd::Clean) => Ok(None),
+        (None, SegmentEnd::Torn { offset }) => {
+            log.tail = Tail::Cut { file: segment.generation.file(), offset };
+            Ok(None)
+        }
+        // All of a sealed segment was durable when the next one was named.
+        (Some(_), SegmentEnd::Torn { offset }) => Ok(Some(lost(segment, offset))),
+        (Some(_), SegmentEnd::Clean) => Ok(Some(lost(segment, read_bytes))),
     }
-    log.entries.truncate((next.base.0 - log.base.0) as usize);
-    log.mark = next.base;
-    log.next_batch = next.first_batch;
+}
+
+/// Takes what lies behind the first damage of a segment.
+fn add_salvage(
+    log: &mut FoundLog,
+    cluster: ClusterId,
+    segment: SegmentRef,
+    limit: Option<Index>,
+    damage: Damage,
+    left: Salvage,
+) -> Result<(), Damage> {
+    if matches!(damage.what, DamageKind::HardStateOlder { .. } | DamageKind::Newer { .. }) {
+        return Err(damage);
+    }
+    log.damage.push(damage);
+    for batch in left.batches.values() {
+        let is_beyond = limit.is_some_and(|limit| batch.header.first > limit);
+        let is_read = batch.header.last <= log.reach() || batch.header.is_empty();
+        if is_beyond || is_read {
+            continue;
+        }
+        if batch.header.first <= log.reach() {
+            let what = DamageKind::Gap { expected: log.reach().next() };
+            return Err(Damage { file: segment.generation.file(), offset: batch.offset, what });
+        }
+        add_batch(log, cluster, segment, batch)?;
+    }
+    let newest = left.newest.and_then(|newest| end_of(log, &newest));
+    match limit {
+        Some(limit) => {
+            log.cut_above(limit);
+            let told = newest.filter(|newest| newest.index == limit).map(|newest| newest.term);
+            let term = log.term_at(limit).or(told);
+            log.end = term.map(|term| LogEnd { index: limit, term });
+        }
+        None => {
+            log.next_batch = left.newest.map_or(segment.first_batch, |newest| newest.sequence + 1);
+            // Without a batch here the log ends where the segment begins.
+            let end = if left.newest.is_some() { newest } else { log.end };
+            log.end = end.filter(|_| left.is_end_known);
+        }
+    }
     Ok(())
 }
 
-/// Takes all of the last segment; here alone a tear is possible.
-fn add_last(log: &mut FoundLog, cluster: ClusterId, segment: SegmentRef, scan: Scan) -> Result<(), Damage> {
-    check_base(log, segment)?;
-    log.mark = segment.base;
-    log.next_batch = segment.first_batch;
-    for batch in &scan.batches {
-        add_batch(log, cluster, segment, batch)?;
-        log.mark = log.mark.max(batch.header.mark.min(batch.header.last));
-        if batch.offset + batch.header.bytes() as u64 <= segment.durable_bytes {
-            log.mark = log.mark.max(batch.header.last);
-        }
-        log.next_batch = batch.header.sequence + 1;
-    }
-    match scan.end {
-        SegmentEnd::Clean => Ok(()),
-        SegmentEnd::Torn { offset } => {
-            log.tail = Tail::Cut { file: segment.generation.file(), offset };
-            Ok(())
-        }
-        SegmentEnd::Damaged(damage) => Err(damage),
-    }
+/// Where a log ends whose last batch this is.
+fn end_of(log: &FoundLog, header: &Header) -> Option<LogEnd> {
+    let told = (header.last_term > Term(0) || header.last == Index(0)).then_some(header.last_term);
+    let term = told.or_else(|| log.term_at(header.last));
+    term.map(|term| LogEnd { index: header.last, term })
 }
 
-/// The first segment has to begin the log, and each later one must be reached by those before.
-fn check_base(log: &FoundLog, segment: SegmentRef) -> Result<(), Damage> {
-    let expected = last_index(log).next();
-    if segment.base == last_index(log) {
-        return Ok(());
+/// What a batch of the last segment tells of what has been synced.
+fn add_mark(log: &mut FoundLog, segment: SegmentRef, batch: &FoundBatch) {
+    log.mark = log.mark.max(batch.header.mark.min(batch.header.last));
+    if batch.offset + batch.header.bytes() as u64 <= segment.durable_bytes {
+        log.mark = log.mark.max(batch.header.last);
     }
-    Err(Damage { file: segment.generation.file(), offset: 0, what: DamageKind::Gap { expected } })
+    log.next_batch = batch.header.sequence + 1;
 }
 
 fn add_batch(
@@ -317,23 +457,11 @@ fn add_batch(
     segment: SegmentRef,
     batch: &FoundBatch,
 ) -> Result<(), Damage> {
-    let file = || segment.generation.file();
-    let expected = last_index(log).next();
-    if batch.header.first != expected && !mutant::is(Mutant::D6) {
-        return Err(Damage { file: file(), offset: batch.offset, what: DamageKind::Gap { expected } });
-    }
     for (offset, entry) in &batch.entries {
-        // The chain value before a log that begins below its snapshot is not known; the one at the snapshot is.
-        let prev_chain = match log.entries.last() {
-            Some(last) => Some(last.chain),
-            None => log.chain_at_base,
-        };
-        let is_broken = prev_chain.is_some_and(|prev_chain| !entry.is_chained_to(cluster, prev_chain));
-        if is_broken && !mutant::is(Mutant::D6) {
+        if !log.add(cluster, entry) && !mutant::is(Mutant::D6) {
             let what = DamageKind::Chain { index: entry.index };
-            return Err(Damage { file: file(), offset: *offset, what });
+            return Err(Damage { file: segment.generation.file(), offset: *offset, what });
         }
-        log.entries.push(entry.clone());
     }
     Ok(())
 }
@@ -345,23 +473,18 @@ fn check_unnamed<D: Disk>(disk: &mut D, files: &[String], record: &Record) -> Re
         if record.segments.iter().any(|segment| segment.generation.file() == **file) {
             continue;
         }
-        if disk.file_bytes(file)? < BLOCK_BYTES as u64 {
-            continue;
-        }
-        let mut block = [0; HEADER_BYTES];
-        disk.read_at(file, 0, &mut block)?;
-        let newer = Header::read(&block)
-            .filter(|header| header.store == record.store && header.record > record.sequence);
-        if let Some(header) = newer {
+        let bytes = read_file(disk, file)?;
+        let headers = bytes.chunks_exact(BLOCK_BYTES).map(Header::read).enumerate();
+        // The first batch of a segment that takes the place of others is older than the record that names it.
+        let newer = headers
+            .filter_map(|(block, header)| Some((block, header?)))
+            .find(|(_, header)| header.store == record.store && header.record > record.sequence);
+        if let Some((block, header)) = newer {
             let what = DamageKind::HardStateOlder { needed: header.record, found: record.sequence };
-            return Err(Damage { file: file.clone(), offset: 0, what }.into());
+            return Err(Damage { file: file.clone(), offset: (block * BLOCK_BYTES) as u64, what }.into());
         }
     }
     Ok(())
-}
-
-fn last_index(log: &FoundLog) -> Index {
-    log.last_index()
 }
 
 fn lost(segment: SegmentRef, offset: u64) -> Damage {

@@ -150,7 +150,7 @@ fn read_batch(
 }
 
 /// What the first bad batch is: the end of what was ever written, a tear, or damage (D1, I5).
-fn judge(bytes: &[u8], offset: usize, what: DamageKind, expected: &Expected) -> SegmentEnd {
+pub(super) fn judge(bytes: &[u8], offset: usize, what: DamageKind, expected: &Expected) -> SegmentEnd {
     let was_durable = (offset as u64) < expected.segment.durable_bytes;
     let can_tear = matches!(what, DamageKind::Header | DamageKind::Body);
     if mutant::is(Mutant::D1) {
@@ -181,12 +181,12 @@ fn judge(bytes: &[u8], offset: usize, what: DamageKind, expected: &Expected) -> 
     SegmentEnd::Torn { offset: offset as u64 }
 }
 
-fn belongs(header: &Header, expected: &Expected) -> bool {
+pub(super) fn belongs(header: &Header, expected: &Expected) -> bool {
     header.cluster == expected.cluster
         && header.store == expected.store
         && header.generation == expected.segment.generation
 }
 
-fn damage_at(offset: usize, what: DamageKind, expected: &Expected) -> Damage {
+pub(super) fn damage_at(offset: usize, what: DamageKind, expected: &Expected) -> Damage {
     Damage { file: expected.segment.generation.file(), offset: offset as u64, what }
 }

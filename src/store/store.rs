@@ -1,5 +1,6 @@
 //! The open store: durable writes, one at a time.
 
+use crate::entry::Entry;
 use crate::founding::FoundingRecord;
 use crate::mutant::{self, Mutant};
 use crate::store::batch::Batch;
@@ -10,6 +11,9 @@ use crate::store::record::{self, BootSeen, PEERS_MAX, Record, SEGMENTS_MAX, Stop
 use crate::store::segment::SegmentRef;
 use crate::store::spare::{FillError, Spare};
 use crate::types::{BootNonce, ClusterId, HardState, Incarnation, Index, StoreId, Term};
+
+/// Content beyond which what takes the place of a cut log is written in a further batch.
+const PIECE_BYTES: usize = 4 << 20;
 
 /// What another store's boot means beside those seen before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +70,11 @@ pub struct Store<D> {
     pub(super) next_batch: u64,
     pub(super) encoder: Encoder,
     pub(super) record_bytes: Vec<u8>,
+    /// The log on the disk goes on behind a hole. Nothing is added to it until a truncation takes out the hole and
+    /// all behind it, together with what takes their place.
+    pub(super) has_holes: bool,
+    /// The snapshot that the record names cannot be read.
+    pub(super) has_lost_snapshot: bool,
     pub(super) failed: Option<DiskError>,
 }
 
@@ -135,31 +144,37 @@ impl<D: Disk> Store<D> {
     /// Makes the batch durable: hard state first, then the truncation, then the entries; only on `Ok` may
     /// anything that depends on it be shown. [`StoreError::Full`] has written nothing.
     ///
-    /// A batch of entries costs one positional write and one sync.
+    /// A batch of entries costs one positional write and one sync. With a truncation all of it takes effect in one
+    /// moment: no crash leaves a log that lacks both what was cut and what takes its place.
     ///
     /// # Panics
     /// When the entries do not follow the log, or the store belongs to no cluster and has no log to follow.
     pub fn persist(&mut self, batch: &Batch) -> Result<(), StoreError> {
         self.check_alive()?;
-        let cut_from = batch.truncate_from.filter(|from| *from <= self.last);
+        let end = if self.has_holes { self.last.next() } else { self.last };
+        let cut_from = batch.truncate_from.filter(|from| *from <= end);
         if let (Some(from), Some(snapshot)) = (cut_from, &self.record.snapshot) {
-            assert!(from > snapshot.id.index, "truncation from {from} reaches into snapshot {snapshot}");
+            let is_above = self.has_lost_snapshot || from > snapshot.id.index;
+            assert!(is_above, "truncation from {from} reaches into snapshot {snapshot}");
         }
+        assert!(
+            !self.has_holes || batch.entries.is_empty() || cut_from.is_some(),
+            "entries behind the hole after {}",
+            self.last
+        );
         self.check_entries(batch, cut_from);
+        if let Some(from) = cut_from {
+            return self.replace_from(from, batch);
+        }
         let bytes = if batch.entries.is_empty() { 0 } else { self.encoder.stage(&batch.entries) as u64 };
-        let needs_segment = cut_from.is_some() || self.active.offset + bytes > self.active.bytes;
+        let needs_segment = self.active.offset + bytes > self.active.bytes && bytes > 0;
         if needs_segment {
             self.make_room(bytes)?;
         }
-        if let Some(hard_state) = batch.hard_state {
-            let old = self.record.hard_state;
-            let keeps_vote = hard_state.term > old.term || old.vote.is_none() || hard_state.vote == old.vote;
-            assert!(hard_state.term >= old.term && keeps_vote, "hard state {hard_state} after {old}");
-            self.record.hard_state = hard_state;
-        }
+        self.set_hard_state(batch);
         if needs_segment {
-            // One record carries both: term and vote, and the truncation.
-            self.start_segment(cut_from.map_or(self.last, Index::prev))?;
+            // One record carries both: term and vote, and the segment.
+            self.start_segment(self.last, 0)?;
         } else if batch.hard_state.is_some() {
             self.write_record()?;
         }
@@ -170,11 +185,51 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
+    fn set_hard_state(&mut self, batch: &Batch) {
+        let Some(hard_state) = batch.hard_state else { return };
+        let old = self.record.hard_state;
+        let keeps_vote = hard_state.term > old.term || old.vote.is_none() || hard_state.vote == old.vote;
+        assert!(hard_state.term >= old.term && keeps_vote, "hard state {hard_state} after {old}");
+        self.record.hard_state = hard_state;
+    }
+
+    /// Cuts the log and puts other entries in the place of what is cut: those are durable in a segment of their own
+    /// before the record names it, and so takes all others out.
+    fn replace_from(&mut self, from: Index, batch: &Batch) -> Result<(), StoreError> {
+        let pieces = pieces(&batch.entries);
+        let lengths = pieces.iter().map(|piece| self.encoder.stage(piece) as u64);
+        let bytes: u64 = lengths.sum();
+        self.make_room(bytes)?;
+        let base = from.prev();
+        let first_batch = self.next_batch;
+        let file = self.spare.generation.file();
+        let mut offset = 0;
+        for piece in pieces {
+            self.encoder.stage(piece);
+            let (first, last) = (&piece[0], &piece[piece.len() - 1]);
+            let header = Header {
+                mark: base,
+                generation: self.spare.generation,
+                ..self.header(first.index, last.index, last.term)
+            };
+            offset = self.write_staged(&file, offset, header)?;
+        }
+        self.set_hard_state(batch);
+        if self.has_lost_snapshot {
+            self.record.snapshot = None;
+        }
+        self.start_segment_with(base, first_batch, offset)?;
+        if let Some(last) = batch.entries.last() {
+            (self.last, self.last_term, self.last_chain) = (last.index, last.term, Some(last.chain));
+        }
+        Ok(())
+    }
+
     /// After 50 ms without a write: lets the disk tell that everything is synced, so that no later doubt falls
     /// on the last batch.
     pub fn quiet(&mut self) -> Result<(), StoreError> {
         self.check_alive()?;
-        if self.marked == self.last {
+        if self.marked == self.last || self.has_holes {
             return Ok(());
         }
         if self.active.offset + BLOCK_BYTES as u64 > self.active.bytes {
@@ -341,8 +396,14 @@ impl<D: Disk> Store<D> {
         self.filled(filled)
     }
 
-    /// Goes on in the spare segment, which takes the entries after `base`; what lies above in older ones is cut.
-    fn start_segment(&mut self, base: Index) -> Result<(), StoreError> {
+    /// Goes on in the spare segment, which is empty.
+    fn start_segment(&mut self, base: Index, written: u64) -> Result<(), StoreError> {
+        self.start_segment_with(base, self.next_batch, written)
+    }
+
+    /// Goes on in the spare segment, which takes the entries after `base` and holds so many bytes of them already;
+    /// what lies above in older ones is cut.
+    fn start_segment_with(&mut self, base: Index, first_batch: u64, written: u64) -> Result<(), StoreError> {
         let is_live = |segment: &SegmentRef| segment.base < base;
         let (live, dropped): (Vec<_>, Vec<_>) = self.record.segments.iter().copied().partition(is_live);
         self.close_active();
@@ -353,11 +414,15 @@ impl<D: Disk> Store<D> {
         self.record.segments.push(SegmentRef {
             generation: self.spare.generation,
             base,
-            first_batch: self.next_batch,
-            durable_bytes: 0,
+            first_batch,
+            durable_bytes: written,
         });
-        self.active = Active { file: self.spare.generation.file(), bytes: self.spare.filled(), offset: 0 };
+        self.active =
+            Active { file: self.spare.generation.file(), bytes: self.spare.filled(), offset: written };
         self.spare = Spare::planned(self.spare.generation.next());
+        // The one that was in use may hold damage behind what lives of it: it is left as it is.
+        let was_whole = !core::mem::take(&mut self.has_holes);
+        self.has_lost_snapshot = false;
         self.write_record()?;
         if base != self.last {
             self.last_chain = None;
@@ -370,7 +435,7 @@ impl<D: Disk> Store<D> {
             self.guard(removed)?;
         }
         match sealed {
-            Some((file, generation)) if Some(generation) == was_active => {
+            Some((file, generation)) if Some(generation) == was_active && was_whole => {
                 let cut = self.disk.shorten(&file, sealed_bytes);
                 self.guard(cut)
             }
@@ -380,21 +445,42 @@ impl<D: Disk> Store<D> {
 
     /// Tells in the record how much of the active segment is durable.
     fn close_active(&mut self) {
+        if self.has_holes {
+            return;
+        }
         let offset = self.active.offset;
         if let Some(active) = self.record.segments.last_mut() {
             active.durable_bytes = offset;
         }
     }
 
-    /// Writes what is staged and syncs it.
+    /// Writes what is staged to the segment in use, and syncs it.
     fn write_batch(&mut self, first: Index, last: Index, last_term: Term) -> Result<(), StoreError> {
-        let segment = self.record.segments.last().copied();
-        let generation = segment.expect("every boot names a segment").generation;
         assert!(self.last <= last && self.marked <= self.last, "mark {} of {}", self.marked, self.last);
-        let header = Header {
+        let header = self.header(first, last, last_term);
+        let file = core::mem::take(&mut self.active.file);
+        let written = self.write_staged(&file, self.active.offset, header);
+        self.active.file = file;
+        self.active.offset = written?;
+        assert!(
+            self.active.offset <= self.active.bytes,
+            "batch ends at {} of {}",
+            self.active.offset,
+            self.active.bytes
+        );
+        self.marked = self.last;
+        self.last = last;
+        self.last_term = last_term;
+        Ok(())
+    }
+
+    /// The header of the next batch in the segment in use.
+    fn header(&self, first: Index, last: Index, last_term: Term) -> Header {
+        let segment = self.record.segments.last().copied();
+        Header {
             cluster: self.record.cluster,
             store: self.record.store,
-            generation,
+            generation: segment.map_or(self.spare.generation, |segment| segment.generation),
             sequence: self.next_batch,
             blocks: 0,
             content_bytes: 0,
@@ -404,27 +490,26 @@ impl<D: Disk> Store<D> {
             mark: self.last,
             record: self.record.sequence,
             body_crc: 0,
-        };
+        }
+    }
+
+    /// Writes what is staged, and syncs it; returns where it ends.
+    fn write_staged(&mut self, file: &str, offset: u64, header: Header) -> Result<u64, StoreError> {
         let bytes = self.encoder.seal(header);
-        let end = self.active.offset + bytes.len() as u64;
-        assert!(end <= self.active.bytes, "batch ends at {end} of {}", self.active.bytes);
-        let mut written = self.disk.write_at(&self.active.file, self.active.offset, bytes);
+        let end = offset + bytes.len() as u64;
+        let mut written = self.disk.write_at(file, offset, bytes);
         if mutant::is(Mutant::L16) {
             written = Ok(());
         }
         if self.record.syncing == Syncing::Always && !mutant::is(Mutant::D5) {
-            written = written.and_then(|()| self.disk.sync(&self.active.file));
+            written = written.and_then(|()| self.disk.sync(file));
         }
         if mutant::is(Mutant::D3) {
-            written = written.or_else(|_| self.disk.sync(&self.active.file));
+            written = written.or_else(|_| self.disk.sync(file));
         }
         self.guard(written)?;
-        self.active.offset = end;
         self.next_batch += 1;
-        self.marked = self.last;
-        self.last = last;
-        self.last_term = last_term;
-        Ok(())
+        Ok(end)
     }
 
     pub(super) fn write_record(&mut self) -> Result<(), StoreError> {
@@ -458,6 +543,19 @@ impl<D: Disk> Store<D> {
         self.marked = self.last;
         Ok(())
     }
+}
+
+/// Entries as batches of bounded length.
+fn pieces(entries: &[Entry]) -> Vec<&[Entry]> {
+    let (mut pieces, mut start, mut bytes) = (Vec::new(), 0, 0);
+    for (place, entry) in entries.iter().enumerate() {
+        bytes += entry.payload.content_bytes();
+        if bytes >= PIECE_BYTES || place + 1 == entries.len() {
+            pieces.push(&entries[start..=place]);
+            (start, bytes) = (place + 1, 0);
+        }
+    }
+    pieces
 }
 
 /// Whether a write of the record is made durable at once.

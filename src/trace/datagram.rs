@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use crate::message::{AppendOutcome, Message, SnapshotOutcome, VoteReply, VoteRequest};
+use crate::message::{AppendOutcome, Message, RangeOutcome, SnapshotOutcome, VoteReply, VoteRequest};
 use crate::time::Instant;
 use crate::trace::event::{DatagramEvent, Event, Frame, Outcome, Parties, What};
 use crate::types::{CallId, Incarnation, NodeId};
@@ -279,6 +279,20 @@ fn put_message(message: &Message, summary: &mut Frame) -> &'static str {
                 }
                 SnapshotOutcome::Transferred => "transferred",
                 SnapshotOutcome::Installed => "installed",
+            }));
+        }
+        Message::Range(m) => put(summary, &[("index", m.first.0), ("last_index", m.last.0)]),
+        Message::RangeReply(m) => {
+            summary.answer = Some(Cow::Borrowed(match &m.outcome {
+                RangeOutcome::Entries { entries, .. } => {
+                    put(summary, &[("entries", entries.len() as u64)]);
+                    "entries"
+                }
+                RangeOutcome::Covered { meta } => {
+                    put(summary, &[("index", meta.id.index.0)]);
+                    "covered"
+                }
+                RangeOutcome::Nothing => "nothing",
             }));
         }
     }

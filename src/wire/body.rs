@@ -51,6 +51,8 @@ pub mod body_kind {
     pub const SNAPSHOT_OFFER_REPLY: u8 = 0x11;
     pub const SNAPSHOT_PULL: u8 = 0x12;
     pub const SNAPSHOT_DATA: u8 = 0x13;
+    pub const RANGE: u8 = 0x14;
+    pub const RANGE_REPLY: u8 = 0x15;
 
     pub const OPEN_SESSION: u8 = 0x40;
     pub const CLOSE_SESSION: u8 = 0x41;

@@ -6,8 +6,9 @@
 use crate::cursor::{CursorError, Reader, Writer};
 use crate::entry::Payload;
 use crate::message::{
-    Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, ReadProbe,
-    SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer, TransferReply, VoteReply, VoteRequest,
+    Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, RangeOutcome,
+    RangeReply, RangeRequest, ReadProbe, SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer,
+    TransferReply, VoteReply, VoteRequest,
 };
 use crate::types::{GroupId, Incarnation, Index, Round, Term};
 use crate::wire::body::{NUMBER_MAX, begin_body, body_kind as k, read_bool, read_index, read_term};
@@ -45,6 +46,10 @@ pub fn encode_message(group: GroupId, message: &Message, out: &mut Vec<u8>) {
             put_meta(out, &m.meta);
         }
         Message::SnapshotOfferReply(m) => encode_offer_reply(m, out),
+        Message::Range(m) => {
+            put_numbers(out, [m.term.0, m.question, m.damaged_from.0, m.first.0, m.last.0]);
+        }
+        Message::RangeReply(m) => encode_range_reply(m, out),
     }
 }
 
@@ -83,6 +88,8 @@ pub fn decode_message(body: &[u8]) -> Result<(GroupId, Message), CursorError> {
             Message::SnapshotOffer(SnapshotOffer { term: read_term(r)?, meta: read_meta(r)? })
         }
         k::SNAPSHOT_OFFER_REPLY => Message::SnapshotOfferReply(decode_offer_reply(r)?),
+        k::RANGE => Message::Range(decode_range(r)?),
+        k::RANGE_REPLY => Message::RangeReply(decode_range_reply(r)?),
         _ => return Err(CursorError::Value),
     };
     Ok((group, message))
@@ -104,6 +111,8 @@ const fn kind_of(message: &Message) -> u8 {
         Message::TransferReply(_) => k::TRANSFER_REPLY,
         Message::SnapshotOffer(_) => k::SNAPSHOT_OFFER,
         Message::SnapshotOfferReply(_) => k::SNAPSHOT_OFFER_REPLY,
+        Message::Range(_) => k::RANGE,
+        Message::RangeReply(_) => k::RANGE_REPLY,
     }
 }
 
@@ -146,8 +155,13 @@ fn encode_append(m: &Append, out: &mut Vec<u8>) {
     put_numbers(out, [m.term.0, m.attempt, m.prev_index.0, age(m.term, m.prev_term)]);
     out.put_zigzag(m.commit.0 as i64 - m.prev_index.0 as i64);
     out.put_u32(m.chain);
-    for entry in &m.entries {
-        out.put_varint(age(m.term, entry.term) << 2 | u64::from(entry.payload.kind()));
+    put_entries(out, m.term, &m.entries);
+}
+
+/// Entries to the end of the body. `[W-47]`
+fn put_entries(out: &mut Vec<u8>, term: Term, entries: &[AppendEntry]) {
+    for entry in entries {
+        out.put_varint(age(term, entry.term) << 2 | u64::from(entry.payload.kind()));
         match &entry.payload {
             Payload::Command(bytes) => out.put_prefixed(bytes),
             other => {
@@ -170,6 +184,11 @@ fn decode_append(r: &mut Reader<'_>) -> Result<Append, CursorError> {
         return Err(CursorError::Value);
     }
     let chain = r.u32()?;
+    let entries = read_entries(r, term)?;
+    Ok(Append { term, attempt, prev_index, prev_term, commit: Index(commit), entries, chain })
+}
+
+fn read_entries(r: &mut Reader<'_>, term: Term) -> Result<Vec<AppendEntry>, CursorError> {
     let mut entries = Vec::new();
     while !r.is_empty() {
         let head = r.varint()?;
@@ -177,7 +196,60 @@ fn decode_append(r: &mut Reader<'_>) -> Result<Append, CursorError> {
         let payload = Payload::decode_content((head & 3) as u8, r.prefixed()?)?;
         entries.push(AppendEntry { term: entry_term, payload });
     }
-    Ok(Append { term, attempt, prev_index, prev_term, commit: Index(commit), entries, chain })
+    Ok(entries)
+}
+
+/// An empty range is none, and what is asked for lies in what is damaged. `[W-61]`
+fn decode_range(r: &mut Reader<'_>) -> Result<RangeRequest, CursorError> {
+    let term = read_term(r)?;
+    let question = r.varint()?;
+    let (damaged_from, first, last) = (read_index(r)?, read_index(r)?, read_index(r)?);
+    let is_open = last == Index(0);
+    if damaged_from == Index(0) || first < damaged_from || (last < first && !is_open) {
+        return Err(CursorError::Value);
+    }
+    Ok(RangeRequest { term, question, damaged_from, first, last })
+}
+
+const RANGE_ENTRIES: u8 = 0;
+const RANGE_COVERED: u8 = 1;
+const RANGE_NOTHING: u8 = 2;
+
+/// `[W-62]`
+fn encode_range_reply(m: &RangeReply, out: &mut Vec<u8>) {
+    put_numbers(out, [m.term.0, m.question]);
+    out.put_u8(u8::from(m.commit.is_some()));
+    out.put_varint(m.commit.unwrap_or_default().0);
+    match &m.outcome {
+        RangeOutcome::Entries { entries, chain } => {
+            out.put_u8(RANGE_ENTRIES);
+            out.put_u32(*chain);
+            put_entries(out, m.term, entries);
+        }
+        RangeOutcome::Covered { meta } => {
+            out.put_u8(RANGE_COVERED);
+            put_meta(out, meta);
+        }
+        RangeOutcome::Nothing => out.put_u8(RANGE_NOTHING),
+    }
+}
+
+fn decode_range_reply(r: &mut Reader<'_>) -> Result<RangeReply, CursorError> {
+    let (term, question) = (read_term(r)?, r.varint()?);
+    let (is_leader, commit) = (read_bool(r)?, read_index(r)?);
+    if !is_leader && commit != Index(0) {
+        return Err(CursorError::Value);
+    }
+    let outcome = match r.u8()? {
+        RANGE_ENTRIES => {
+            let chain = r.u32()?;
+            RangeOutcome::Entries { entries: read_entries(r, term)?, chain }
+        }
+        RANGE_COVERED => RangeOutcome::Covered { meta: read_meta(r)? },
+        RANGE_NOTHING => RangeOutcome::Nothing,
+        _ => return Err(CursorError::Value),
+    };
+    Ok(RangeReply { term, question, commit: is_leader.then_some(commit), outcome })
 }
 
 /// How far an entry's term lies below the leader's.

@@ -3,7 +3,9 @@
 use crate::cursor::CursorError;
 use crate::entry::Payload;
 use crate::membership::{Members, Membership};
-use crate::message::{Append, AppendOutcome, AppendReply, Message, SnapshotOutcome, VoteRequest};
+use crate::message::{
+    Append, AppendOutcome, AppendReply, Message, RangeOutcome, RangeReply, SnapshotOutcome, VoteRequest,
+};
 use crate::snapshot::SnapshotMeta;
 use crate::wire::body::body_kind;
 use crate::wire::client::{
@@ -57,8 +59,34 @@ pub(super) fn peer(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> 
                 SnapshotOutcome::Installed => fields.put("outcome", "installed"),
             }
         }
+        Message::Range(m) => {
+            fields.put("question", m.question);
+            fields.put("damaged_from", m.damaged_from);
+            fields.put("first", m.first);
+            fields.put("last", m.last);
+        }
+        Message::RangeReply(m) => put_range_reply(m, fields),
     }
     Ok(())
+}
+
+fn put_range_reply(m: &RangeReply, fields: &mut Fields) {
+    fields.put("question", m.question);
+    if let Some(commit) = m.commit {
+        fields.put("commit", commit);
+    }
+    match &m.outcome {
+        RangeOutcome::Entries { entries, chain } => {
+            fields.put("outcome", "entries");
+            fields.put("entries", entries.len());
+            fields.put("chain", format_args!("{chain:08x}"));
+        }
+        RangeOutcome::Covered { meta } => {
+            fields.put("outcome", "covered");
+            put_meta(meta, fields);
+        }
+        RangeOutcome::Nothing => fields.put("outcome", "nothing"),
+    }
 }
 
 fn pull(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> {
@@ -179,6 +207,8 @@ pub const fn message_name(message: &Message) -> &'static str {
         Message::TransferReply(_) => "transfer-reply",
         Message::SnapshotOffer(_) => "snapshot-offer",
         Message::SnapshotOfferReply(_) => "snapshot-offer-reply",
+        Message::Range(_) => "range",
+        Message::RangeReply(_) => "range-reply",
     }
 }
 

@@ -49,6 +49,23 @@ pub struct NodeStatus {
     pub snapshot: Index,
     /// Snapshots on their way, to this node and, from a leader's view, to others.
     pub transfers: Vec<TransferStatus>,
+    /// Damaged places found in its data since its boot.
+    pub damage: u64,
+    /// The hole in its log that is being filled, if there is one.
+    pub repair: Option<RepairStatus>,
+}
+
+/// A hole in a log. `[W-65]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RepairStatus {
+    /// The first missing entry.
+    pub first: Index,
+    /// The last one; none when that is not known.
+    pub last: Option<Index>,
+    /// Entries of it that have come.
+    pub fetched: u64,
+    /// Who is asked.
+    pub from: Option<NodeId>,
 }
 
 /// A snapshot on its way.
@@ -170,6 +187,14 @@ impl NodeStatus {
             }
             out.put_u8(u8::from(transfer.is_transferred));
         }
+        out.put_varint(self.damage);
+        out.put_u8(u8::from(self.repair.is_some()));
+        if let Some(repair) = &self.repair {
+            out.put_varint(repair.first.0);
+            out.put_varint(repair.last.map_or(0, |last| last.0));
+            out.put_varint(repair.fetched);
+            out.put_u16(repair.from.map_or(0, NodeId::as_u16));
+        }
     }
 
     /// Reads what [`Self::encode`] writes.
@@ -210,8 +235,16 @@ impl NodeStatus {
                     is_transferred: read_bool(r)?,
                 })
             })?,
+            damage: r.varint()?,
+            repair: if read_bool(r)? { Some(read_repair(r)?) } else { None },
         })
     }
+}
+
+fn read_repair(r: &mut Reader<'_>) -> Result<RepairStatus, CursorError> {
+    let (first, last) = (read_index(r)?, read_index(r)?);
+    let last = (last != Index(0)).then_some(last);
+    Ok(RepairStatus { first, last, fetched: r.varint()?, from: read_node(r)? })
 }
 
 fn put_count(out: &mut Vec<u8>, count: usize) {

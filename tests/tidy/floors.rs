@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::source::{self, Placed, Token, Written};
 
 /// The floor of every room; a room that is not here may not exist.
-const ROOMS: [(&str, u8); 28] = [
+const ROOMS: [(&str, u8); 29] = [
     ("cursor", 0),
     ("entry", 0),
     ("founding", 0),
@@ -15,6 +15,7 @@ const ROOMS: [(&str, u8); 28] = [
     ("membership", 0),
     ("message", 0),
     ("mutant", 0),
+    ("remains", 0),
     ("rng", 0),
     ("snapshot", 0),
     ("time", 0),

@@ -6,8 +6,9 @@ use raftgram::entry::Payload;
 use raftgram::founding::FoundingRecord;
 use raftgram::membership::{Member, Members, Membership};
 use raftgram::message::{
-    Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, ReadProbe,
-    SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer, TransferReply, VoteReply, VoteRequest,
+    Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, RangeOutcome,
+    RangeReply, RangeRequest, ReadProbe, SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer,
+    TransferReply, VoteReply, VoteRequest,
 };
 use raftgram::snapshot::{SnapshotId, SnapshotMeta};
 use raftgram::types::{GroupId, Incarnation, Index, NodeId, Round, Sequence, SessionId, StoreId, Term};
@@ -17,7 +18,7 @@ use raftgram::wire::client::{
 };
 use raftgram::wire::peer::encode_message;
 use raftgram::wire::print::print_body;
-use raftgram::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus, TransferStatus};
+use raftgram::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus, RepairStatus, TransferStatus};
 use raftgram::wire::transfer::{Pull, PullReply, encode_pull, encode_pull_reply};
 use raftgram::wire::{Ranges, Span};
 
@@ -62,14 +63,14 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-// [W-42] [W-43] [W-44] [W-46] [W-48] [W-54] [W-55]
+// [W-42] [W-43] [W-44] [W-46] [W-48] [W-54] [W-55] [W-61] [W-62]
 fn malformed() -> Vec<Case> {
     let mut above = vec![0x08, 0];
     above.extend_from_slice(&(0xc000_0000_0000_0000u64 | 1 << 60).to_be_bytes());
     above.push(0);
     let mut other_group = vec![0x08, 0x40];
     other_group.extend_from_slice(&[0x40, 5, 9]);
-    let rows: [(&str, Vec<u8>, &str); 18] = [
+    let rows: [(&str, Vec<u8>, &str); 24] = [
         ("empty", vec![], "malformed"),
         ("grease", vec![0x3f, 0, 1], "malformed"),
         ("unknown-request", vec![0x7f, 0], "malformed"),
@@ -89,6 +90,16 @@ fn malformed() -> Vec<Case> {
         (
             "offer-of-a-snapshot-of-nothing",
             [vec![0x10, 0, 5, 0, 0], vec![0; 4], vec![9], vec![0; 8]].concat(),
+            "malformed",
+        ),
+        ("range-of-one-entry", vec![0x14, 0, 5, 7, 9, 12, 12], "accept"),
+        ("range-of-nothing", vec![0x14, 0, 5, 7, 9, 12, 11], "malformed"),
+        ("range-before-the-damage", vec![0x14, 0, 5, 7, 9, 8, 0], "malformed"),
+        ("range-from-0", vec![0x14, 0, 5, 7, 0, 8, 0], "malformed"),
+        ("range-reply-of-no-leader-with-a-commit", vec![0x15, 0, 5, 7, 0, 9, 2], "malformed"),
+        (
+            "range-reply-with-an-entry-of-a-later-term",
+            vec![0x15, 0, 5, 7, 0, 0, 0, 1, 2, 3, 4, 0x18, 0],
             "malformed",
         ),
         ("membership-without-voters", [vec![0x8b, 0], vec![7; 16], vec![0, 0, 0]].concat(), "malformed"),
@@ -159,11 +170,27 @@ fn messages() -> Vec<(&'static str, Message)> {
         let (index, match_index) = (meta().id.index, Index(match_index));
         Message::SnapshotOfferReply(SnapshotOfferReply { term, index, match_index, outcome })
     };
+    // [W-61] [W-62]
+    let question = 7 << 30 | 1;
+    let range = |last| {
+        let (damaged_from, first, last) = (Index(1_000_001), Index(1_000_003), Index(last));
+        Message::Range(RangeRequest { term, question, damaged_from, first, last })
+    };
+    let range_reply = |commit, outcome| Message::RangeReply(RangeReply { term, question, commit, outcome });
+    let Append { entries, chain, .. } = append();
+    let entries = RangeOutcome::Entries { entries, chain };
+    let nothing_behind = RangeOutcome::Entries { entries: Vec::new(), chain };
     vec![
         ("snapshot-offer", Message::SnapshotOffer(SnapshotOffer { term, meta: meta() })),
         ("snapshot-offer-reply-pulling", offer_reply(0, SnapshotOutcome::Pulling { bytes: 65_536 })),
         ("snapshot-offer-reply-transferred", offer_reply(0, SnapshotOutcome::Transferred)),
         ("snapshot-offer-reply-installed", offer_reply(900_000, SnapshotOutcome::Installed)),
+        ("range", range(1_000_007)),
+        ("range-to-no-known-end", range(0)),
+        ("range-reply-entries", range_reply(None, entries)),
+        ("range-reply-of-the-leader", range_reply(Some(Index(999_999)), nothing_behind)),
+        ("range-reply-covered", range_reply(None, RangeOutcome::Covered { meta: meta() })),
+        ("range-reply-nothing", range_reply(None, RangeOutcome::Nothing)),
         ("pre-vote", Message::PreVote(vote)),
         ("pre-vote-reply", Message::PreVoteReply(vote_reply)),
         ("vote", Message::Vote(VoteRequest { term: Term(6), is_transfer: true, ..vote })),
@@ -290,5 +317,13 @@ fn status() -> NodeStatus {
             bytes_total: 1 << 30,
             is_transferred: false,
         }],
+        // [W-65]
+        damage: 2,
+        repair: Some(RepairStatus {
+            first: Index(900_010),
+            last: Some(Index(900_020)),
+            fetched: 4,
+            from: NodeId::new(3),
+        }),
     }
 }

@@ -1,5 +1,6 @@
 //! One node, fed by hand: node 1, unless a test says otherwise, with peers that exist only as messages.
 
+use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use super::{CLUSTER, identity, log_of, voters};
@@ -10,6 +11,7 @@ use crate::message::{
     VoteReply, VoteRequest,
 };
 use crate::raft::{Alarm, Base, Output, Raft, RaftConfig, ReplyToken, Restored, RoleKind, Ticket};
+use crate::remains::{LogEnd, Remains};
 use crate::rng::Rng;
 use crate::snapshot::SnapshotMeta;
 use crate::time::Instant;
@@ -23,6 +25,7 @@ pub(super) struct Setup {
     pub(super) base: Base,
     pub(super) snapshot: Option<SnapshotMeta>,
     pub(super) entries: Vec<Entry>,
+    pub(super) remains: Option<Remains>,
     pub(super) incarnation: u32,
     pub(super) tune: fn(&mut RaftConfig),
 }
@@ -36,6 +39,7 @@ impl Setup {
             base: Base::default(),
             snapshot: None,
             entries: Vec::new(),
+            remains: None,
             incarnation: 1,
             tune: |_| {},
         }
@@ -63,6 +67,19 @@ impl Setup {
         self
     }
 
+    /// Of the log so far the entries in these ranges cannot be read; whether its end is known.
+    pub(super) fn damaged(mut self, holes: &[RangeInclusive<u64>], is_end_known: bool) -> Self {
+        let end = self.entries.last().map(LogEnd::of).filter(|_| is_end_known);
+        let is_lost = |entry: &Entry| holes.iter().any(|hole| hole.contains(&entry.index.0));
+        let first = holes.iter().map(|hole| *hole.start()).min().unwrap();
+        let mut entries = core::mem::take(&mut self.entries);
+        entries.retain(|entry| !is_lost(entry));
+        let (before, behind) = entries.into_iter().partition(|entry| entry.index.0 < first);
+        self.entries = before;
+        self.remains = Some(Remains { entries: behind, end });
+        self
+    }
+
     pub(super) fn tune(mut self, tune: fn(&mut RaftConfig)) -> Self {
         self.tune = tune;
         self
@@ -84,6 +101,7 @@ impl Setup {
             base: self.base,
             snapshot: self.snapshot,
             entries: self.entries,
+            remains: self.remains,
         };
         let now = Instant::from_nanos(1_000_000_000);
         let raft = Raft::new(config, restored, Rng::from_seed(1), now);

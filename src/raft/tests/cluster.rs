@@ -480,7 +480,7 @@ impl Cluster {
                 self.nodes.get_mut(&node).unwrap().calls.retain(|_, (callee, _)| *callee != to);
             }
             Output::Persist { ticket, hard_state, install, truncate_from, entries } => {
-                let install = install.map(|meta| (meta, self.files[&meta].clone()));
+                let install = install.map(|it| (it.meta, self.files[&it.meta].clone()));
                 let disk = &mut self.nodes.get_mut(&node).unwrap().disk;
                 disk.pending.push_back(Batch { ticket, hard_state, install, truncate_from, entries });
                 let took = self.rng.duration_between(disk.delay_min, disk.delay_max);

@@ -10,8 +10,8 @@ use super::{identity, log_of, members, voters};
 use crate::entry::{Entry, Payload};
 use crate::membership::{Members, Membership};
 use crate::message::{
-    AppendOutcome, AppendReply, HeartbeatReply, Message, SnapshotOffer, SnapshotOfferReply, SnapshotOutcome,
-    Transfer, TransferReply, VoteReply,
+    AppendOutcome, AppendReply, HeartbeatReply, Message, RangeOutcome, RangeReply, RangeRequest,
+    SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer, TransferReply, VoteReply,
 };
 use crate::raft::{NUMBER_MAX, Output, RoleKind};
 use crate::snapshot::{SnapshotId, SnapshotMeta};
@@ -472,6 +472,19 @@ fn e14_every_message_of_a_higher_term_deposes_a_leader() {
             index: Index(1),
             match_index: Index(0),
             outcome: SnapshotOutcome::Installed,
+        }),
+        Message::Range(RangeRequest {
+            term: Term(9),
+            question: 1,
+            damaged_from: Index(1),
+            first: Index(1),
+            last: Index(0),
+        }),
+        Message::RangeReply(RangeReply {
+            term: Term(9),
+            question: 1,
+            commit: None,
+            outcome: RangeOutcome::Nothing,
         }),
     ];
     for message in deposing {

@@ -4,6 +4,7 @@ use super::{CLUSTER, command, log_of, voters};
 use crate::entry::{Entry, Payload};
 use crate::raft::config::Base;
 use crate::raft::log::Log;
+use crate::remains::LogEnd;
 use crate::types::{Index, Term};
 
 fn log(terms: &[u64]) -> Log {
@@ -28,17 +29,14 @@ fn terms_are_found_by_index_and_indexes_by_term() {
 /// Raft paper §5.4.1.
 #[test]
 fn the_later_last_term_wins_and_then_the_longer_log() {
-    let ours = log(&[1, 3, 3]);
+    let end = |term, index| LogEnd { index: Index(index), term: Term(term) };
+    let ours = end(3, 3);
     for (last_term, last_index, covers) in
         [(3, 3, true), (3, 4, true), (3, 2, false), (4, 1, true), (2, 9, false), (0, 0, false)]
     {
-        assert_eq!(
-            ours.is_covered_by(Term(last_term), Index(last_index)),
-            covers,
-            "{last_index}@{last_term}"
-        );
+        assert_eq!(end(last_term, last_index).covers(ours), covers, "{last_index}@{last_term}");
     }
-    assert!(log(&[]).is_covered_by(Term(0), Index(0)));
+    assert!(end(0, 0).covers(LogEnd::default()));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! - `election`, `replication`, `following`, `disk`, `reads`, `transfer`: one test per rule, on one node that is
 //!   fed by hand (`bench`).
 //! - `snapshots`, `compaction`: taking, offering and installing them, by hand and in the cluster.
+//! - `repair`: logs with holes, by hand.
 //! - `golden`: scripts under `tests/raft/`, replayed on a whole cluster.
 //! - `scenarios`: named faults on a whole cluster in virtual time (`cluster`).
 //! - `digraphs`: every network that 3 or 4 nodes can have.
@@ -29,6 +30,7 @@ mod node;
 mod quorum;
 mod random;
 mod reads;
+mod repair;
 mod replication;
 mod scenarios;
 mod snapshots;

@@ -233,7 +233,9 @@ fn an_install_replaces_the_log_and_is_acknowledged_when_it_is_durable() {
     assert!(node.raft.handle_snapshot_installed(node.now, file, voters(&[1, 2, 4])));
     let outputs = node.drain();
     let is_install = |output: &Output| match output {
-        Output::Persist { install, entries, .. } => *install == Some(file) && entries.is_empty(),
+        Output::Persist { install, entries, .. } => {
+            install.map(|it| it.meta) == Some(file) && entries.is_empty()
+        }
         _ => false,
     };
     assert!(outputs.iter().any(is_install), "{outputs:?}");

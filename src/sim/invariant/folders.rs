@@ -44,10 +44,11 @@ impl Folders {
             self.wiped(node);
         }
         let shadow = self.current.entry(node).or_insert_with(|| Shadow::new(found.identity));
-        if shadow.is_forsworn() {
-            self.gone.push(shadow.clone());
-        } else {
+        if !shadow.is_forsworn() {
             check_found(shadow, found)?;
+        }
+        if shadow.is_forsworn() || found.is_damaged {
+            self.gone.push(shadow.clone());
         }
         shadow.boot(found);
         oracle.voted(found.identity, found.hard_state)
@@ -90,7 +91,7 @@ impl Folders {
         );
         let held = shadow.log().at(meta.id.index);
         hold!(
-            log == LogAfter::Begun || held == Some(mark),
+            log != LogAfter::Kept || held == Some(mark),
             SnapshotState,
             "a snapshot ends with {mark:?} at {}, the log on disk has {held:?} there",
             meta.id.index
@@ -111,9 +112,17 @@ impl Folders {
 
 fn check_found(shadow: &Shadow, found: &Found<'_>) -> Result<(), Broken> {
     let known = shadow.incarnation();
+    hold!(
+        shadow.may_be_damaged() || !found.is_damaged,
+        DurableBeforeAcknowledged,
+        "boots with a hole in its log, and nothing was done to its disk"
+    );
     hold!(found.incarnation > known, Monotone, "boot {} follows boot {known}", found.incarnation);
     let (promised, held) = (shadow.hard_state(), found.hard_state);
     hold!(shadow.may_hold(held), Monotone, "boots with {held}, its disk had {promised}");
+    if found.is_damaged {
+        return check_beginning(shadow, found);
+    }
     let (base, kept) = (found.base, shadow.log().base());
     hold!(
         shadow.may_begin_after(base),
@@ -137,5 +146,18 @@ fn check_found(shadow: &Shadow, found: &Found<'_>) -> Result<(), Broken> {
             log.at(index)
         );
     }
+    Ok(())
+}
+
+/// What stands before a hole is what its disk had there.
+fn check_beginning(shadow: &Shadow, found: &Found<'_>) -> Result<(), Broken> {
+    let log = shadow.log();
+    let Some(last) = found.entries.last().filter(|last| last.index <= log.last()) else { return Ok(()) };
+    hold!(
+        last.index <= log.base().index || log.at(last.index) == Some(Mark::of(last)),
+        DurableBeforeAcknowledged,
+        "boots with {last} before a hole, its disk had {:?}",
+        log.at(last.index)
+    );
     Ok(())
 }

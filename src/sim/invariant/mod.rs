@@ -184,6 +184,7 @@ impl Invariants {
             hard_state: recovered.hard_state,
             base: recovered.snapshot.as_ref().map_or(Base::default(), |file| file.meta.id.into()),
             entries: &recovered.entries,
+            is_damaged: recovered.remains.is_some(),
         };
         self.folders.booted(&mut self.oracle, &found).map_err(|broken| broken.at(now, Some(id)))
     }

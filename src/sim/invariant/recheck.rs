@@ -13,7 +13,7 @@ use super::subject::Subject;
 use super::violation::{Broken, hold};
 use crate::hash::Fnv1a;
 use crate::raft::Base;
-use crate::store::{MemoryDisk, OpenOptions, Recovered, Store};
+use crate::store::{MemoryDisk, OnDamage, OpenOptions, Recovered, Store};
 use crate::types::Index;
 
 /// How many entries of one log are looked at in one recheck.
@@ -82,7 +82,9 @@ pub(super) fn check_folder(shadow: &Shadow, disk: &MemoryDisk, options: &OpenOpt
     if !shadow.is_whole() {
         return Ok(());
     }
-    match Store::open(after_power_cut(disk), *options) {
+    // A node whose log has a hole has it on the disk too, until it is mended.
+    let options = OpenOptions { on_damage: OnDamage::Keep, ..*options };
+    match Store::open(after_power_cut(disk), options) {
         Ok((_, recovered)) => check_recovered(shadow, &recovered, "a copy of its folder"),
         Err(error) => {
             hold!(false, DurableBeforeAcknowledged, "a copy of its folder does not open: {error}");
@@ -129,6 +131,12 @@ fn after_power_cut(disk: &MemoryDisk) -> MemoryDisk {
 }
 
 fn check_recovered(shadow: &Shadow, recovered: &Recovered, what: &str) -> Result<(), Broken> {
+    hold!(
+        shadow.may_be_damaged() || recovered.remains.is_none(),
+        DurableBeforeAcknowledged,
+        "{what} is damaged, and nothing was done to it: {:?}",
+        recovered.damage
+    );
     let (held, promised) = (recovered.hard_state, shadow.hard_state());
     hold!(shadow.may_hold(held), Monotone, "{what} holds {held}, it should be {promised}");
     hold!(

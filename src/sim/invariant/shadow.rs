@@ -22,6 +22,8 @@ pub struct Shadow {
     in_flight: Option<InFlight>,
     /// The same, of a snapshot that is to be in force.
     adopting: Option<(Base, LogAfter)>,
+    /// Its log has a hole, as far as known.
+    is_damaged: bool,
     trust: Trust,
 }
 
@@ -30,7 +32,8 @@ pub struct Shadow {
 enum Trust {
     /// To open, and hold what was promised.
     Full,
-    /// To hold what was promised, or not to open: the folder was damaged in a way that a store finds out.
+    /// To hold what was promised, or to tell of a hole, or not to open: the folder was damaged in a way that a store
+    /// finds out.
     OrRefusal,
     /// Nothing: it is believed as it is.
     None,
@@ -53,6 +56,7 @@ impl Shadow {
             log: Marks::default(),
             in_flight: None,
             adopting: None,
+            is_damaged: false,
             trust: Trust::Full,
         }
     }
@@ -98,6 +102,8 @@ impl Shadow {
         }
         if let Some(from) = batch.truncate_from {
             self.log.truncate_from(from);
+            // Whatever is cut, the hole goes with it.
+            self.is_damaged = false;
         }
         for entry in &batch.entries {
             self.log.truncate_from(entry.index);
@@ -115,7 +121,11 @@ impl Shadow {
         self.adopting = None;
         match log {
             LogAfter::Kept => self.log.rebase(meta.id.into()),
-            LogAfter::Begun => self.log = Marks::above(meta.id.into()),
+            LogAfter::Begun => {
+                self.log = Marks::above(meta.id.into());
+                self.is_damaged = false;
+            }
+            LogAfter::Spared => self.log = Marks::above(meta.id.into()),
         }
     }
 
@@ -145,9 +155,14 @@ impl Shadow {
         self.trust == Trust::Full
     }
 
+    /// True when a boot may find a hole in the log.
+    pub(super) fn may_be_damaged(&self) -> bool {
+        self.is_damaged || self.trust == Trust::OrRefusal
+    }
+
     /// Up to where a boot must find the log that is here.
     pub(super) fn promised(&self) -> Index {
-        if let Some((_, LogAfter::Begun)) = self.adopting {
+        if let Some((_, LogAfter::Begun | LogAfter::Spared)) = self.adopting {
             // The old log may be gone, all of it.
             return self.log.base().index;
         }
@@ -169,6 +184,7 @@ impl Shadow {
         found.entries.iter().for_each(|entry| self.log.push(Mark::of(entry)));
         self.in_flight = None;
         self.adopting = None;
+        self.is_damaged = found.is_damaged;
         self.trust = Trust::Full;
     }
 }
@@ -184,6 +200,8 @@ pub struct Found<'a> {
     pub hard_state: HardState,
     /// What lies before the first entry.
     pub base: Base,
-    /// The log.
+    /// The log, up to its first hole.
     pub entries: &'a [Entry],
+    /// Whether it has one.
+    pub is_damaged: bool,
 }

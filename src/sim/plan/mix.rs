@@ -35,9 +35,10 @@ impl Mix {
             1 => 0.9,
             _ => 0.4,
         };
-        let is_drawn = |fault: &Fault| *fault != Fault::Snapshots && streams.of(*fault, 0).chance(share);
+        let is_own = |fault: &Fault| matches!(fault, Fault::Snapshots | Fault::DisjointRot);
+        let is_drawn = |fault: &Fault| !is_own(fault) && streams.of(*fault, 0).chance(share);
         let chosen: FaultSet = enabled.iter().filter(is_drawn).collect();
-        // A spoiled folder is not repaired, so most runs go without.
+        // A repair takes long, and a wiped folder never comes back, so most runs go without.
         let is_spoiling = rng.chance(0.3);
         let chosen: FaultSet = chosen.iter().filter(|fault| is_spoiling || !spoils(*fault)).collect();
         settings.link.delay = magnitude(rng, Duration::from_micros(20), Duration::from_millis(4));

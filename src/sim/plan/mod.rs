@@ -6,12 +6,15 @@
 //! or a moment later.
 //!
 //! # What it never does
-//! The checks demand that nothing acknowledged is lost, so a plan stays within what Raft can bear: at most a minority
-//! of the nodes ever loses its data or has it changed behind its back. Everything else may hit all nodes at once.
+//! The checks demand that nothing acknowledged is lost, so a plan stays within what Raft and its repair can bear: at
+//! any time at most a minority of the nodes has lost data in whatever way; a node that is whole again may be hit
+//! again, and so may others. Records that the other nodes hold may be damaged on all nodes at once. Everything else
+//! may hit all nodes at once, too.
 
 pub(super) mod adversary;
 mod ambush;
 mod deeds;
+mod disjoint;
 mod disks;
 mod mix;
 mod past;
@@ -61,6 +64,7 @@ enum Later {
     CalmClock(u16),
     /// The next snapshot, or another mark for them.
     Snapshot,
+    DisjointRot,
 }
 
 /// The faults of a run; see the module's page.
@@ -78,7 +82,8 @@ pub(super) struct Plan {
     tokens: u64,
     is_over: bool,
     disk: DiskProfile,
-    /// Nodes that may have lost data by what was done to them; they count as lost.
+    nodes: u16,
+    /// Nodes that lost data by what was done to them and are not known to be whole again.
     spoiled: BTreeSet<u16>,
     /// Of those, the ones that are not to be started again.
     retired: BTreeSet<u16>,
@@ -92,6 +97,8 @@ pub(super) struct Plan {
     refusal: Option<(u16, OpenError)>,
     /// Decides about snapshots, in runs that have them. It draws for itself, so that runs without are as they were.
     snapshots: Option<Rng>,
+    /// The same for damage on several nodes at once.
+    disjoint: Option<Rng>,
     client_crashes: VecDeque<usize>,
     floods: VecDeque<(usize, u64)>,
 }
@@ -105,9 +112,13 @@ impl Plan {
         if snapshots.is_some() {
             mix.chosen = mix.chosen.with(Fault::Snapshots);
         }
+        let disjoint = disjoint::draw(enabled, settings);
+        if disjoint.is_some() {
+            mix.chosen = mix.chosen.with(Fault::DisjointRot);
+        }
         let is_deed = |fault: &Fault| {
-            !matches!(fault, Fault::Churn | Fault::SmallLimits | Fault::Ambush | Fault::Snapshots)
-                && !is_weather(*fault)
+            let is_standing = matches!(fault, Fault::Churn | Fault::SmallLimits | Fault::Ambush);
+            !is_standing && !matches!(fault, Fault::Snapshots | Fault::DisjointRot) && !is_weather(*fault)
         };
         let mut deeds: Vec<Fault> = mix.chosen.iter().filter(is_deed).collect();
         // One deed stands for all that links do at once.
@@ -124,6 +135,7 @@ impl Plan {
             tokens: TOKEN,
             is_over: false,
             disk: settings.disk,
+            nodes: settings.nodes,
             spoiled: BTreeSet::new(),
             retired: BTreeSet::new(),
             backups: BTreeMap::new(),
@@ -132,6 +144,7 @@ impl Plan {
             counts: BTreeMap::new(),
             refusal: None,
             snapshots,
+            disjoint,
             client_crashes: VecDeque::new(),
             floods: VecDeque::new(),
         }
@@ -140,11 +153,6 @@ impl Plan {
     /// What the run does, for its report.
     pub(super) fn chosen(&self) -> FaultSet {
         self.mix.chosen
-    }
-
-    /// Nodes whose data was touched.
-    pub(super) fn spoiled(&self) -> &BTreeSet<u16> {
-        &self.spoiled
     }
 
     /// Whether a node can never take part again, because of what was done to its data.
@@ -172,6 +180,9 @@ impl Plan {
         if self.snapshots.is_some() {
             self.later(sim, Duration::ZERO, Later::Snapshot);
         }
+        if self.disjoint.is_some() {
+            self.later(sim, Duration::from_secs(2), Later::DisjointRot);
+        }
     }
 
     /// A timer is due.
@@ -189,9 +200,10 @@ impl Plan {
             Later::FreeDisk(node) => sim.with_disk(node, |disk| disk.set_capacity(None)),
             Later::CalmSocket(node) => sim.set_socket(node, 0.0, None),
             Later::CalmClock(node) => sim.set_clock_rate(node, 1.0),
-            Later::Deed | Later::Ambush | Later::Strike(..) | Later::Past(_) | Later::Snapshot
-                if self.is_over => {}
+            Later::Deed | Later::Ambush | Later::Strike(..) | Later::Past(_) if self.is_over => {}
+            Later::Snapshot | Later::DisjointRot if self.is_over => {}
             Later::Snapshot => self.snapshot(sim),
+            Later::DisjointRot => self.rot_disjoint(sim),
             Later::Deed => {
                 if let Some(limits) = sim.settings().session_limits {
                     sim.change_limits(|now| *now = Limits { snapshot_bytes: now.snapshot_bytes, ..limits });
@@ -299,7 +311,9 @@ impl Plan {
     }
 
     /// Whether one more node may lose its data.
-    fn may_spoil<M: Machine>(&self, sim: &Simulation<M>, node: u16) -> bool {
+    fn may_spoil<M: Machine>(&mut self, sim: &Simulation<M>, node: u16) -> bool {
+        let is_whole = |node: &u16| is_whole(sim, *node);
+        self.spoiled.retain(|node| self.retired.contains(node) || !is_whole(node));
         let minority = usize::from(sim.nodes() - 1) / 2;
         let is_founded = (1..=sim.nodes()).all(|node| sim.node(node).is_some() || sim.is_founded(node));
         is_founded && (self.spoiled.contains(&node) || self.spoiled.len() < minority)
@@ -323,7 +337,9 @@ impl Plan {
     /// Whether this run looks at life in a graph that is connected in part.
     pub(super) fn wants_partial_graph(&mut self) -> bool {
         let cuts = self.mix.chosen.has(Fault::OneWay) || self.mix.chosen.has(Fault::Partition);
-        cuts && self.rng.chance(0.5)
+        // What a damaged node lacks may lie on any other one.
+        let has_core = self.spoiled.len() <= usize::from(self.nodes - 1) / 2;
+        cuts && self.rng.chance(0.5) && has_core
     }
 
     /// Ends all faults but cuts: of the paths outside a majority that is whole, each is cut or not.
@@ -350,6 +366,14 @@ impl Plan {
     pub(super) fn counts(&self) -> &BTreeMap<Fault, u64> {
         &self.counts
     }
+}
+
+/// Whether a node holds all that is committed, durably, with no hole in its log.
+fn is_whole<M: Machine>(sim: &Simulation<M>, node: u16) -> bool {
+    let committed = sim.leader().and_then(|leader| sim.node(leader)).map(|leader| leader.raft().commit());
+    let Some((node, committed)) = sim.node(node).zip(committed) else { return false };
+    let raft = node.raft();
+    raft.repair().is_none() && !raft.is_installing() && raft.durable_index() >= committed
 }
 
 /// Every path between different ends of these.

@@ -102,7 +102,7 @@ fn captured_datagrams_played_again_change_nothing() {
 }
 
 #[test]
-fn whoever_finds_its_folder_damaged_stays_down() {
+fn whoever_finds_its_log_damaged_comes_back_by_repair() {
     let mut sim = founded(7);
     (0..50).for_each(|_| put(&mut sim, b"v"));
     let follower = (1..=3).find(|node| Some(*node) != sim.leader()).unwrap();
@@ -111,6 +111,23 @@ fn whoever_finds_its_folder_damaged_stays_down() {
         disk.file_names().find(|name| name.starts_with("log-")).map(str::to_owned)
     });
     sim.spoil_disk(follower, |disk| disk.rot(&log.unwrap(), |bytes| bytes[4096] ^= 1));
+    sim.start(follower).unwrap();
+    assert!(sim.node(follower).unwrap().raft().repair().is_some());
+    put(&mut sim, b"w");
+    sim.run_until("it is whole", |sim| sim.node(follower).is_some_and(|node| node.raft().repair().is_none()));
+    sim.run_until("all are equal", |sim| sim.are_at_rest(|_| true).is_ok());
+}
+
+/// Nobody else knows whom it voted for.
+#[test]
+fn whoever_finds_its_hard_state_damaged_stays_down() {
+    let mut sim = founded(9);
+    put(&mut sim, b"v");
+    let follower = (1..=3).find(|node| Some(*node) != sim.leader()).unwrap();
+    sim.crash(follower, Crash::Kill);
+    for file in ["hard-state-a", "hard-state-b"] {
+        sim.spoil_disk(follower, |disk| disk.rot(file, |bytes| bytes[40] ^= 1));
+    }
     assert!(sim.start(follower).is_err());
     assert!(matches!(sim.down(follower), Some(Down::Refused(_))));
     put(&mut sim, b"w");

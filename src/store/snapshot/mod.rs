@@ -150,6 +150,20 @@ pub(super) fn remove_unneeded<D: Disk>(
     Ok(())
 }
 
+/// Makes of a damaged snapshot one that is being pulled: its blocks that are intact need not come again.
+pub(super) fn keep_blocks<D: Disk>(disk: &mut D, meta: &SnapshotMeta) -> Result<(), DiskError> {
+    let file = file_of(meta.id.index);
+    if !disk.list()?.contains(&file) {
+        return Ok(());
+    }
+    if disk.file_bytes(&file)? == meta.bytes {
+        disk.rename(&file, &incoming_file(meta))?;
+    } else {
+        disk.remove(&file)?;
+    }
+    disk.sync_folder()
+}
+
 /// Removes the file of a snapshot that another has replaced; harmless when it is gone.
 pub fn remove<D: Disk>(disk: &mut D, meta: &SnapshotMeta) -> Result<(), DiskError> {
     match disk.remove(&file_of(meta.id.index)) {

@@ -7,7 +7,7 @@ use super::{SnapshotError, file_of};
 use crate::machine::{RestoreError, Source};
 use crate::mutant::{self, Mutant};
 use crate::snapshot::SnapshotMeta;
-use crate::store::disk::{Disk, DiskError, DiskErrorKind};
+use crate::store::disk::{Disk, DiskErrorKind};
 use crate::store::error::{Damage, DamageKind};
 
 /// A file whose length, table, trailer and head are right; its body is checked block by block when it is read.
@@ -205,20 +205,36 @@ pub(super) fn read_block<D: Disk>(
     Ok(block)
 }
 
-/// Bytes of a finished snapshot, for a node that pulls it: as they stand, since the puller checks them. `None` when
-/// this very file is not here (any more).
+/// Bytes of a finished snapshot, for a node that pulls it; the blocks they lie in are checked, so that damage is found
+/// where it is. `None` when this very file is not here (any more).
 pub fn read_range<D: Disk>(
     disk: &mut D,
     meta: &SnapshotMeta,
     range: Range<u64>,
-) -> Result<Option<Vec<u8>>, DiskError> {
+) -> Result<Option<Vec<u8>>, SnapshotError> {
     let file = file_of(meta.id.index);
     match disk.file_bytes(&file) {
         Err(error) if error.kind == DiskErrorKind::Missing => return Ok(None),
         Ok(bytes) if bytes != meta.bytes || range.end > bytes || range.start > range.end => return Ok(None),
         bytes => bytes?,
     };
+    let layout = Layout::of_file(meta.bytes).ok_or(SnapshotError::Foreign)?;
+    let table = read_table(disk, &file, meta, &layout)?;
     let mut out = vec![0; (range.end - range.start) as usize];
     disk.read_at(&file, range.start, &mut out)?;
+    let block_bytes = crate::snapshot::BLOCK_BYTES as u64;
+    let last = range.end.min(layout.content_bytes);
+    for number in range.start / block_bytes..last.div_ceil(block_bytes) {
+        let place = layout.block(number);
+        let is_here = place.start >= range.start && place.end <= range.end;
+        if !is_here {
+            read_block(disk, &file, &layout, &table, number)?;
+            continue;
+        }
+        let bytes = &out[(place.start - range.start) as usize..(place.end - range.start) as usize];
+        if crc32fast::hash(bytes) != table[number as usize] {
+            return Err(damaged(&file, place.start, DamageKind::Block));
+        }
+    }
     Ok(Some(out))
 }

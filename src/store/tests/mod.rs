@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod fault;
 mod refusal;
+mod repair;
 mod snapshot;
 mod tear;
 

@@ -18,7 +18,7 @@ use crate::wire::client::{
 };
 use crate::wire::peer::{decode_message, encode_message};
 use crate::wire::print::print_body;
-use crate::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus, TransferStatus};
+use crate::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus, RepairStatus, TransferStatus};
 
 fn request_bytes(request: &ClientRequest<'_>) -> Vec<u8> {
     let mut body = Vec::new();
@@ -180,7 +180,7 @@ proptest! {
         prop_assert_eq!(reply_bytes(&read), body);
     }
 
-    // [W-51]
+    // [W-51] [W-65]
     #[test]
     fn statuses_round_trip(
         membership in prop::option::of(membership()), numbers in [number(), number(), number(), number()],
@@ -208,6 +208,13 @@ proptest! {
             drops: Vec::new(),
             snapshot: Index(numbers[2]),
             transfers: Vec::new(),
+            damage: counts[1],
+            repair: leader.map(|from| RepairStatus {
+                first: Index(numbers[3].max(1)),
+                last: (numbers[0] > 0).then_some(Index(numbers[0])),
+                fetched: counts[0],
+                from: NodeId::new(from),
+            }),
         };
         status.role = [
             NodeRole::Blank, NodeRole::Follower, NodeRole::PreCandidate, NodeRole::Candidate, NodeRole::Leader,

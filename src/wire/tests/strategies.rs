@@ -7,8 +7,9 @@ use crate::cursor::VARINT_MAX;
 use crate::entry::Payload;
 use crate::membership::{Member, Members, Membership};
 use crate::message::{
-    Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, ReadProbe,
-    SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer, TransferReply, VoteReply, VoteRequest,
+    Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, RangeOutcome,
+    RangeReply, RangeRequest, ReadProbe, SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer,
+    TransferReply, VoteReply, VoteRequest,
 };
 use crate::snapshot::{SnapshotId, SnapshotMeta};
 use crate::types::{
@@ -215,12 +216,46 @@ fn append() -> impl Strategy<Value = Append> {
 }
 
 pub(super) fn message() -> impl Strategy<Value = Message> {
-    prop_oneof![3 => append().prop_map(Message::Append), 10 => small_message()]
+    prop_oneof![
+        3 => append().prop_map(Message::Append),
+        2 => range_reply().prop_map(Message::RangeReply),
+        10 => small_message(),
+    ]
+}
+
+// [W-62]
+fn range_reply() -> impl Strategy<Value = RangeReply> {
+    (append(), varint(), prop::option::of(number()), 0..3u8).prop_map(|(append, question, commit, which)| {
+        let Append { term, entries, chain, .. } = append;
+        let meta = SnapshotMeta {
+            id: SnapshotId { index: Index(1 + question % 99), term: Term(3), chain },
+            bytes: 9,
+            digest: question,
+        };
+        let outcome = match which {
+            0 => RangeOutcome::Entries { entries, chain },
+            1 => RangeOutcome::Covered { meta },
+            _ => RangeOutcome::Nothing,
+        };
+        RangeReply { term, question, commit: commit.map(Index), outcome }
+    })
+}
+
+// [W-61]
+fn range(term: Term, question: u64, indexes: [Index; 3], is_open: bool) -> RangeRequest {
+    let [first, second, third] = indexes.map(|index| index.0);
+    RangeRequest {
+        term,
+        question,
+        damaged_from: Index(first.clamp(1, second.max(1))),
+        first: Index(second.max(1)),
+        last: if is_open { Index(0) } else { Index(second.max(third).max(1)) },
+    }
 }
 
 fn small_message() -> impl Strategy<Value = Message> {
     let indexes = [number(), number(), number()];
-    (0..17, [number(), number(), number()], indexes, varint(), any::<(u32, bool)>()).prop_map(
+    (0..18, [number(), number(), number()], indexes, varint(), any::<(u32, bool)>()).prop_map(
         |(which, terms, indexes, count, (incarnation, yes))| {
             let [term, campaign_term, other_term] = terms.map(Term);
             let [first, second, third] = indexes.map(Index);
@@ -276,6 +311,7 @@ fn small_message() -> impl Strategy<Value = Message> {
                 13 => offer_reply(SnapshotOutcome::Pulling { bytes: count }),
                 14 => offer_reply(SnapshotOutcome::Transferred),
                 15 => offer_reply(SnapshotOutcome::Installed),
+                16 => Message::Range(range(term, count, [first, second, third], yes)),
                 _ => Message::TransferReply(TransferReply { term, is_taken: yes }),
             }
         },

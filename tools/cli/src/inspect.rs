@@ -158,6 +158,10 @@ impl Inspect {
                 Code::Corrupt,
                 "files were lost or copied in from elsewhere; restore all of the folder, or none",
             ),
+            OpenError::Damaged(damage) if damage.what.is_repairable() => (
+                Code::Corrupt,
+                "start the node: it fetches what is damaged from the other nodes, and keeps what is not",
+            ),
             _ => (
                 Code::Corrupt,
                 "the other nodes have the data; keep this folder until they are seen to be well",

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use raftgram::client::Answer;
 use raftgram::types::NodeId;
-use raftgram::wire::status::{NodeRole, NodeStatus, TransferStatus};
+use raftgram::wire::status::{NodeRole, NodeStatus, RepairStatus, TransferStatus};
 use serde::Serialize;
 
 use crate::address::Address;
@@ -76,6 +76,21 @@ pub(crate) struct Told {
     /// The index of the snapshot in force; 0 for none.
     snapshot: u64,
     transfers: Vec<Transfer>,
+    /// Damaged places found in its data since its boot.
+    damage: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repair: Option<Repair>,
+}
+
+/// A hole in a node's log that is being filled from other nodes.
+#[derive(Debug, Serialize)]
+struct Repair {
+    first: u64,
+    /// Absent while nobody knows how much is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last: Option<u64>,
+    fetched: u64,
+    from: Option<u16>,
 }
 
 /// A snapshot on its way.
@@ -101,6 +116,19 @@ impl Transfer {
     fn of(status: &TransferStatus) -> Self {
         let TransferStatus { to, index, bytes, bytes_total, is_transferred } = *status;
         Self { to: to.as_u16(), index: index.0, bytes, bytes_total, transferred: is_transferred }
+    }
+}
+
+impl Repair {
+    fn of(status: &RepairStatus) -> Self {
+        let RepairStatus { first, last, fetched, from } = *status;
+        Self { first: first.0, last: last.map(|last| last.0), fetched, from: from.map(NodeId::as_u16) }
+    }
+
+    fn text(&self) -> String {
+        let last = self.last.map_or_else(|| "an unknown one".to_owned(), |last| last.to_string());
+        let from = self.from.map_or_else(|| "nobody to ask".to_owned(), |from| format!("asking {from}"));
+        format!("entries {} to {last} are damaged, {} of them have come, {from}", self.first, self.fetched)
     }
 }
 
@@ -248,7 +276,15 @@ impl Cluster {
             "drops",
         ];
         let rows: Vec<Vec<String>> = self.nodes.iter().map(Row::cells).collect();
-        format.table(&headings, &rows)
+        let mut text = format.table(&headings, &rows);
+        for row in &self.nodes {
+            if let (Some(id), Some(repair)) =
+                (row.id, row.told.as_ref().and_then(|told| told.repair.as_ref()))
+            {
+                text.push_str(&format!("\nrepair of {id}: {}", repair.text()));
+            }
+        }
+        text
     }
 }
 
@@ -290,6 +326,8 @@ impl Row {
             peers: peers.collect(),
             snapshot: status.snapshot.0,
             transfers: status.transfers.iter().map(Transfer::of).collect(),
+            damage: status.damage,
+            repair: status.repair.as_ref().map(Repair::of),
         };
         Self { id: Some(status.node.as_u16()), addr, reachable: true, told: Some(told) }
     }
@@ -343,6 +381,8 @@ mod tests {
             drops: Vec::new(),
             snapshot: Index(0),
             transfers: Vec::new(),
+            damage: 0,
+            repair: None,
         }
     }
 

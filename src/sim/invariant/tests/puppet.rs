@@ -180,6 +180,7 @@ impl Stage {
             hard_state: puppet.hard_state,
             base: puppet.base,
             entries: &puppet.entries,
+            is_damaged: false,
         };
         self.folders.booted(&mut self.oracle, &found)?;
         self.with(|cores, context| cores.booted(puppet, context))

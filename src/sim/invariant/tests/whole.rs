@@ -52,6 +52,7 @@ fn folder() -> (Store<MemoryDisk>, Shadow, OpenOptions) {
         hard_state: recovered.hard_state,
         base: crate::raft::Base::default(),
         entries: &recovered.entries,
+        is_damaged: false,
     };
     let mut shadow = Shadow::new(identity);
     shadow.boot(&found);
