@@ -27,7 +27,7 @@ pub(super) struct Salvage {
 /// Reads a whole segment. `bytes` is its file, zeros and all.
 pub(super) fn salvage(bytes: &[u8], expected: &Expected) -> Salvage {
     let mut found = Salvage::default();
-    let (mut offset, mut end) = (0, 0);
+    let (mut offset, mut end, mut is_newest_twice) = (0, 0, false);
     while bytes.len() - offset >= BLOCK_BYTES {
         let header = Header::read(&bytes[offset..])
             .filter(|header| belongs(header, expected) && header.sequence >= expected.segment.first_batch);
@@ -40,9 +40,10 @@ pub(super) fn salvage(bytes: &[u8], expected: &Expected) -> Salvage {
             found.stale.get_or_insert(damage_at(offset, what, expected));
         }
         let batch = read(bytes, offset, header);
-        if (batch.is_some() || !is_tear(bytes, offset, expected))
-            && found.newest.is_none_or(|newest| newest.sequence <= header.sequence)
-        {
+        let newest = found.newest.map(|newest| newest.sequence);
+        if (batch.is_some() || !is_tear(bytes, offset, expected)) && newest <= Some(header.sequence) {
+            // Of two copies one lies over something else, and which one cannot be told (D6).
+            is_newest_twice = newest == Some(header.sequence);
             found.newest = Some(header);
             end = (offset + header.bytes()).min(bytes.len());
         }
@@ -50,7 +51,8 @@ pub(super) fn salvage(bytes: &[u8], expected: &Expected) -> Salvage {
         found.batches.extend(batch.map(|batch| (header.sequence, batch)));
     }
     let is_behind_clean = bytes.len() - end < BLOCK_BYTES || is_tear(bytes, end, expected);
-    found.is_end_known = end as u64 >= expected.segment.durable_bytes && is_behind_clean;
+    let is_durable_here = end as u64 >= expected.segment.durable_bytes;
+    found.is_end_known = is_durable_here && is_behind_clean && !is_newest_twice;
     found
 }
 
