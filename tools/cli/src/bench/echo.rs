@@ -1,16 +1,14 @@
 //! The process that `bench udp` talks to: sends every datagram back to where it came from.
 
-use std::io::{self, Read as _};
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
 
+use crate::bench::peer;
 use crate::bench::socket::{self, Waiting};
 use crate::error::CliError;
-use crate::output;
 
 /// The largest datagram there is.
 const DATAGRAM_BYTES_MAX: usize = 65_536;
@@ -34,8 +32,7 @@ impl Echo {
         let waiting = if self.spin { Waiting::Spinning } else { Waiting::Asleep(Duration::from_millis(100)) };
         let (socket, _) = socket::open(self.address, waiting)?;
         let address = socket.local_addr().map_err(|error| CliError::io("reading the own address", &error))?;
-        output::write(&format!("{address}\n"))?;
-        let orphaned = watch_stdin();
+        let orphaned = peer::announce(address)?;
         let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
         while !orphaned.load(Ordering::Relaxed) {
             // What cannot be received or sent is lost, as datagrams are; the other side counts it.
@@ -45,16 +42,4 @@ impl Echo {
         }
         Ok(())
     }
-}
-
-/// Becomes true when the parent closed the pipe, or died, which closes it too.
-fn watch_stdin() -> Arc<AtomicBool> {
-    let orphaned = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&orphaned);
-    std::thread::spawn(move || {
-        let mut byte = [0];
-        while matches!(io::stdin().read(&mut byte), Ok(1)) {}
-        seen.store(true, Ordering::Relaxed);
-    });
-    orphaned
 }

@@ -47,6 +47,13 @@ fn ask_for_buffers(socket: &SockRef<'_>) -> std::io::Result<Buffers> {
     Ok(Buffers { receive_bytes: socket.recv_buffer_size()?, send_bytes: socket.send_buffer_size()? })
 }
 
+/// Takes what has arrived already; `None` when nothing has.
+pub(super) fn take(socket: &UdpSocket, datagram: &mut [u8]) -> Option<(usize, SocketAddr)> {
+    let flags = rustix::net::RecvFlags::DONTWAIT;
+    let (_, bytes, from) = rustix::net::recvfrom(socket, datagram, flags).ok()?;
+    Some((bytes, SocketAddr::try_from(from?).ok()?))
+}
+
 /// Keeps this process on one processor.
 pub(crate) fn pin(processor: usize) -> Result<(), CliError> {
     let mut only = rustix::thread::CpuSet::new();

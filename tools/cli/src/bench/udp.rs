@@ -1,17 +1,17 @@
 //! `bench udp`: one datagram there and back between two processes, again and again. No commit over UDP can be
 //! faster than this machine's ping-pong, so every other figure is read against it.
 
-use std::io::{BufRead as _, BufReader, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
 use slog::{Logger, info, warn};
 
-use crate::bench::report::{Figures, histogram};
+use crate::bench::peer::Peer;
+use crate::bench::report::{Figures, Latency, histogram};
 use crate::bench::socket::{self, Buffers, Waiting};
 use crate::error::{CliError, Code};
 use crate::interrupt::Interrupt;
@@ -80,13 +80,8 @@ impl Udp {
         self.check()?;
         let interrupt = Interrupt::install()?;
         let waiting = if self.spin { Waiting::Spinning } else { Waiting::Asleep(self.patience.0) };
-        let (socket, buffers) = socket::open(self.address, waiting)?;
+        let (socket, buffers, echo) = pair(self.address, waiting, &self.pin)?;
         let own = socket.local_addr().map_err(|error| CliError::io("reading the own address", &error))?;
-        let echo = EchoProcess::start(&self)?;
-        if let [processor, ..] = self.pin[..] {
-            socket::pin(processor)?;
-        }
-        socket.connect(echo.address).map_err(|error| CliError::io("connecting", &error).at(echo.address))?;
         if cfg!(debug_assertions) {
             warn!(logger, "this is a debug build; for figures use `cargo build --release`");
         }
@@ -150,6 +145,40 @@ impl Udp {
     }
 }
 
+/// A socket that is connected to an echo process.
+fn pair(address: IpAddr, waiting: Waiting, pin: &[usize]) -> Result<(UdpSocket, Buffers, Peer), CliError> {
+    let (socket, buffers) = socket::open(address, waiting)?;
+    let mut arguments = ["bench", "udp-echo", "--address", &address.to_string()].map(str::to_owned).to_vec();
+    if waiting == Waiting::Spinning {
+        arguments.push("--spin".to_owned());
+    }
+    if let [.., processor] = *pin {
+        arguments.extend(["--pin".to_owned(), processor.to_string()]);
+    }
+    let echo = Peer::start(&arguments, address)?;
+    if let [processor, ..] = *pin {
+        socket::pin(processor)?;
+    }
+    socket.connect(echo.address).map_err(|error| CliError::io("connecting", &error).at(echo.address))?;
+    Ok((socket, buffers, echo))
+}
+
+/// The latency of a ping-pong that other figures of the same run are read against: `bytes` a datagram, this long.
+pub(super) fn ping_pong(
+    address: IpAddr,
+    bytes: usize,
+    pin: &[usize],
+    duration: Duration,
+    interrupt: &Interrupt,
+) -> Result<Latency, CliError> {
+    let patience = Duration::from_millis(100);
+    let (socket, _, _echo) = pair(address, Waiting::Asleep(patience), pin)?;
+    let mut game = Game { socket: &socket, patience, datagram: vec![0xa5; bytes], pings: 0 };
+    game.play(duration / 4, interrupt)?;
+    let (latencies, ..) = game.play(duration, interrupt)?;
+    Ok(Latency::of(&latencies))
+}
+
 /// One side of the ping-pong.
 struct Game<'a> {
     socket: &'a UdpSocket,
@@ -206,45 +235,5 @@ impl Game<'_> {
                 return None;
             }
         }
-    }
-}
-
-/// The other process: killed when this value goes, and ending by itself when this process dies.
-struct EchoProcess {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl EchoProcess {
-    fn start(options: &Udp) -> Result<Self, CliError> {
-        let own = std::env::current_exe().map_err(|error| CliError::io("finding the own program", &error))?;
-        let mut command = Command::new(&own);
-        command.args(["bench", "udp-echo", "--address", &options.address.to_string()]);
-        if options.spin {
-            command.arg("--spin");
-        }
-        if let [.., processor] = options.pin[..] {
-            command.args(["--pin", &processor.to_string()]);
-        }
-        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut child =
-            started.map_err(|error| CliError::io("starting the second process", &error).at(own.display()))?;
-        let mut line = String::new();
-        let read = child.stdout.take().map(|out| BufReader::new(out).read_line(&mut line));
-        let unknown = SocketAddr::new(options.address, 0);
-        let mut process = Self { child, address: unknown };
-        match (read, line.trim().parse()) {
-            (Some(Ok(_)), Ok(address)) => process.address = address,
-            _ => return Err(CliError::new(Code::Failed, "the second process did not say where it listens")),
-        }
-        Ok(process)
-    }
-}
-
-impl Drop for EchoProcess {
-    fn drop(&mut self) {
-        // It may be gone already, and there is nobody to tell.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
