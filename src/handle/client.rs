@@ -2,19 +2,15 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::pending::{Pending, Promise, pending};
-use crate::client::{Answer, Client as Machine, ClientConfig, ClientError};
-use crate::run::client::{Request, Respond, run};
-use crate::run::keys::random_entropy;
+use crate::client::{Answer, ClientConfig, ClientError};
+use crate::run::client::{Request, Respond, open, run};
 use crate::run::mailbox::{CloseOnDrop, Mailbox};
-use crate::run::net::Net;
-use crate::run::random_rng;
-use crate::seal::SealMode;
 use crate::types::Index;
 use crate::wire::client::ReadLevel;
 use crate::wire::transfer::Pull;
@@ -40,18 +36,8 @@ impl Client {
     ///
     /// # Panics
     /// When `addresses` is empty.
-    pub fn connect(addresses: &[SocketAddr], mut config: ClientConfig) -> io::Result<Self> {
-        assert!(!addresses.is_empty(), "a client needs at least one address");
-        // IPv6 sockets reach IPv4 addresses only in mapped form; a list of both families needs the first's.
-        let any: SocketAddr = match addresses[0] {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        if config.rpc.seal.mode != SealMode::Off {
-            config.rpc.seal.entropy = Some(random_entropy()?);
-        }
-        let net = Net::bind(any)?;
-        let machine = Machine::new(config, addresses, random_rng()?, net.now());
+    pub fn connect(addresses: &[SocketAddr], config: ClientConfig) -> io::Result<Self> {
+        let (machine, net) = open(addresses, config)?;
         let mailbox = Arc::new(Mailbox::new(net.waker()));
         let of_thread = Arc::clone(&mailbox);
         let thread = thread::Builder::new().name("raftgram-client".to_owned()).spawn(move || {

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client::{Answer, Client, ClientError, OperationId, Output};
+use crate::client::{Answer, Client, ClientConfig, ClientError, OperationId, Output};
+use crate::run::keys::random_entropy;
 use crate::run::mailbox::Mailbox;
 use crate::run::net::Net;
+use crate::run::random_rng;
+use crate::seal::SealMode;
 use crate::types::Index;
 use crate::wire::client::ReadLevel;
 use crate::wire::transfer::Pull;
@@ -74,6 +78,28 @@ pub enum Request<R> {
     },
     /// End the loop; whoever waits is let go without an answer.
     Stop,
+}
+
+/// A client of the cluster that answers at `addresses`, and a socket for it.
+///
+/// # Errors
+/// When no socket or randomness is to be had.
+///
+/// # Panics
+/// When `addresses` is empty, or `config.rpc` does not validate.
+pub fn open(addresses: &[SocketAddr], mut config: ClientConfig) -> io::Result<(Client, Net)> {
+    assert!(!addresses.is_empty(), "a client needs at least one address");
+    // IPv6 sockets reach IPv4 addresses only in mapped form; a list of both families needs the first's.
+    let any: SocketAddr = match addresses[0] {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    if config.rpc.seal.mode != SealMode::Off {
+        config.rpc.seal.entropy = Some(random_entropy()?);
+    }
+    let net = Net::bind(any)?;
+    let client = Client::new(config, addresses, random_rng()?, net.now());
+    Ok((client, net))
 }
 
 /// Runs `client` on `net` until it is told to stop or the poll fails.

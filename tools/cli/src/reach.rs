@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use raftgram::client::{Answer, ClientConfig, ClientError, Outcome, Phase};
 use raftgram::handle::{Client, OperationResult, Pending, WaitError};
 use raftgram::rpc::SealConfig;
+use raftgram::run::client::open;
+use raftgram::run::net::Net;
 use raftgram::seal::SealMode;
 use raftgram::wire::SealRefusal;
 
@@ -53,12 +55,22 @@ impl Reach {
 
     /// A client of the nodes at these addresses, with the key of this cluster.
     pub(crate) fn connect_to(&self, addresses: &[SocketAddr]) -> Result<Client, CliError> {
+        Client::connect(addresses, self.config()?)
+            .map_err(|error| CliError::io("opening the client's socket", &error))
+    }
+
+    /// The machine of a client and its socket, for those with a loop of their own.
+    pub(crate) fn open(&self) -> Result<(raftgram::client::Client, Net), CliError> {
+        let resolved = self.addresses.iter().map(Address::resolve).collect::<Result<Vec<_>, _>>()?;
+        open(&resolved, self.config()?).map_err(|error| CliError::io("opening the client's socket", &error))
+    }
+
+    fn config(&self) -> Result<ClientConfig, CliError> {
         let mut config = ClientConfig::default();
         if let Some(file) = &self.key_file {
             config.rpc.seal = SealConfig::with(SealMode::Require, key::load(file)?);
         }
-        Client::connect(addresses, config)
-            .map_err(|error| CliError::io("opening the client's socket", &error))
+        Ok(config)
     }
 
     /// The file that holds the keys, if one was named.

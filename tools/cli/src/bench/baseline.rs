@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::CliError;
+use crate::error::{CliError, Code};
 use crate::output::file_error;
 
 /// Of an earlier run's document what is compared.
@@ -51,6 +51,17 @@ impl Baseline {
 }
 
 impl Compared {
+    /// Fails when throughput is lower, or a latency higher, by more than this share.
+    pub(super) fn check(&self, share: f64) -> Result<(), CliError> {
+        let fell = self.ops_per_s.is_some_and(|ratio| ratio < 1.0 - share);
+        let rose = [self.p50, self.p99].into_iter().flatten().any(|ratio| ratio > 1.0 + share);
+        if fell || rose {
+            let text = format!("worse than the baseline by more than {:.0} %", share * 100.0);
+            return Err(CliError::new(Code::Violation, text).hint(self.text().trim()));
+        }
+        Ok(())
+    }
+
     /// One line for people.
     pub(super) fn text(&self) -> String {
         let times = |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
@@ -68,6 +79,16 @@ mod tests {
         let baseline = Baseline { ops_per_s: 100.0, latency_us: Latency { p50: 0.0, p99: 50.0 } };
         let compared = baseline.compare(150.0, 3.0, 25.0);
         assert_eq!(compared.text(), "against the baseline: ops/s x1.50, p50 x-, p99 x0.50\n");
+    }
+
+    #[test]
+    fn more_than_the_share_is_a_regression_either_way() {
+        let compared = |ops_per_s, p50, p99| Compared { ops_per_s: Some(ops_per_s), p50: Some(p50), p99 };
+        assert!(compared(0.91, 1.09, Some(1.0)).check(0.1).is_ok());
+        assert!(compared(1.5, 0.5, None).check(0.1).is_ok());
+        for worse in [compared(0.89, 1.0, None), compared(1.0, 1.11, None), compared(1.0, 1.0, Some(2.0))] {
+            assert_eq!(worse.check(0.1).unwrap_err().code.exit(), 7);
+        }
     }
 
     #[test]

@@ -14,9 +14,10 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use slog::{Logger, info, warn};
 
+use crate::bench::floor::{FloorSettings, Piece};
 use crate::bench::link::{DATAGRAM_BYTES_MAX, NUMBER_BYTES, TURN_MAX};
 use crate::bench::peer::Peer;
-use crate::bench::report::{Figures, histogram};
+use crate::bench::report::{Figures, Latency, histogram};
 use crate::bench::socket::{self, Buffers, Waiting};
 use crate::bench::udp;
 use crate::error::{CliError, Code};
@@ -113,6 +114,30 @@ impl Chain {
             figures.write_hgrm(file)?;
         }
         figures.answer(format)
+    }
+
+    /// The floor of this shape.
+    pub(super) fn beside(settings: &FloorSettings, clients: u16, duration: Span, warm_up: Span) -> Self {
+        Self {
+            clients,
+            size: Bytes(settings.value_bytes.max(NUMBER_BYTES as u64)),
+            pack: Bytes(settings.pack_bytes),
+            client_packs: settings.client_packs,
+            fsync: settings.fsync,
+            dir: PathBuf::from("."),
+            duration,
+            warm_up,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            pin: Vec::new(),
+            hgrm: None,
+        }
+    }
+
+    /// One measurement, for those who set others beside it.
+    pub(super) fn piece(&self, interrupt: &Interrupt) -> Result<Piece, CliError> {
+        let (tally, _) = self.measure(interrupt)?;
+        let ops_per_s = tally.latencies.len() as f64 / tally.elapsed.as_secs_f64();
+        Ok(Piece::new(ops_per_s, &Latency::of(&tally.latencies)))
     }
 
     fn check(&self) -> Result<(), CliError> {

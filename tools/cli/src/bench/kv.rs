@@ -6,22 +6,21 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use clap::Args;
-use raftgram::client::{Answer, ClientError, Outcome};
-use raftgram::handle::Client;
-use raftgram::kv::{self, Command, Query};
-use raftgram::rng::Rng;
+use clap::{Args, ValueEnum};
+use raftgram::kv::{self, Query};
 use raftgram::wire::client::ReadLevel;
 use serde::Serialize;
 use slog::{Logger, info, warn};
 
 use super::baseline;
-use super::history::{Function, History};
-use super::report::{Figures, histogram};
+use super::chain::Chain;
+use super::floor::{AgainstFloor, FloorSettings, Piece};
+use super::history::History;
+use super::load::{Load, MARK_BYTES, Tally};
+use super::report::{Figures, Latency};
 use super::socket;
 use crate::error::{CliError, Code};
 use crate::interrupt::Interrupt;
@@ -33,15 +32,21 @@ use crate::units::{Bytes, Share, Span};
 /// How long an operation may take unless told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sockets and threads that the clients share; more than the leader's processors helps nobody.
-const CONNECTIONS_MAX: usize = 8;
+/// What the floor packs into a datagram, if values leave it the choice.
+const FLOOR_PACK_BYTES: u64 = 1400;
+
+/// The largest value that the floor sends, in one datagram.
+const FLOOR_SIZE_MAX: u64 = 60_000;
 
 /// Measure a running cluster. Writes to keys under `bench/`.
 #[derive(Debug, Args)]
 pub(crate) struct Kv {
     /// Operations under way at once.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
     clients: u16,
+    /// Sockets that they share, each with a thread and a link of its own. The requests of one socket share datagrams.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    connections: u16,
     /// The size of a value.
     #[arg(long, value_name = "BYTES", default_value = "100B")]
     size: Bytes,
@@ -66,12 +71,41 @@ pub(crate) struct Kv {
     /// Compare with an earlier run's JSON.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
+    /// Exit 7 when, against the baseline, throughput is lower or p50 or p99 higher by more than this share.
+    #[arg(long, value_name = "P", requires = "baseline")]
+    regression: Option<Share>,
+    /// Measure this in turn with the cluster, and print ratios.
+    #[arg(long, value_name = "WHAT", value_enum)]
+    profile: Option<Profile>,
+    /// How many turns of each.
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=99))]
+    pairs: u16,
+    /// The floor syncs, as nodes do that run without --no-fsync.
+    #[arg(long, requires = "profile")]
+    floor_fsync: bool,
     /// Write the latency distribution here.
     #[arg(long, value_name = "FILE")]
     hgrm: Option<PathBuf>,
     /// Record every operation here, a JSON line each, for a linearizability check.
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
+}
+
+/// What is measured in turn with the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Profile {
+    /// `bench chain` in the same shape: four processes that only move datagrams.
+    Floor,
+}
+
+/// What every turn of a measurement shares.
+struct Run<'a> {
+    reach: &'a Reach,
+    timeout: Duration,
+    seed: u64,
+    history: Option<&'a History>,
+    interrupt: &'a Interrupt,
+    format: Format,
 }
 
 /// What the figures were taken with.
@@ -91,7 +125,7 @@ struct Settings {
     rate: Option<u32>,
     keys: u64,
     seed: u64,
-    connections: usize,
+    connections: u16,
     duration: String,
     warm_up: String,
     timeout: String,
@@ -104,29 +138,6 @@ struct Settings {
     version: &'static str,
 }
 
-/// What one client found.
-struct Tally {
-    latencies: hdrhistogram::Histogram<u64>,
-    errors: u64,
-    unknown: u64,
-    /// The first failure: the figures say how many, this says what.
-    first: Option<ClientError>,
-}
-
-/// What all clients share.
-struct Load<'a> {
-    options: &'a Kv,
-    timeout: Duration,
-    seed: u64,
-    began: Instant,
-    measure_from: Instant,
-    until: Instant,
-    /// The number of the next operation, for open loops and for values that are never the same.
-    next: AtomicU64,
-    history: Option<&'a History>,
-    interrupt: &'a Interrupt,
-}
-
 impl Kv {
     pub(crate) fn run(self, reach: &Reach, format: Format, logger: &Logger) -> Result<(), CliError> {
         self.check()?;
@@ -135,57 +146,110 @@ impl Kv {
         let seed = seed.map_err(|error| CliError::io("drawing a seed", &error))?;
         let baseline = self.baseline.as_deref().map(baseline::read).transpose()?;
         let history = self.history.as_deref().map(History::create).transpose()?;
-        let connections = usize::from(self.clients).min(CONNECTIONS_MAX);
-        let clients = (0..connections).map(|_| reach.connect()).collect::<Result<Vec<_>, _>>()?;
         let timeout = reach.timeout_or(TIMEOUT);
         // A cluster that does not answer at all is one failure, not a million.
-        reach.wait(
-            clients[0].read(Query::Get { key: b"" }.to_bytes(), ReadLevel::Linearizable, timeout),
-            timeout,
-        )?;
+        let query = Query::Get { key: b"" }.to_bytes();
+        reach.wait(reach.connect()?.read(query, ReadLevel::Linearizable, timeout), timeout)?;
         if cfg!(debug_assertions) {
             warn!(logger, "this is a debug build; for figures use `cargo build --release`");
         }
         info!(logger, "loading"; "clients" => self.clients, "warm_up" => %self.warm_up, "duration" => %self.duration,
             "seed" => seed);
         let drops_before = socket::kernel_drops_of_all();
-        let began = Instant::now();
-        let load = Load {
-            options: &self,
-            timeout,
-            seed,
-            began,
-            measure_from: began + self.warm_up.0,
-            until: began + self.warm_up.0 + self.duration.0,
-            next: AtomicU64::new(0),
-            history: history.as_ref(),
-            interrupt: &interrupt,
+        let run = Run { reach, timeout, seed, history: history.as_ref(), interrupt: &interrupt, format };
+        let (tally, elapsed, floor) = match self.profile {
+            None => {
+                let (tally, elapsed) = self.measure(&run)?;
+                (tally, elapsed, None)
+            }
+            Some(Profile::Floor) => self.measure_in_turn(&run, logger)?,
         };
-        let tally = load.run(&clients);
-        let elapsed = load.measure_from.elapsed();
         let kernel_drops =
             socket::kernel_drops_of_all().zip(drops_before).map(|(after, before)| after - before);
         if let Some(history) = history {
             history.finish()?;
         }
-        if interrupt.is_raised() {
-            return Err(CliError::new(Code::Interrupted, "stopped before the end").after(began.elapsed()));
-        }
         if let Some(error) = &tally.first {
             warn!(logger, "operations failed"; "errors" => tally.errors, "unknown" => tally.unknown, "first" => %error);
         }
-        let settings = self.settings(reach, connections, seed, timeout, kernel_drops)?;
+        let settings = self.settings(reach, seed, timeout, kernel_drops)?;
         let Tally { latencies, errors, unknown, .. } = tally;
         let figures = Figures { latencies, errors, unknown, elapsed, settings };
         if let Some(file) = &self.hgrm {
             figures.write_hgrm(file)?;
         }
-        figures.answer_beside(format, baseline.as_ref())
+        figures.answer_beside(format, baseline.as_ref(), floor, self.regression.map(|share| share.fraction()))
+    }
+
+    /// One run of the load.
+    fn measure(&self, run: &Run<'_>) -> Result<(Tally, Duration), CliError> {
+        let sockets = (0..self.sockets()).map(|_| run.reach.open()).collect::<Result<Vec<_>, _>>()?;
+        let began = Instant::now();
+        let done = AtomicU64::new(0);
+        let load = Load {
+            clients: usize::from(self.clients),
+            value_bytes: self.size.0,
+            reads: self.reads.fraction(),
+            keys: self.keys,
+            rate: self.rate,
+            timeout: run.timeout,
+            seed: run.seed,
+            began,
+            measure_from: began + self.warm_up.0,
+            until: began + self.warm_up.0 + self.duration.0,
+            history: run.history,
+            interrupt: run.interrupt,
+            done: &done,
+        };
+        let tally = load.run_watched(sockets, run.format)?;
+        if run.interrupt.is_raised() {
+            return Err(CliError::new(Code::Interrupted, "stopped before the end").after(began.elapsed()));
+        }
+        Ok((tally, load.measure_from.elapsed()))
+    }
+
+    /// The floor and the cluster in turn.
+    fn measure_in_turn(
+        &self,
+        run: &Run<'_>,
+        logger: &Logger,
+    ) -> Result<(Tally, Duration, Option<AgainstFloor>), CliError> {
+        let settings = FloorSettings {
+            fsync: self.floor_fsync,
+            value_bytes: self.size.0,
+            pack_bytes: FLOOR_PACK_BYTES.max(self.size.0 + 8),
+            client_packs: self.sockets() < self.clients,
+        };
+        let chain = Chain::beside(&settings, self.clients, self.duration, self.warm_up);
+        let (mut all, mut elapsed, mut pairs) = (Tally::new(), Duration::ZERO, Vec::new());
+        for pair in 1..=self.pairs {
+            let floor = chain.piece(run.interrupt)?;
+            let (tally, took) = self.measure(run)?;
+            let ops_per_s = tally.latencies.len() as f64 / took.as_secs_f64();
+            let cluster = Piece::new(ops_per_s, &Latency::of(&tally.latencies));
+            info!(logger, "measured"; "pair" => pair, "floor_ops_per_s" => floor.ops_per_s, "ops_per_s" => ops_per_s);
+            pairs.push((floor, cluster));
+            all.merge(tally);
+            elapsed += took;
+        }
+        Ok((all, elapsed, Some(AgainstFloor::new(&pairs, settings))))
+    }
+
+    fn sockets(&self) -> u16 {
+        self.connections.min(self.clients)
     }
 
     fn check(&self) -> Result<(), CliError> {
         if self.duration.0.is_zero() {
             return Err(CliError::usage("--duration must be longer than nothing"));
+        }
+        if self.profile.is_some() && (self.rate.is_some() || self.reads.fraction() > 0.0) {
+            return Err(CliError::usage("--profile floor is for writes in closed loops")
+                .hint("leave out --rate and --reads"));
+        }
+        if self.profile.is_some() && self.size.0 > FLOOR_SIZE_MAX {
+            let text = format!("--profile floor knows no values of {}", self.size);
+            return Err(CliError::usage(text).hint(format!("at most {}", Bytes(FLOOR_SIZE_MAX))));
         }
         if self.rate == Some(0) {
             return Err(CliError::usage("--rate must be at least 1"));
@@ -204,7 +268,6 @@ impl Kv {
     fn settings(
         &self,
         reach: &Reach,
-        connections: usize,
         seed: u64,
         timeout: Duration,
         kernel_drops: Option<u64>,
@@ -224,7 +287,7 @@ impl Kv {
             rate: self.rate,
             keys: self.keys,
             seed,
-            connections,
+            connections: self.sockets(),
             duration: self.duration.to_string(),
             warm_up: self.warm_up.to_string(),
             timeout: Span(timeout).to_string(),
@@ -235,165 +298,5 @@ impl Kv {
             build: if cfg!(debug_assertions) { "debug" } else { "release" },
             version: env!("CARGO_PKG_VERSION"),
         })
-    }
-}
-
-/// A value begins with its operation's number.
-const MARK_BYTES: u64 = 16;
-
-impl Load<'_> {
-    fn run(&self, clients: &[Client]) -> Tally {
-        thread::scope(|scope| {
-            let loops = (0..self.options.clients)
-                .map(|place| (place, &clients[usize::from(place) % clients.len()]))
-                .map(|(place, client)| scope.spawn(move || self.client(place, client)))
-                .collect::<Vec<_>>();
-            let mut all = Tally { latencies: histogram(), errors: 0, unknown: 0, first: None };
-            for one in loops {
-                // A client's loop has nothing of its own that panics; what does is a broken invariant below.
-                let tally = one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                all.latencies += &tally.latencies;
-                all.errors += tally.errors;
-                all.unknown += tally.unknown;
-                all.first = all.first.or(tally.first);
-            }
-            all
-        })
-    }
-
-    /// One loop: at most one operation under way. After one of unknown outcome its process number is retired.
-    fn client(&self, place: u16, client: &Client) -> Tally {
-        let mut rng = Rng::from_seed(self.seed ^ (u64::from(place) + 1));
-        let mut process = u64::from(place);
-        let mut tally = Tally { latencies: histogram(), errors: 0, unknown: 0, first: None };
-        while !self.interrupt.is_raised() {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let should_begin = self.options.rate.map(|rate| {
-                self.began
-                    + Duration::from_nanos((u128::from(number) * 1_000_000_000 / u128::from(rate)) as u64)
-            });
-            if let Some(wait) = should_begin.and_then(|at| at.checked_duration_since(Instant::now())) {
-                thread::sleep(wait);
-            }
-            let began = should_begin.unwrap_or_else(Instant::now);
-            if began >= self.until {
-                break;
-            }
-            let ended = self.operation(client, number, process, &mut rng);
-            if matches!(ended, Err((_, Outcome::Unknown))) {
-                process += u64::from(self.options.clients);
-            }
-            if began >= self.measure_from {
-                tally.add(ended, began.elapsed());
-            }
-        }
-        tally
-    }
-
-    fn operation(
-        &self,
-        client: &Client,
-        number: u64,
-        process: u64,
-        rng: &mut Rng,
-    ) -> Result<(), (ClientError, Outcome)> {
-        let key = format!("bench/{}", rng.below(self.options.keys));
-        if rng.chance(self.options.reads.fraction()) {
-            let open = self.history.map(|history| history.invoke(process, Function::Read, &key, None));
-            let query = Query::Get { key: key.as_bytes() }.to_bytes();
-            let ended = wait(client.read(query, ReadLevel::Linearizable, self.timeout), self.timeout);
-            let found = ended.as_ref().ok().map(read_value);
-            // A read changes nothing: one without an answer has failed, it is not unknown.
-            let ended = ended.map(drop).map_err(|error| (error, Outcome::NotSent));
-            if let (Some(history), Some(open)) = (self.history, open) {
-                history.complete(open, &ended, found.flatten());
-            }
-            return ended;
-        }
-        let value = value(number, self.seed, self.options.size.0);
-        let open =
-            self.history.map(|history| history.invoke(process, Function::Write, &key, Some(value.clone())));
-        let command = Command::Put { key: key.as_bytes(), value: value.as_bytes() }.to_bytes();
-        let ended = wait(client.propose(command, self.timeout), self.timeout).map(drop).map_err(|error| {
-            let outcome = outcome(&error);
-            (error, outcome)
-        });
-        if let (Some(history), Some(open)) = (self.history, open) {
-            history.complete(open, &ended, Some(value));
-        }
-        ended
-    }
-}
-
-impl Tally {
-    fn add(&mut self, ended: Result<(), (ClientError, Outcome)>, latency: Duration) {
-        match ended {
-            Ok(()) => {
-                self.latencies.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
-            }
-            Err((error, outcome)) => {
-                match outcome {
-                    Outcome::Unknown => self.unknown += 1,
-                    Outcome::NotSent => self.errors += 1,
-                }
-                self.first.get_or_insert(error);
-            }
-        }
-    }
-}
-
-fn wait(
-    pending: raftgram::handle::Pending<raftgram::handle::OperationResult>,
-    timeout: Duration,
-) -> Result<Answer, ClientError> {
-    // The client ends every operation at its deadline; one that does not is as good as one of unknown outcome.
-    pending.wait(timeout + Duration::from_secs(5)).unwrap_or(Err(ClientError::TimedOut {
-        outcome: Outcome::Unknown,
-        phase: raftgram::client::Phase::Answer,
-    }))
-}
-
-/// Whether a write that failed may have happened.
-fn outcome(error: &ClientError) -> Outcome {
-    match error {
-        ClientError::TimedOut { outcome, .. } | ClientError::SessionExpired { outcome } => *outcome,
-        ClientError::BadReply => Outcome::Unknown,
-        _ => Outcome::NotSent,
-    }
-}
-
-fn read_value(answer: &Answer) -> Option<String> {
-    let Answer::Read { result, .. } = answer else { return None };
-    match kv::Answer::decode(result) {
-        Ok(kv::Answer::Found { value, .. }) => Some(String::from_utf8_lossy(value).into_owned()),
-        _ => None,
-    }
-}
-
-/// A value of this size; from 16 bytes on no other operation of any run has the same.
-fn value(number: u64, seed: u64, bytes: u64) -> String {
-    let mark = format!("{:08x}{:08x}", seed as u32, number as u32);
-    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let mut value = mark;
-    value.truncate(bytes);
-    value.extend(std::iter::repeat_n('.', bytes - value.len()));
-    value
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_have_their_size_and_differ() {
-        assert_eq!(value(1, 2, 20), "0000000200000001....");
-        assert_eq!(value(1, 2, 3), "000");
-        assert_ne!(value(1, 2, MARK_BYTES), value(2, 2, MARK_BYTES));
-    }
-
-    #[test]
-    fn only_an_operation_that_was_sent_is_unknown() {
-        assert_eq!(outcome(&ClientError::Busy), Outcome::NotSent);
-        assert_eq!(outcome(&ClientError::SessionExpired { outcome: Outcome::Unknown }), Outcome::Unknown);
     }
 }

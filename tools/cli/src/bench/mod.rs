@@ -3,9 +3,11 @@
 mod baseline;
 mod chain;
 mod echo;
+mod floor;
 mod history;
 mod kv;
 mod link;
+mod load;
 mod peer;
 mod report;
 mod rpc;

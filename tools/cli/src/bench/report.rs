@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::bench::baseline::{Baseline, Compared};
+use crate::bench::floor::AgainstFloor;
 use crate::error::CliError;
 use crate::output::{Format, file_error};
 
@@ -24,6 +25,9 @@ pub(crate) struct Figures<S> {
     pub(crate) settings: S,
 }
 
+/// A latency that people notice.
+const STALL_NS: u64 = 150_000_000;
+
 #[derive(Debug, Serialize)]
 struct Document<'a, S> {
     ops: u64,
@@ -31,10 +35,15 @@ struct Document<'a, S> {
     unknown: u64,
     ops_per_s: f64,
     latency_us: Latency,
+    /// Operations that took longer than 150 ms: percentiles of a closed loop hide stalls.
+    over_150_ms: u64,
     settings: &'a S,
     /// How many times the baseline's figures these are.
     #[serde(skip_serializing_if = "Option::is_none")]
     baseline: Option<Compared>,
+    /// How they stand to the floor, measured in turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    floor: Option<AgainstFloor>,
 }
 
 /// Of the operations that succeeded.
@@ -65,35 +74,50 @@ pub(crate) fn histogram() -> Histogram<u64> {
 impl<S: Serialize> Figures<S> {
     /// Prints the figures with their settings.
     pub(crate) fn answer(&self, format: Format) -> Result<(), CliError> {
-        self.answer_beside(format, None)
+        self.answer_beside(format, None, None, None)
     }
 
-    /// Prints the figures with their settings, and how they stand against an earlier run.
-    pub(super) fn answer_beside(&self, format: Format, baseline: Option<&Baseline>) -> Result<(), CliError> {
+    /// Prints the figures with their settings, and how they stand against an earlier run and against the floor. Fails
+    /// when they are worse than the earlier run's by more than `regression`.
+    pub(super) fn answer_beside(
+        &self,
+        format: Format,
+        baseline: Option<&Baseline>,
+        floor: Option<AgainstFloor>,
+        regression: Option<f64>,
+    ) -> Result<(), CliError> {
         let mut document = self.document();
+        document.floor = floor;
         document.baseline = baseline.map(|baseline| {
             baseline.compare(document.ops_per_s, document.latency_us.p50, document.latency_us.p99)
         });
         format.answer(&document, |format| {
             let Latency { p50, p90, p99, p999, max } = document.latency_us;
             let shown = |us: f64| format!("{us:.1} us");
-            let headings = ["ops", "ops/s", "errors", "unknown", "p50", "p90", "p99", "p99.9", "max"];
+            let headings =
+                ["ops", "ops/s", "errors", "unknown", "p50", "p90", "p99", "p99.9", "max", ">150 ms"];
             let counts = [document.ops, document.ops_per_s.round() as u64, self.errors, self.unknown];
             let row = counts
                 .map(|count| count.to_string())
                 .into_iter()
-                .chain([p50, p90, p99, p999, max].map(shown));
+                .chain([p50, p90, p99, p999, max].map(shown))
+                .chain([document.over_150_ms.to_string()]);
             let settings = serde_json::to_value(&self.settings).unwrap_or_default();
             let settings = settings.as_object().into_iter().flatten();
             let settings: Vec<Vec<String>> =
                 settings.map(|(key, value)| vec![key.clone(), words(value)]).collect();
             let figures = format.table(&headings, &[row.collect()]);
-            let compared = document.baseline.as_ref().map(Compared::text).unwrap_or_default();
+            let floor = document.floor.as_ref().map(AgainstFloor::text).unwrap_or_default();
+            let compared = document.baseline.as_ref().map(Compared::text).unwrap_or_default() + &floor;
             figures
                 + &compared
                 + "
 " + &format.table(&["setting", "value"], &settings)
-        })
+        })?;
+        match (&document.baseline, regression) {
+            (Some(compared), Some(share)) => compared.check(share),
+            _ => Ok(()),
+        }
     }
 
     fn document(&self) -> Document<'_, S> {
@@ -105,7 +129,9 @@ impl<S: Serialize> Figures<S> {
             ops_per_s: if self.elapsed.is_zero() { 0.0 } else { ops as f64 / self.elapsed.as_secs_f64() },
             latency_us: Latency::of(&self.latencies),
             settings: &self.settings,
+            over_150_ms: self.latencies.count_between(STALL_NS + 1, u64::MAX),
             baseline: None,
+            floor: None,
         }
     }
 
