@@ -8,6 +8,8 @@
 
 #[path = "daemon/backup.rs"]
 mod backup;
+#[path = "daemon/bench.rs"]
+mod bench;
 #[path = "daemon/cluster.rs"]
 mod cluster;
 #[path = "daemon/failover.rs"]
