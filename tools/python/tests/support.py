@@ -82,6 +82,7 @@ class Processes(unittest.TestCase):
         self.raftgram = binary()
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="raftgram-python-"))
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.started: List[subprocess.Popen] = []
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen:
         log = open(self.folder / f"{name}.log", "ab")
@@ -90,6 +91,7 @@ class Processes(unittest.TestCase):
             [self.raftgram, *arguments], stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL
         )
         self.addCleanup(self.stop, process)
+        self.started.append(process)
         return process
 
     @staticmethod
