@@ -36,6 +36,7 @@ KEY_BYTES_MAX = 4096
 VALUE_BYTES_MAX = 1 << 20
 PAGE_ROWS, PAGE_BYTES = 1024, 1 << 18
 HANDSHAKE_S = 1.0
+NODES_MAX = 64
 OPEN, CLOSE, PROPOSE, READ, STATUS = 0x40, 0x41, 0x42, 0x43, 0x44
 OPENED, CLOSED, APPLIED, READ_REPLY, STATUS_REPLY = 0x80, 0x81, 0x82, 0x83, 0x84
 REDIRECT, BUSY, EXPIRED, SEQUENCE_FINISHED, TOO_LARGE, REFUSED = 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A
@@ -340,6 +341,9 @@ class Client:
         kind = reply["kind"]
         if kind == REDIRECT:
             self._leader = reply["address"]
+            if self._leader and self._leader not in self._nodes and len(self._nodes) < NODES_MAX:
+                # It may be the only one that is left when those that were given have gone.
+                self._nodes.append(self._leader)
             attempt.note(name, "it does not lead", answered=True)
         elif kind == BUSY:
             attempt.wait_s = reply["retry_after_us"] / 1e6

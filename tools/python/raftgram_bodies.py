@@ -6,8 +6,8 @@ Written against wire-spec.md alone; `[W-n]` names its rules.
 from typing import Callable, Dict, List, Optional, Tuple
 
 from raftgram_fields import (
-    Bool, Bytes, Drops, Either, Enum, Hidden, Kind, ListOf, Malformed, Node, RangesKind, Reader, Rest, Schema, Text,
-    UInt, Values, Varint, read, show, unzigzag, varint, write, zigzag,
+    ANY, Appended, Bool, Bytes, Drops, Either, Enum, Hidden, Kind, ListOf, Malformed, Node, RangesKind, Reader, Rest,
+    Schema, Text, UInt, Values, Varint, read, show, unzigzag, varint, write, zigzag,
 )  # fmt: skip
 
 
@@ -153,6 +153,8 @@ ROUND: Schema = (("term", TERM), ("round", Varint()))
 OUTCOME: Schema = (("index", INDEX), ("term", TERM), ("result", Rest()))
 ROLES = {0: "blank", 1: "follower", 2: "pre-candidate", 3: "candidate", 4: "leader", 5: "learner"}
 REFUSALS = {1: "unknown-body", 2: "malformed-body", 3: "unavailable", 4: "not-allowed"}
+STANDINGS = {0: "member", 1: "joining", 2: "removed", 3: "replaced"}
+CHANGE_OUTCOMES = {0: "not-asked", 1: "pending", 2: "settled", 3: "superseded"}
 LEVELS = {0: "linearizable", 1: "lease", 2: "local"}
 STATUS: Schema = (
     ("node", Node("none")), ("address", Text()), ("role", Enum(ROLES)), ("term", TERM), ("commit", INDEX),
@@ -170,7 +172,61 @@ STATUS: Schema = (
         ("hole_first", Hidden(INDEX)), ("hole_last", Hidden(INDEX)), ("hole_fetched", Hidden(Varint())),
         ("hole_from", Hidden(Node("none"))),
     ))}, is_shown=False)),
+    ("version", Appended(INDEX)), ("standing", Appended(Enum(STANDINGS))),
 )  # fmt: skip
+
+
+class NotZero(Varint):
+    """A number below 2^60 of which 0 says that there is none, and is not shown."""
+
+    def show(self, name: str, value: int) -> Dict[str, str]:
+        return super().show(name, value) if value else {}
+
+
+class Expected(NotZero):
+    """A membership's version and one, or 0. [W-79]"""
+
+    def show(self, name: str, value: int) -> Dict[str, str]:
+        return {name: str(value - 1)} if value else {}
+
+
+class Address(Text):
+    def read(self, reader: Reader, before: Values) -> str:
+        address = super().read(reader, before)
+        if not address:
+            raise Malformed("an empty address")
+        return address
+
+
+CHANGE_REFUSALS: Dict[int, Tuple[str, Tuple[str, ...]]] = {
+    1: ("running", ("index",)), 2: ("version", ("expected", "actual")), 3: ("unknown", ("node",)),
+    4: ("taken", ("node",)), 5: ("store-in-use", ("node",)), 6: ("not-caught-up", ("node", "lag")),
+    7: ("quorum-at-risk", ("alive", "needed")), 8: ("last-voter", ()), 9: ("too-many", ()), 10: ("address", ()),
+    11: ("silent", ()), 12: ("other-node", ("node",)), 13: ("other-cluster", ()), 14: ("other-store", ()),
+    15: ("no-target", ()), 16: ("unheard", ("node",)),
+}  # fmt: skip
+"""Why a change was refused, and what its two numbers are. [W-80]"""
+
+
+class ChangeRefusal(Kind):
+    """The reason and two numbers."""
+
+    def read(self, reader: Reader, before: Values) -> Tuple[int, int, int]:
+        reason, first, second = reader.uint(1), reader.varint(), reader.varint()
+        names = CHANGE_REFUSALS.get(reason, ("", ()))[1]
+        bounds = {"node": ANY, "index": SMALL, "expected": SMALL, "actual": SMALL}
+        is_good = all(number < bounds.get(name, number + 1) for name, number in zip(names, (first, second)))
+        if not reason or not is_good or names[:1] == ("node",) and not first:
+            raise Malformed("a refusal that cannot be")
+        return reason, first, second
+
+    def write(self, value: Tuple[int, int, int], values: Values) -> bytes:
+        return bytes([value[0]]) + varint(value[1]) + varint(value[2])
+
+    def show(self, name: str, value: Tuple[int, int, int]) -> Dict[str, str]:
+        reason, names = CHANGE_REFUSALS.get(value[0], (str(value[0]), ()))
+        numbers = {inner: f"n{number}" if inner == "node" else str(number) for inner, number in zip(names, value[1:])}
+        return {name: reason, **numbers}
 
 
 def check_pull(v: Values) -> None:
@@ -245,6 +301,13 @@ BODIES: Dict[int, Tuple[str, Schema]] = {
     0x44: ("status", ()),
     0x45: ("founding", ()),
     0x46: ("take-snapshot", (("through", INDEX),)),
+    0x47: ("change-membership", (("expected", Expected(below=SMALL)), ("change", Either({
+        0: ("add", (("node", Node()), ("store", Bytes(16)), ("address", Address()))),
+        1: ("promote", (("node", Node()),)), 2: ("remove", (("node", Node()),)),
+        3: ("move", (("node", Node()), ("address", Address()))),
+    })))),
+    0x48: ("members", (("index", NotZero(below=SMALL)), ("term", NotZero(below=SMALL)))),
+    0x49: ("transfer-leadership", (("to", Node("any")),)),
     0x80: ("session-opened", (("session", SESSION),)),
     0x81: ("session-closed", ()),
     0x82: ("applied", OUTCOME),
@@ -260,6 +323,17 @@ BODIES: Dict[int, Tuple[str, Schema]] = {
     0x8C: ("snapshot-state", (
         ("taken", INDEX), ("in_force", Either({0: ("", ()), 1: ("", SNAPSHOT)}, is_shown=False)),
     )),
+    0x8D: ("changed", (("index", INDEX), ("term", NotZero(below=SMALL)))),
+    0x8E: ("membership-state", (
+        ("leader", Node()), ("term", TERM), ("commit", INDEX), ("version", INDEX), ("is_settled", Bool()),
+        ("outcome", Enum(CHANGE_OUTCOMES)), ("transferring", Node("none")),
+        *MEMBERSHIP,
+        ("members", ListOf((
+            ("node", Node()), ("match_index", INDEX), ("lag", Varint()), ("is_heard", Bool()), ("is_caught_up", Bool()),
+        ), "member")),
+    )),
+    0x8F: ("change-refused", (("reason", ChangeRefusal()), ("text", Text()))),
+    0x90: ("transferring", (("to", Node()), ("term", TERM))),
 }  # fmt: skip
 CHECKS: Dict[int, Callable[[Values], None]] = {0x12: check_pull, 0x14: check_range}
 

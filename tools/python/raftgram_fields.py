@@ -309,6 +309,22 @@ class Hidden(Kind):
         return {}
 
 
+class Appended(Kind):
+    """A field of a later version at a body's end: None where the bytes end before."""
+
+    def __init__(self, kind: Kind):
+        self.kind = kind
+
+    def read(self, reader: Reader, before: Values) -> Any:
+        return self.kind.read(reader, before) if reader.left() else None
+
+    def write(self, value: Any, values: Values) -> bytes:
+        return b"" if value is None else self.kind.write(value, values)
+
+    def show(self, name: str, value: Any) -> Dict[str, str]:
+        return {} if value is None else self.kind.show(name, value)
+
+
 Schema = Tuple[Tuple[str, Kind], ...]
 
 

@@ -25,8 +25,10 @@ from scapy.layers.inet import UDP
 from scapy.packet import Packet, Raw, bind_layers
 
 import raftgram_wire as wire
-from raftgram_bodies import BODIES, LeaderAddress, decode_body
-from raftgram_fields import ANY, Either, Enum, Kind, Malformed, Node, RangesKind, Reader, Schema, Text, Varint, varint
+from raftgram_bodies import BODIES, ChangeRefusal, LeaderAddress, decode_body
+from raftgram_fields import (
+    ANY, Appended, Either, Enum, Kind, Malformed, Node, RangesKind, Reader, Schema, Text, Varint, varint,
+)  # fmt: skip
 from raftgram_wire import CLASSES, FRAMES, Body, Greeting
 
 _cluster = bytes(16)
@@ -98,8 +100,10 @@ def _default(kind: Kind) -> Any:
         return [] if kind.can_be_empty else [(1, 1)]
     if isinstance(kind, Enum):
         return min(kind.names)
-    if isinstance(kind, (Greeting, LeaderAddress)):
+    if isinstance(kind, (Appended, Greeting, LeaderAddress)):
         return None
+    if isinstance(kind, ChangeRefusal):
+        return (1, 0, 0)
     if isinstance(kind, Text):
         return ""
     width = getattr(kind, "width", None)

@@ -62,6 +62,8 @@ local SHOWN = {
   rest = "bytes", part = "bytes", node = "string", maybe_node = "string", ranges = "string", maybe_ranges = "string",
   members = "string", learners = "string", name = "string", prev_term = "uint64", commit = "uint64",
   leader_commit = "uint64", greeting = "string", entries = "none", entry_count = "uint32",
+  leader_address = "string", address = "string", not_zero = "uint64", expected = "uint64", any_node = "string",
+  no_node = "string",
 }
 
 local function declare(group, schema)
@@ -73,7 +75,7 @@ local function declare(group, schema)
     elseif kind == "list" then
       field(item.group, "none", title_of(item.group))
       declare(item.group .. ".", item.of)
-    elseif kind == "names" then
+    elseif kind == "names" or kind == "refusal" then
       field(group .. name, "string", title_of(name))
     elseif kind ~= "body" and kind ~= "entries" then
       if kind == "x32" or kind == "x64" then
@@ -113,6 +115,9 @@ local function joined(...)
   return out
 end
 
+local STANDINGS = { [0] = "member", "joining", "removed", "replaced" }
+local CHANGE_OUTCOMES = { [0] = "not-asked", "pending", "settled", "superseded" }
+
 local STATUS = {
   { "node", "maybe_node" }, { "address", "text" }, { "role", "names", ROLES }, { "term", "term" },
   { "commit", "term" }, { "applied", "term" }, { "last", "term" }, { "incarnation", "u32" }, { "cluster", "b16" },
@@ -132,6 +137,14 @@ local STATUS = {
   { "has_hole", "choice", hidden = true, cases = { [0] = { "", {} }, { "", {
     { "hole_first", "term" }, { "hole_last", "term" }, { "hole_fetched", "varint" }, { "hole_from", "maybe_node" },
   } } } },
+  { "version", "term", appended = true }, { "standing", "names", STANDINGS, appended = true },
+}
+-- [W-80]: why a change was refused, and what its two numbers are.
+local CHANGE_REFUSALS = {
+  { "running", "index" }, { "version", "expected", "actual" }, { "unknown", "node" }, { "taken", "node" },
+  { "store-in-use", "node" }, { "not-caught-up", "node", "lag" }, { "quorum-at-risk", "alive", "needed" },
+  { "last-voter" }, { "too-many" }, { "address" }, { "silent" }, { "other-node", "node" }, { "other-cluster" },
+  { "other-store" }, { "no-target" }, { "unheard", "node" },
 }
 
 local BODIES = {
@@ -186,6 +199,13 @@ local BODIES = {
   [0x44] = { "status", {} },
   [0x45] = { "founding", {} },
   [0x46] = { "take-snapshot", { { "through", "term" } } },
+  [0x47] = { "change-membership", { { "expected", "expected" }, { "change", "choice", cases = {
+    [0] = { "add", { { "node", "node" }, { "store", "b16" }, { "address", "address" } } },
+    { "promote", { { "node", "node" } } }, { "remove", { { "node", "node" } } },
+    { "move", { { "node", "node" }, { "address", "address" } } },
+  } } } },
+  [0x48] = { "members", { { "index", "not_zero" }, { "term", "not_zero" } } },
+  [0x49] = { "transfer-leadership", { { "to", "any_node" } } },
   [0x80] = { "session-opened", { { "session", "session" } } },
   [0x81] = { "session-closed", {} },
   [0x82] = { "applied", OUTCOME },
@@ -201,6 +221,16 @@ local BODIES = {
   [0x8c] = { "snapshot-state", {
     { "taken", "term" }, { "in_force", "choice", hidden = true, cases = { [0] = { "", {} }, { "", SNAPSHOT } } },
   } },
+  [0x8d] = { "changed", { { "index", "term" }, { "term", "not_zero" } } },
+  [0x8e] = { "membership-state", joined({
+    { "leader", "node" }, { "term", "term" }, { "commit", "term" }, { "version", "term" }, { "is_settled", "bool" },
+    { "outcome", "names", CHANGE_OUTCOMES }, { "transferring", "no_node" },
+  }, MEMBERSHIP, { { "members", "list", group = "member", of = {
+    { "node", "node" }, { "match_index", "term" }, { "lag", "varint" }, { "is_heard", "bool" },
+    { "is_caught_up", "bool" },
+  } } }) },
+  [0x8f] = { "change-refused", { { "reason", "refusal" }, { "text", "text" } } },
+  [0x90] = { "transferring", { { "to", "node" }, { "term", "term" } } },
 }
 
 -- [W-55], [W-61]
@@ -250,17 +280,12 @@ local FRAMES = {
 }
 
 for _, frame in pairs(FRAMES) do declare("frame.", frame[2]) end
-for _, body in pairs(BODIES) do
-  for _, item in ipairs(body[2]) do
-    if item[2] == "leader_address" then field("body.address", "string", "Address") end
-  end
-  local plain = {}
-  for _, item in ipairs(body[2]) do
-    if item[2] ~= "leader_address" then plain[#plain + 1] = item end
-  end
-  declare("body.", plain)
-end
+for _, body in pairs(BODIES) do declare("body.", body[2]) end
 declare("entry.", joined({ { "term", "term" }, { "kind", "name" }, { "content", "rest" } }, MEMBERSHIP))
+
+for _, name in ipairs({ "index", "expected", "actual", "lag", "alive", "needed" }) do
+  field("body." .. name, "uint64", title_of(name))
+end
 
 local H = {
   version = field("version", "uint8", "Version"),
@@ -292,6 +317,7 @@ local H = {
   entry = field("entry", "none", "Entry"),
   peer = field("peer", "none", "Link"),
   transfer = field("transfer", "none", "Snapshot on its way"),
+  member = field("member", "none", "Member"),
   drops = field("drops", "none", "Drops"),
   request_in = field("request_in", "framenum", "Request in", base.NONE, frametype.REQUEST),
   reply_in = field("reply_in", "framenum", "Reply in", base.NONE, frametype.RESPONSE),
@@ -561,15 +587,53 @@ function KINDS.node(ctx, name)
   put(ctx, name, range, node_name(range:uint()))
 end
 
-function KINDS.maybe_node(ctx, name)
-  local range = ctx.reader:take(2)
-  if range:uint() == ANY then malformed("no node has this id") end
-  ctx.values[name] = range:uint()
-  put(ctx, name, range, range:uint() == 0 and "unknown" or node_name(range:uint()))
+-- A node, or none of which there is a word.
+local function node_or(none)
+  return function(ctx, name)
+    local range = ctx.reader:take(2)
+    if range:uint() == ANY then malformed("no node has this id") end
+    ctx.values[name] = range:uint()
+    put(ctx, name, range, range:uint() == 0 and none or node_name(range:uint()))
+  end
 end
+KINDS.maybe_node, KINDS.any_node, KINDS.no_node = node_or("unknown"), node_or("any"), node_or("none")
 
 function KINDS.leader_address(ctx, name)
   if ctx.values.leader ~= 0 then KINDS.text(ctx, name) end
+end
+
+function KINDS.address(ctx, name)
+  KINDS.text(ctx, name)
+  if ctx.values[name] == "" then malformed("an empty address") end
+end
+
+-- A number below 2^60, or 0 for none; `less` is what it is shown without.
+local function number_or_none(less)
+  return function(ctx, name)
+    local number, _, range = ctx.reader:varint()
+    if number >= SMALL then malformed(name .. " cannot be " .. digits(number)) end
+    if number > 0 then put(ctx, name, range, uint64_of(number - less)) end
+  end
+end
+KINDS.not_zero, KINDS.expected = number_or_none(0), number_or_none(1)
+
+-- [W-80]
+function KINDS.refusal(ctx, name)
+  local code = ctx.reader:take(1)
+  local refusal = CHANGE_REFUSALS[code:uint()] or { tostring(code:uint()) }
+  if code:uint() == 0 then malformed("no reason is 0") end
+  put(ctx, name, code, refusal[1])
+  for place = 2, 3 do
+    local number, value, range = ctx.reader:varint()
+    local inner = refusal[place]
+    if inner == "node" then
+      if number == 0 or number >= ANY then malformed("no node has this id") end
+      put(ctx, inner, range, node_name(number))
+    elseif inner then
+      if inner ~= "lag" and inner ~= "alive" and inner ~= "needed" and number >= SMALL then malformed(inner) end
+      put(ctx, inner, range, value)
+    end
+  end
 end
 
 function KINDS.maybe_ranges(ctx, name)
@@ -648,7 +712,10 @@ function KINDS.list(ctx, _, item)
 end
 
 read = function(ctx, schema)
-  for _, item in ipairs(schema) do KINDS[item[2]](ctx, item[1], item) end
+  for _, item in ipairs(schema) do
+    -- What later versions appended is not there in what earlier ones sent.
+    if not item.appended or ctx.reader:left() > 0 then KINDS[item[2]](ctx, item[1], item) end
+  end
 end
 
 -- ---------------------------------------------------------------------------------------------------------- checksums

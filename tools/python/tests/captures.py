@@ -13,6 +13,8 @@ from .support import ROOT
 
 DISSECTOR = ROOT / "tools" / "wireshark" / "raftgram.lua"
 PORT = 7101
+GROUPS = ("frame", "entry", "peer", "transfer", "member")
+"""Groups of fields of which there may be several."""
 Sent = Tuple[float, str, str, bytes]
 """When, from and to which address (`a.b.c.d:port`), and the payload."""
 
@@ -55,7 +57,7 @@ class Packet:
     def _walk(self, node: xml.Element, prefix: str, counts: Dict[str, int]) -> None:
         for item in node.findall("field"):
             name = item.get("name", "").replace("raftgram.", "", 1)
-            if name in ("frame", "entry", "peer", "transfer"):
+            if name in GROUPS:
                 counts[prefix + name] = counts.get(prefix + name, -1) + 1
                 self._walk(item, f"{prefix}{name}{counts[prefix + name]}.", counts)
             elif name == "body":
@@ -66,7 +68,7 @@ class Packet:
             else:
                 group, _, last = name.rpartition(".")
                 inside = "body." if group == "body" and not prefix.endswith("body.") else ""
-                is_grouped = group in ("frame", "body", "entry", "peer", "transfer")
+                is_grouped = group in (*GROUPS, "body")
                 key = prefix + inside + last if is_grouped else prefix + name
                 self.fields[key] = item.get("show", "")
                 self._walk(item, prefix, counts)
