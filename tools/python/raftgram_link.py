@@ -160,6 +160,7 @@ class Link:
         self.is_ack_due = False
         self.is_refused = False
         self.is_blank = False
+        self.credit = 0
         self.seal_refusal: Optional[int] = None
         self.drops: Dict[str, int] = collections.Counter()
 
@@ -199,7 +200,7 @@ class Link:
                 raise NoAnswer("connection refused", was_sent=False)
         assert self.answer is not None
         self.node_boot = (self.answer["incarnation"], self.answer["boot_nonce"])
-        self.is_open, self.nonce_a = True, None
+        self.is_open, self.nonce_a, self.credit = True, None, self.answer["credit_bytes"]
 
     def _description(self) -> Values:
         return {
@@ -226,6 +227,9 @@ class Link:
 
     def call(self, body: bytes, is_once: bool, until: float) -> bytes:
         """Asks, and returns the reply's body. Raises NoAnswer or CallRefused. [W-36]"""
+        if len(body) > max(self.credit, PART_BYTES):
+            # [W-40]: the node would refuse it.
+            raise CallRefused(3)
         self.call_id, self.reply = self.identity.next_call(), Reply()
         self.flights, boot, self.is_refused = {}, self.node_boot, False
         queue: Deque[List[Frame]] = collections.deque([f] for f in self._cut(body, is_once))
@@ -390,6 +394,8 @@ class Link:
             self.seal_refusal = values["reason"]
         elif frame.type == VERSIONS:
             self.drops[f"it speaks versions {values['min']} to {values['max']}, not 1"] += 1
+        elif frame.type == CREDIT:
+            self.credit = max(self.credit, values["bytes_total"])
         elif frame.type == ACK:
             self._acked(values, now)
         elif frame.type in (REPLY, REPLY_PART, CALL_REFUSED) and values["call"] == self.call_id:

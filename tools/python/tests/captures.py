@@ -89,6 +89,8 @@ class Packet:
         added = re.compile(r"code$|_in$|_of$|expert\.|response_time$|damage$|hole_|_ws\.|^[^.]*$|^flags\.")
         # Of what is malformed, whatever came before the fault is shown.
         cut = tuple(name.rpartition(".")[0] for name in expected if name.endswith(".malformed"))
+        # Bodies put together from fragments stand at the last one.
+        cut += tuple(name.replace("type", "body.") for name, value in expected.items() if value.endswith("-fragment"))
         names = [name for name in self.fields if not (cut and name.startswith(cut))]
         return [name for name in names if name not in expected and not added.search(name)]
 

@@ -134,6 +134,7 @@ class FakeNode:
         self.packet = 0
         self.incarnation = 7
         self.cluster = CLUSTER
+        self.credit_bytes = 1 << 24
         self.seen: List[Tuple[wire.Header, List[wire.Frame]]] = []
         self.is_over = False
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -179,7 +180,7 @@ class FakeNode:
         if 1 in by_type:
             ack = {
                 **by_type[1], "nonce_b": 5, "store": bytes(16), "boot_nonce": bytes(16), "cluster": self.cluster,
-                "datagram_bytes_max": 1200,
+                "datagram_bytes_max": 1200, "credit_bytes": self.credit_bytes,
             }  # fmt: skip
             return [self.datagram([wire.Frame(2, ack)], tag=0)]
         return None

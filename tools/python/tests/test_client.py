@@ -153,6 +153,16 @@ class Errors(unittest.TestCase):
 class Conduct(unittest.TestCase):
     """What a node sees of the client."""
 
+    def test_a_body_above_the_credit_is_not_sent(self) -> None:
+        """[W-40]"""
+        with FakeNode(replying(OPENED, APPLIED)) as node:
+            node.credit_bytes = 5000
+            with raftgram.Client(node.address) as client:
+                self.assertEqual(client.put("k", bytes(900)).index, 5)
+                with self.assertRaises(raftgram.TooLarge):
+                    client.put("k", bytes(5000))
+        self.assertFalse([f for _, frames in node.seen for f in frames if f.type in (0x12, 0x13)])
+
     def test_an_attempt_at_another_node_has_the_same_sequence_and_a_call_of_its_own(self) -> None:
         """[W-48], [W-35]"""
         with FakeNode(replying(OPENED, then_silent=True)) as deaf, FakeNode(replying(APPLIED)) as other:
