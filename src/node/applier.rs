@@ -6,6 +6,7 @@ use super::Node;
 use crate::entry::Payload;
 use crate::machine::Machine;
 use crate::mutant::{self, Mutant};
+use crate::rpc::Token;
 use crate::session::Outcome as SessionOutcome;
 use crate::time::Instant;
 use crate::types::{Index, Term};
@@ -50,10 +51,17 @@ impl<M: Machine> Node<M> {
 
     /// Answers the client whose proposal became this entry, if it was proposed here and in this term.
     fn answer_write(&mut self, now: Instant, index: Index, term: Term, outcome: &SessionOutcome) {
-        let Some((proposed_in, token)) = self.writes.remove(&index) else { return };
-        if proposed_in != term && !mutant::is(Mutant::L15) {
-            return self.redirect(now, token);
+        let Some((proposed_in, tokens)) = self.writes.remove(index) else { return };
+        for token in tokens {
+            if proposed_in != term && !mutant::is(Mutant::L15) {
+                self.redirect(now, token);
+            } else {
+                self.tell_outcome(now, token, outcome);
+            }
         }
+    }
+
+    fn tell_outcome(&mut self, now: Instant, token: Token, outcome: &SessionOutcome) {
         let reply = match outcome {
             SessionOutcome::Opened { session } => ClientReply::SessionOpened { session: *session },
             SessionOutcome::Closed => ClientReply::SessionClosed,

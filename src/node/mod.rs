@@ -50,6 +50,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod writes;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -83,6 +84,7 @@ use links::Peer;
 use serve::PendingRead;
 use snapshot::Snapshots;
 use transfer::Transfers;
+use writes::Writes;
 
 /// What the driver is to do.
 #[derive(Debug)]
@@ -224,8 +226,8 @@ pub struct Node<M> {
     peer_tokens: BTreeMap<ReplyToken, Token>,
     /// Raft's own requests, to be cancelled when they are overtaken.
     raft_calls: BTreeMap<(LinkId, CallId), NodeId>,
-    /// Clients that wait for an entry to be applied, and the term it was proposed in.
-    writes: BTreeMap<Index, (Term, Token)>,
+    /// Clients that wait for an entry to be applied.
+    writes: Writes,
     /// Reads that wait for Raft's confirmation.
     reads: BTreeMap<ReadId, PendingRead>,
     /// Confirmed reads that wait for the machine to reach their index.
@@ -300,7 +302,7 @@ impl<M: Machine> Node<M> {
             peers: BTreeMap::new(),
             peer_tokens: BTreeMap::new(),
             raft_calls: BTreeMap::new(),
-            writes: BTreeMap::new(),
+            writes: Writes::default(),
             reads: BTreeMap::new(),
             confirmed_reads: BTreeMap::new(),
             next_token: 0,

@@ -93,15 +93,20 @@ impl<M: Machine> Node<M> {
         if self.writes.len() >= self.config.waiting_max {
             return self.busy(now, token);
         }
+        let name = match command {
+            Command::Write { session, sequence, .. } => Some((*session, *sequence)),
+            _ => None,
+        };
+        if name.is_some_and(|name| self.writes.join(name, token)) {
+            return;
+        }
         if self.room == DiskRoom::Low && self.raft.role() == RoleKind::Leader {
             let text = "the leader's disk is nearly full: it is read-only until there is room";
             return self.refuse(now, token, RefusalCode::Unavailable, text);
         }
         let payload = Payload::Command(command.to_bytes().into());
         match self.raft.propose(now, payload) {
-            Ok((index, term)) => {
-                self.writes.insert(index, (term, token));
-            }
+            Ok((index, term)) => self.writes.insert(index, term, name, token),
             Err(ProposeError::NotLeader { .. }) => self.redirect(now, token),
             Err(_) => self.busy(now, token),
         }
@@ -141,7 +146,7 @@ impl<M: Machine> Node<M> {
     /// No longer the leader: what waits here may be overwritten, and another node can tell. The clients' retries
     /// carry the same session and sequence.
     pub(super) fn send_waiting_clients_away(&mut self, now: Instant) {
-        for (_, token) in std::mem::take(&mut self.writes).into_values() {
+        for token in self.writes.take_all() {
             self.redirect(now, token);
         }
     }

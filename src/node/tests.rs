@@ -241,6 +241,33 @@ fn a_step_down_sends_waiting_clients_away_and_their_retry_takes_effect_once() {
     assert!(net.nodes.values().all(|node| node.writes.is_empty() && node.reads.is_empty()));
 }
 
+/// A client that lost patience with a slow leader: its retry waits with the first call, and costs no entry.
+#[test]
+fn a_retry_of_a_write_that_still_waits_shares_its_entry() {
+    let (mut net, leader) = Net::elected();
+    let session = net.ask(leader, &ClientRequest::OpenSession, |reply| match reply {
+        ClientReply::SessionOpened { session } => session,
+        other => panic!("{other:?}"),
+    });
+    let command = Command::Cas { key: b"k", old: None, new: b"v" }.to_bytes();
+    let last = net.nodes[&leader].raft().last_index();
+    net.cut.insert(leader);
+    let calls = [(); 3].map(|()| net.call(leader, &write(session, &command)));
+    net.run_for(Duration::from_millis(50));
+    assert_eq!(net.nodes[&leader].load().writes, 3, "all of them wait");
+    net.cut.clear();
+    net.run_for(Duration::from_millis(500));
+    assert_eq!(net.nodes[&leader].raft().last_index(), last.next(), "one entry for all of them");
+    for call in calls {
+        let index = net.reply(call, |reply| match reply {
+            ClientReply::Applied(outcome) => outcome.index,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(index, last.next());
+    }
+    assert!(net.nodes[&leader].writes.is_empty());
+}
+
 /// What came while the process stood still is heard before its timers fire.
 #[test]
 fn a_paused_follower_hears_what_came_before_it_acts_on_the_time() {

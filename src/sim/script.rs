@@ -339,6 +339,8 @@ impl<M: Machine> Simulation<M> {
         }
         if was_hanging || was_paused {
             self.agenda.push(now, Event::Disk { server: place(node), boot });
+            // What a pause or a hanging disk held up of a snapshot was put off until its planned end.
+            self.agenda.push(now, Event::Snapshot { server: place(node), boot });
         }
     }
 

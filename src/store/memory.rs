@@ -198,7 +198,8 @@ impl MemoryDisk {
         file.ok_or_else(|| error(operation, name, DiskErrorKind::Missing))
     }
 
-    fn total_bytes(&self) -> u64 {
+    /// The sum of all file lengths.
+    pub(super) fn total_bytes(&self) -> u64 {
         let named = self.names.values().filter_map(|number| self.files.get(number));
         named.map(|file| file.cache.len() as u64).sum()
     }

@@ -217,7 +217,12 @@ impl<D: Disk> Store<D> {
         let base = self.choose_base(log);
         let entries = log.entries_after(base);
         let bytes = if entries.is_empty() { 0 } else { self.encoder.stage(entries) as u64 };
-        match self.spare.fill_all(&mut self.disk, bytes.max(self.segment_bytes)) {
+        let mut filled = self.spare.fill_all(&mut self.disk, bytes.max(self.segment_bytes));
+        if filled == Err(FillError::Full) {
+            // The last run filled what room there was: a short segment is enough to serve reads.
+            filled = self.spare.fill_all(&mut self.disk, bytes.max(BLOCK_BYTES as u64));
+        }
+        match filled {
             Ok(()) => {}
             Err(FillError::Full) => return Err(OpenError::Full),
             Err(FillError::Failed(error)) => return Err(error.into()),
@@ -338,7 +343,7 @@ fn begin<D: Disk>(
         disk.sync(name)?;
     }
     disk.sync_folder()?;
-    let spare = find_spare(&mut disk, files, &found.record, options.segment_bytes)?;
+    let spare = find_spare(&mut disk, files, &found.record)?;
     let mut record = found.record.clone();
     record.stop = Stop::Unclean;
     record.syncing = match options.fsync {
@@ -365,20 +370,16 @@ fn begin<D: Disk>(
     })
 }
 
-/// Takes a spare that the last run left, if it is whole and was never written to; otherwise plans a new one with a
-/// number higher than any ever seen here.
-fn find_spare<D: Disk>(
-    disk: &mut D,
-    files: &[String],
-    record: &Record,
-    segment_bytes: u64,
-) -> Result<Spare, DiskError> {
+/// Takes a spare that the last run left, as far as it was made, if it was never written to; otherwise plans a new one
+/// with a number higher than any ever seen here.
+fn find_spare<D: Disk>(disk: &mut D, files: &[String], record: &Record) -> Result<Spare, DiskError> {
     let named = record.segments.last().map_or(Generation(0), |segment| segment.generation);
     let highest = files.iter().filter_map(|file| Generation::of_file(file)).max().unwrap_or(named).max(named);
     if highest > named {
         let content = recover::read_file(disk, &highest.file())?;
-        if content.len() as u64 >= segment_bytes && content.iter().all(|byte| *byte == 0) {
-            return Ok(Spare::found(highest, content.len() as u64));
+        let blocks = content.len() / BLOCK_BYTES;
+        if blocks > 0 && content.iter().all(|byte| *byte == 0) {
+            return Ok(Spare::found(highest, (blocks * BLOCK_BYTES) as u64));
         }
     }
     Ok(Spare::planned(highest.next()))

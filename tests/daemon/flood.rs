@@ -81,7 +81,7 @@ fn put(cluster: &Cluster, value: &str) -> Option<i32> {
     run(&["--cluster", &cluster.names(), "--timeout", "5s", "kv", "put", "k", value]).status.code()
 }
 
-fn status(client: &Client) -> NodeStatus {
+pub(crate) fn status(client: &Client) -> NodeStatus {
     match client.status(0, PATIENCE).wait(PATIENCE * 2) {
         Ok(Ok(Answer::Status(status))) => *status,
         other => panic!("the node does not tell its status: {other:?}"),
@@ -89,14 +89,14 @@ fn status(client: &Client) -> NodeStatus {
 }
 
 /// What the node has counted, and how much the relay had passed on around that moment.
-struct Counted {
-    status: NodeStatus,
-    passed_before: u64,
-    passed_after: u64,
+pub(crate) struct Counted {
+    pub(crate) status: NodeStatus,
+    pub(crate) passed_before: u64,
+    pub(crate) passed_after: u64,
 }
 
 impl Counted {
-    fn now(client: &Client, relay: &Relay) -> Self {
+    pub(crate) fn now(client: &Client, relay: &Relay) -> Self {
         let passed_before = relay.outward.passed();
         let status = status(client);
         Self { status, passed_before, passed_after: relay.outward.passed() }

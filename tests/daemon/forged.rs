@@ -17,7 +17,7 @@ use raftgram::wire::{Flags, HEADER_BYTES, Header, Party, begin, finish, mark_sea
 use raftgram::{Client, ReadLevel};
 
 use crate::cluster::{Cluster, Start, connect_as, loopback, read};
-use crate::flood::{GROWTH_KIB_MAX, QUEUE_BYTES_MAX, kernel_queue, resident_kib};
+use crate::flood::{Counted, GROWTH_KIB_MAX, QUEUE_BYTES_MAX, kernel_queue, resident_kib, status};
 use crate::load::Load;
 use crate::process::{PATIENCE, eventually};
 use crate::relay::Relay;
@@ -153,28 +153,6 @@ fn put(client: &Client, value: &str) {
     let command = raftgram::kv::Command::Put { key: b"k", value: value.as_bytes() }.to_bytes();
     let answer = client.propose(command, PATIENCE).wait(PATIENCE * 2);
     assert!(matches!(answer, Ok(Ok(Answer::Applied { .. }))), "{answer:?}");
-}
-
-fn status(client: &Client) -> NodeStatus {
-    match client.status(0, PATIENCE).wait(PATIENCE * 2) {
-        Ok(Ok(Answer::Status(status))) => *status,
-        other => panic!("the node does not tell its status: {other:?}"),
-    }
-}
-
-/// What the node has counted, and how much the relay had passed on around that moment.
-struct Counted {
-    status: NodeStatus,
-    passed_before: u64,
-    passed_after: u64,
-}
-
-impl Counted {
-    fn now(client: &Client, relay: &Relay) -> Self {
-        let passed_before = relay.outward.passed();
-        let status = status(client);
-        Self { status, passed_before, passed_after: relay.outward.passed() }
-    }
 }
 
 /// Somebody who has heard much, knows the cluster's id, and has no key.

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::streams::Streams;
 use super::{Later, Plan};
 use crate::machine::Machine;
 use crate::rng::Rng;
@@ -21,6 +22,11 @@ pub(super) fn draw(enabled: FaultSet, settings: &mut Settings) -> Option<Rng> {
     settings.log_tail_bytes = [0, 4 << 10, settings.log_tail_bytes][rng.below(3) as usize];
     settings.pull.bytes_per_second =
         [64 << 10, 1 << 20, settings.pull.bytes_per_second][rng.below(3) as usize];
+    // Small segments are dropped more often.
+    let mut sizes = Streams::new(settings.seed).of(Fault::Snapshots, 0);
+    if sizes.chance(0.5) {
+        settings.segment_bytes = 4096 << sizes.below(3);
+    }
     Some(rng)
 }
 

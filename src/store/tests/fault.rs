@@ -229,11 +229,30 @@ fn a_full_disk_boots_with_the_spare_made_ahead_and_says_so_without_one_d4() {
     append(&mut store, &mut log, 1, &[6_000]);
     append(&mut store, &mut log, 1, &[6_000]);
     let mut without_spare = store.disk().clone();
+    let large = OpenOptions { segment_bytes: 1 << 18, ..open_options() };
+    let mut with_half = Store::open(store.disk().clone(), large).unwrap().0;
     store.maintain().unwrap();
     let mut disk = store.into_disk();
     disk.set_capacity(Some(0));
     let (_, recovered) = Store::open(&mut disk, open_options()).unwrap();
     assert_eq!(recovered.entries, log.entries);
+
+    // The last run found room for a part of the spare only: that part serves, and takes what fits.
+    let used = with_half.disk().total_bytes();
+    with_half.disk_mut().set_capacity(Some(used + large.segment_bytes / 2));
+    assert_eq!(with_half.maintain(), Err(StoreError::Full));
+    let mut disk = with_half.into_disk();
+    disk.set_capacity(Some(0));
+    let (mut store, recovered) = Store::open(disk, large).unwrap();
+    assert_eq!(recovered.entries, log.entries);
+    assert!(!store.has_spare());
+    assert_eq!(store.maintain(), Err(StoreError::Full), "read-only from the start");
+    let mut longer = log.clone();
+    append(&mut store, &mut longer, 1, &[1_000]);
+    let mut disk = store.into_disk();
+    disk.set_capacity(None);
+    let (_, recovered) = Store::open(disk, open_options()).unwrap();
+    assert_eq!(recovered.entries, longer.entries);
 
     without_spare.set_capacity(Some(0));
     let refused = Store::open(&mut without_spare, open_options()).map(|_| ());

@@ -276,7 +276,11 @@ fn start_fault(error: &StartError) -> CliError {
                     | OpenError::Disk(_)
             );
             let code = if is_callers { Code::Failed } else { Code::Corrupt };
-            CliError::new(code, text).at(folder.display()).hint("`raftgram inspect` shows what the folder holds")
+            let hint = match error {
+                OpenError::Full => "make room on its disk; nothing in the folder is lost",
+                _ => "`raftgram inspect` shows what the folder holds",
+            };
+            CliError::new(code, text).at(folder.display()).hint(hint)
         }
         StartError::Folder { folder, .. } | StartError::Record { folder, .. } => {
             CliError::new(Code::Failed, text).at(folder.display())
