@@ -418,6 +418,38 @@ end
 
 local read  -- below
 
+-- Second bytes that a first one does not allow: longer forms, surrogates, and what is above the last character.
+local SECOND = { [0xe0] = { 0xa0, 0xbf }, [0xed] = { 0x80, 0x9f }, [0xf0] = { 0x90, 0xbf }, [0xf4] = { 0x80, 0x8f } }
+
+local function is_utf8(text)
+  local at = 1
+  while at <= #text do
+    local first, more = text:byte(at), nil
+    if first < 0x80 then more = 0
+    elseif first >= 0xc2 and first <= 0xdf then more = 1
+    elseif first >= 0xe0 and first <= 0xef then more = 2
+    elseif first >= 0xf0 and first <= 0xf4 then more = 3
+    else return false end
+    for place = 1, more do
+      local bounds = place == 1 and SECOND[first] or { 0x80, 0xbf }
+      local byte = text:byte(at + place)
+      if not byte or byte < bounds[1] or byte > bounds[2] then return false end
+    end
+    at = at + more + 1
+  end
+  return true
+end
+
+-- Text, and where it stands: at its length if it is empty.
+local function read_text(reader)
+  local length, _, at = reader:varint()
+  if length > 255 then malformed("a text of more than 255 bytes") end
+  if length == 0 then return "", at end
+  local range = reader:take(length)
+  if not is_utf8(range:raw()) then malformed("a text that is no UTF-8") end
+  return range:string(ENC_UTF_8), range
+end
+
 local function read_ranges(reader)
   local begin = reader.at
   local count = reader:varint()
@@ -445,7 +477,7 @@ local function read_members(ctx, name)
   for place = 1, count do
     local id = reader:take(2):uint()
     local store = hex(reader:take(16))
-    local address = reader:take((reader:varint())):string()
+    local address = read_text(reader)
     if id <= last or id == ANY or address == "" then malformed("ids that do not ascend, or an empty address") end
     last = id
     list[id] = store
@@ -468,6 +500,10 @@ local function check_membership(v)
   if next(v.voters) == nil or count > 255 then malformed("no voter, or too many members") end
 end
 
+-- A tree for what is read to be judged, and not shown.
+local NOWHERE = { set_text = function() end }
+function NOWHERE.add() return NOWHERE end
+
 -- [W-45]
 local function read_entries(ctx, is_shown)
   local reader, count = ctx.reader, 0
@@ -480,19 +516,17 @@ local function read_entries(ctx, is_shown)
     local content = length > 0 and reader:take(length) or nil
     if kind > 2 or below > ctx.values.term or kind == 0 and content then malformed("an entry that cannot be") end
     local names = { [0] = "noop", "command", "membership" }
-    if is_shown then
-      local whole = reader.tvb(first, reader.at - first)
-      local tree = ctx.tree:add(H.entry, whole)
-      tree:set_text("Entry: " .. names[kind] .. " of term " .. digits(ctx.values.term - below))
-      local inner = { reader = reader, tree = tree, group = "entry.", values = {} }
-      put(inner, "term", whole, uint64_of(ctx.values.term - below))
-      put(inner, "kind", whole, names[kind])
-      if kind == 1 and content then put(inner, "content", content) end
-      if kind == 2 then
-        inner.reader = new_reader(reader.tvb, reader.at - length, reader.at)
-        read(inner, MEMBERSHIP)
-        if inner.reader:left() > 0 then malformed("bytes behind a membership") end
-      end
+    local whole = reader.tvb(first, reader.at - first)
+    local tree = is_shown and ctx.tree:add(H.entry, whole) or NOWHERE
+    tree:set_text("Entry: " .. names[kind] .. " of term " .. digits(ctx.values.term - below))
+    local inner = { reader = reader, tree = tree, group = "entry.", values = {} }
+    put(inner, "term", whole, uint64_of(ctx.values.term - below))
+    put(inner, "kind", whole, names[kind])
+    if kind == 1 and content then put(inner, "content", content) end
+    if kind == 2 then
+      inner.reader = new_reader(reader.tvb, reader.at - length, reader.at)
+      read(inner, MEMBERSHIP)
+      if inner.reader:left() > 0 then malformed("bytes behind a membership") end
     end
     count = count + 1
   end
@@ -546,11 +580,9 @@ function KINDS.names(ctx, name, item)
 end
 
 function KINDS.text(ctx, name)
-  local length, _, at = ctx.reader:varint()
-  if length > 255 then malformed("a text of more than 255 bytes") end
-  local range = length > 0 and ctx.reader:take(length) or nil
-  ctx.values[name] = range and range:string(ENC_UTF_8) or ""
-  put(ctx, name, range or at, ctx.values[name])
+  local text, range = read_text(ctx.reader)
+  ctx.values[name] = text
+  put(ctx, name, range, text)
 end
 
 function KINDS.b16(ctx, name)

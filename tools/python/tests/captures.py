@@ -63,8 +63,8 @@ class Packet:
             elif name == "body":
                 self._walk(item, f"{prefix}body.", counts)
             elif name == "drops":
-                reason, count = (child.get("show", "") for child in item.findall("field"))
-                self.fields[f"{prefix}drops.{reason}"] = count
+                shown = [child.get("show", "") for child in item.findall("field")]
+                self.fields[f"{prefix}drops.{shown[0] if shown else ''}"] = shown[1] if len(shown) > 1 else ""
             else:
                 group, _, last = name.rpartition(".")
                 inside = "body." if group == "body" and not prefix.endswith("body.") else ""
