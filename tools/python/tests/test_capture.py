@@ -6,6 +6,7 @@ import json
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import unittest
 from typing import List
@@ -85,6 +86,11 @@ class Captures(Processes):
         self.assertTrue(any("sent again" in line for line in said))
         self.assertTrue(any("not seen by node" in line or "dropped by node" in line for line in said), said[:5])
 
+        tcpdump = shutil.which("tcpdump")
+        if tcpdump is None:
+            self.skipTest("there is no tcpdump, with which to see what libpcap makes of it")
+        read = subprocess.run([tcpdump, "-nr", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+        self.assertEqual((read.returncode, len(read.stdout.splitlines())), (0, made["packets"]), read.stderr)
         self.check_guide(out)
         self.check_scapy(out, decoded["datagrams"])
 

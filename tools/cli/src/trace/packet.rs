@@ -21,7 +21,7 @@ const UDP_BYTES: u16 = 8;
 /// Timestamps count so many decimal places: nanoseconds.
 const NANOSECONDS: u8 = 9;
 
-/// Which way a datagram went, seen from its interface.
+/// Which way a datagram went, as who recorded it saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     In = 1,
@@ -32,7 +32,6 @@ pub(super) enum Direction {
 pub(super) struct Packet<'a> {
     /// Since 1970.
     pub(super) time_ns: u64,
-    pub(super) interface: u32,
     pub(super) direction: Direction,
     pub(super) from: SocketAddr,
     pub(super) to: SocketAddr,
@@ -45,7 +44,8 @@ pub(super) struct Packet<'a> {
 pub(super) struct CaptureWriter<W: Write>(PcapNgWriter<W>);
 
 impl<W: Write> CaptureWriter<W> {
-    pub(super) fn new(to: W) -> PcapResult<Self> {
+    /// There is one interface: libpcap refuses a second one with raw IP.
+    pub(super) fn new(to: W, comment: &str) -> PcapResult<Self> {
         let options = vec![
             SectionHeaderOption::Comment(Cow::Borrowed("IP and UDP headers are made up from the addresses")),
             SectionHeaderOption::UserApplication(Cow::Borrowed(concat!(
@@ -55,19 +55,15 @@ impl<W: Write> CaptureWriter<W> {
         ];
         let section =
             SectionHeaderBlock { endianness: Endianness::Little, options, ..SectionHeaderBlock::default() };
-        PcapNgWriter::with_section_header(to, section).map(Self)
-    }
-
-    /// An interface for each file; the first is number 0.
-    pub(super) fn interface(&mut self, name: &str, comment: &str) -> PcapResult<()> {
+        let mut writer = PcapNgWriter::with_section_header(to, section)?;
         let options = vec![
-            InterfaceDescriptionOption::IfName(Cow::Borrowed(name)),
+            InterfaceDescriptionOption::IfName(Cow::Borrowed("raftgram")),
             InterfaceDescriptionOption::IfTsResol(NANOSECONDS),
             InterfaceDescriptionOption::Comment(Cow::Borrowed(comment)),
         ];
         let snaplen = u32::from(u16::MAX) + 1;
-        let block = InterfaceDescriptionBlock { linktype: DataLink::RAW, snaplen, options };
-        self.0.write_pcapng_block(block).map(|_| ())
+        writer.write_pcapng_block(InterfaceDescriptionBlock { linktype: DataLink::RAW, snaplen, options })?;
+        Ok(Self(writer))
     }
 
     pub(super) fn packet(&mut self, packet: &Packet<'_>) -> PcapResult<()> {
@@ -77,7 +73,7 @@ impl<W: Write> CaptureWriter<W> {
             options.push(EnhancedPacketOption::Comment(Cow::Borrowed(packet.comment)));
         }
         let block = EnhancedPacketBlock {
-            interface_id: packet.interface,
+            interface_id: 0,
             timestamp: Duration::from_nanos(packet.time_ns),
             original_len: u32::try_from(data.len()).unwrap_or(u32::MAX),
             data: Cow::Owned(data),

@@ -1,7 +1,8 @@
 //! `trace pcap`: recorded datagrams as a capture for Wireshark, tshark, tcpdump and scapy.
 //!
-//! A datagram is in the files of both its ends, as *sent* and as *delivered* or *dropped*. The capture shows it once, when
-//! it was sent, and what became of it in a comment; one whose sender recorded nothing (a client's) when it was received.
+//! A datagram is in the files of both its ends, as *sent* and as *delivered* or *dropped*. The capture shows it once,
+//! when it was sent, and what became of it in a comment; one whose sender recorded nothing (a client's) when it was
+//! received.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -256,12 +257,13 @@ struct Maker {
 impl Maker {
     /// Merges the files by time.
     fn write(&mut self, files: &[PathBuf], mut inputs: Vec<Input>, to: File) -> Result<(), Fault> {
-        let mut writer = CaptureWriter::new(BufWriter::new(to))?;
-        for (path, input) in files.iter().zip(&inputs) {
-            let name = path.file_stem().unwrap_or_default().to_string_lossy();
-            let cluster = input.header.cluster.map(|cluster| format!("cluster {cluster}"));
-            writer.interface(&name, &cluster.unwrap_or_else(|| "no cluster yet".to_owned()))?;
-        }
+        let clusters: BTreeSet<String> = inputs
+            .iter()
+            .filter_map(|input| input.header.cluster)
+            .map(|id| format!("cluster {id}"))
+            .collect();
+        let clusters: Vec<String> = clusters.into_iter().collect();
+        let mut writer = CaptureWriter::new(BufWriter::new(to), &clusters.join(", "))?;
         let earliest = |inputs: &[Input]| {
             let times =
                 inputs.iter().enumerate().filter_map(|(place, input)| Some((input.next_ns()?, place)));
@@ -284,7 +286,6 @@ impl Maker {
             self.made.comments += u64::from(!comment.is_empty());
             writer.packet(&Packet {
                 time_ns,
-                interface: u32::try_from(place).unwrap_or(u32::MAX),
                 direction: match datagram.outcome {
                     Outcome::Delivered | Outcome::Dropped(_) => Direction::In,
                     _ => Direction::Out,
@@ -303,7 +304,8 @@ impl Maker {
         let mut said = Vec::new();
         said.extend((datagram.is_retransmission == Some(true)).then(|| "sent again".to_owned()));
         if self.all {
-            said.extend(fate(seen_by, datagram.outcome));
+            let whose = seen_by.map(|node| format!("seen by node {}", node.as_u16()));
+            said.extend(fate(seen_by, datagram.outcome).or(whose));
         } else {
             said.extend(self.overview.fates(seen_by, datagram));
         }
