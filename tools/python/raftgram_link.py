@@ -153,7 +153,7 @@ class Link:
         self.is_welcome = False
         self.is_doubted = False
         self.nonce_a: Optional[int] = None
-        self.call_id = 0
+        self.call_id = self.first_packet = 0
         self.reply = Reply()
         self.heard_at = self.progress_at = 0.0
         self.highest_at = 0.0
@@ -231,7 +231,7 @@ class Link:
             # [W-40]: the node would refuse it.
             raise CallRefused(3)
         self.call_id, self.reply = self.identity.next_call(), Reply()
-        self.flights, boot, self.is_refused = {}, self.node_boot, False
+        self.flights, boot, self.is_refused, self.first_packet = {}, self.node_boot, False, self.packet + 1
         queue: Deque[List[Frame]] = collections.deque([f] for f in self._cut(body, is_once))
         if self.given_up:
             queue.appendleft([Frame(FINISHED, {"calls": _as_ranges(self.given_up)})])
@@ -278,7 +278,7 @@ class Link:
         if why:
             self.given_up = set(sorted({*self.given_up, self.call_id})[-RANGES_MAX:])
             self.is_open = self.is_open and now < self.heard_at + SILENCE_S and not self.is_refused
-            raise NoAnswer(why, was_sent=True)
+            raise NoAnswer(why, was_sent=self.packet >= self.first_packet)
 
     def _cut(self, body: bytes, is_once: bool) -> List[Frame]:
         """[W-11], [W-40]"""

@@ -372,10 +372,12 @@ function Reader:take_all()
   return self:take(self:left())
 end
 
+local WIDTHS = { [0] = 1, 2, 4, 8 }
+
 -- [W-1]. The number as Lua has it, as the tree wants it, and where it stands.
 function Reader:varint()
   local first = self:take(1)
-  local width = 2 ^ rshift(first:uint(), 6)
+  local width = WIDTHS[rshift(first:uint(), 6)]
   if width == 1 then return first:uint(), UInt64.new(first:uint(), 0), first end
   self.at = self.at - 1
   local range = self:take(width)

@@ -130,6 +130,14 @@ class Errors(unittest.TestCase):
         with FakeNode(lambda node, data: node.greet(data) or []) as node:
             self.expect(raftgram.Unreachable, node, 0.5)
 
+    def test_a_write_that_had_no_time_to_be_sent_is_known_not_to_be_applied(self) -> None:
+        with FakeNode(replying(OPENED, APPLIED)) as node, raftgram.Client(node.address) as client:
+            client.put("k", "v")
+            sent = len(node.requests())
+            with self.assertRaises(raftgram.Unreachable):
+                client.put("k", "v", timeout=0)
+            self.assertEqual(len(node.requests()), sent)
+
     def test_nodes_without_a_leader_are_told_apart_from_dead_ones(self) -> None:
         redirect = encode_body({"kind": 0x85, "leader": 0, "address": None})
         with FakeNode(replying(redirect)) as node:
