@@ -124,7 +124,7 @@ class Commit(Kind):
 
 
 class LeaderCommit(Kind):
-    """`leads u8 ‖ commit`, the latter 0 for who does not lead. [W-62]"""
+    """`leads u8 ‖ index`, the latter 0 for who does not lead. [W-62], [W-91]"""
 
     def read(self, reader: Reader, before: Values) -> Optional[int]:
         leads, commit = Bool().read(reader, before), INDEX.read(reader, before)
@@ -155,7 +155,33 @@ ROLES = {0: "blank", 1: "follower", 2: "pre-candidate", 3: "candidate", 4: "lead
 REFUSALS = {1: "unknown-body", 2: "malformed-body", 3: "unavailable", 4: "not-allowed"}
 STANDINGS = {0: "member", 1: "joining", 2: "removed", 3: "replaced"}
 CHANGE_OUTCOMES = {0: "not-asked", 1: "pending", 2: "settled", 3: "superseded"}
-LEVELS = {0: "linearizable", 1: "lease", 2: "local"}
+LEVELS = {0: "linearizable", 1: "lease", 2: "local", 3: "any-node"}
+DIVERGENCE: Schema = (
+    ("node", Node()), ("kind", Enum({0: "results", 1: "snapshot"})), ("after", INDEX), ("through", INDEX),
+)  # fmt: skip
+
+
+class Divergences(ListOf):
+    """Differences found between replicas. [W-94]"""
+
+    def __init__(self) -> None:
+        super().__init__(DIVERGENCE, "")
+
+    def read(self, reader: Reader, before: Values) -> List[Values]:
+        found = super().read(reader, before)
+        if any(one["through"] <= one["after"] for one in found):
+            raise Malformed("a difference that shows nowhere")
+        return found
+
+    def show(self, name: str, value: List[Values]) -> Dict[str, str]:
+        texts = [
+            f"snapshot {one['through']} differs from n{one['node']}" if one["kind"]
+            else f"results of entries {one['after'] + 1} to {one['through']} differ from n{one['node']}"
+            for one in value
+        ]  # fmt: skip
+        return {name: "; ".join(texts)} if texts else {}
+
+
 STATUS: Schema = (
     ("node", Node("none")), ("address", Text()), ("role", Enum(ROLES)), ("term", TERM), ("commit", INDEX),
     ("applied", INDEX), ("last", INDEX), ("incarnation", UInt(4)), ("cluster", Bytes(16)), ("store", Bytes(16)),
@@ -172,7 +198,8 @@ STATUS: Schema = (
         ("hole_first", Hidden(INDEX)), ("hole_last", Hidden(INDEX)), ("hole_fetched", Hidden(Varint())),
         ("hole_from", Hidden(Node("none"))),
     ))}, is_shown=False)),
-    ("version", Appended(INDEX)), ("standing", Appended(Enum(STANDINGS))),
+    ("version", Appended(INDEX)), ("standing", Appended(Enum(STANDINGS))), ("agreed", Appended(INDEX)),
+    ("divergences", Appended(Divergences())),
 )  # fmt: skip
 
 
@@ -241,6 +268,12 @@ def check_range(v: Values) -> None:
         raise Malformed("a range of entries that cannot be")
 
 
+def check_digests(v: Values) -> None:
+    """[W-92]"""
+    if any(window["last"] % window["span"] for window in v["windows"]):
+        raise Malformed("a window that does not end where windows end")
+
+
 class LeaderAddress(Text):
     """Stands there where the leader is known."""
 
@@ -291,6 +324,15 @@ BODIES: Dict[int, Tuple[str, Schema]] = {
         0: ("entries", (("chain", HASH32), ("entries", Entries(are_shown=False)))), 1: ("covered", SNAPSHOT),
         2: ("nothing", ()),
     })))),
+    0x16: ("read-index", (("term", TERM), ("question", Varint()))),
+    0x17: ("read-index-reply", (("term", TERM), ("question", Varint()), ("index", LeaderCommit()))),
+    0x18: ("state-digests", (
+        ("layout", Varint()),
+        ("windows", ListOf((("span", Varint(lowest=1)), ("last", Varint(1, SMALL)), ("digest", HASH32)), "window", 32)),
+        ("has_snapshot", Either({0: ("", ()), 1: ("", (
+            ("snapshot_format", Varint()), ("snapshot_index", INDEX), ("snapshot_digest", HASH64),
+        ))}, is_shown=False)),
+    )),
     0x40: ("open-session", ()),
     0x41: ("close-session", (("session", SESSION),)),
     0x42: ("propose", (
@@ -335,7 +377,7 @@ BODIES: Dict[int, Tuple[str, Schema]] = {
     0x8F: ("change-refused", (("reason", ChangeRefusal()), ("text", Text()))),
     0x90: ("transferring", (("to", Node()), ("term", TERM))),
 }  # fmt: skip
-CHECKS: Dict[int, Callable[[Values], None]] = {0x12: check_pull, 0x14: check_range}
+CHECKS: Dict[int, Callable[[Values], None]] = {0x12: check_pull, 0x14: check_range, 0x18: check_digests}
 
 
 def decode_body(body: bytes) -> Values:

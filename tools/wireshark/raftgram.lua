@@ -63,7 +63,7 @@ local SHOWN = {
   members = "string", learners = "string", name = "string", prev_term = "uint64", commit = "uint64",
   leader_commit = "uint64", greeting = "string", entries = "none", entry_count = "uint32",
   leader_address = "string", address = "string", not_zero = "uint64", expected = "uint64", any_node = "string",
-  no_node = "string",
+  no_node = "string", divergences = "string",
 }
 
 local function declare(group, schema)
@@ -103,7 +103,7 @@ local VOTE_REPLY = {
 }
 local ROUND = { { "term", "term" }, { "round", "varint" } }
 local OUTCOME = { { "index", "term" }, { "term", "term" }, { "result", "rest" } }
-local LEVELS = { [0] = "linearizable", "lease", "local" }
+local LEVELS = { [0] = "linearizable", "lease", "local", "any-node" }
 local ROLES = { [0] = "blank", "follower", "pre-candidate", "candidate", "leader", "learner" }
 local REFUSALS = { "unknown-body", "malformed-body", "unavailable", "not-allowed", other = "%d" }
 
@@ -138,6 +138,7 @@ local STATUS = {
     { "hole_first", "term" }, { "hole_last", "term" }, { "hole_fetched", "varint" }, { "hole_from", "maybe_node" },
   } } } },
   { "version", "term", appended = true }, { "standing", "names", STANDINGS, appended = true },
+  { "agreed", "term", appended = true }, { "divergences", "divergences", appended = true },
 }
 -- [W-80]: why a change was refused, and what its two numbers are.
 local CHANGE_REFUSALS = {
@@ -189,6 +190,17 @@ local BODIES = {
       [0] = { "entries", { { "chain", "x32" }, { "entries", "entry_count" } } }, { "covered", SNAPSHOT },
       { "nothing", {} },
     } },
+  } },
+  [0x16] = { "read-index", { { "term", "term" }, { "question", "varint" } } },
+  [0x17] = { "read-index-reply", { { "term", "term" }, { "question", "varint" }, { "index", "leader_commit" } } },
+  [0x18] = { "state-digests", {
+    { "layout", "varint" },
+    { "windows", "list", group = "window", most = 32, of = {
+      { "span", "varint", 1 }, { "last", "nonzero" }, { "digest", "x32" },
+    } },
+    { "has_snapshot", "choice", hidden = true, cases = { [0] = { "", {} }, { "", {
+      { "snapshot_format", "varint" }, { "snapshot_index", "term" }, { "snapshot_digest", "x64" },
+    } } } },
   } },
   [0x40] = { "open-session", {} },
   [0x41] = { "close-session", { { "session", "session" } } },
@@ -318,6 +330,7 @@ local H = {
   peer = field("peer", "none", "Link"),
   transfer = field("transfer", "none", "Snapshot on its way"),
   member = field("member", "none", "Member"),
+  window = field("window", "none", "Window"),
   drops = field("drops", "none", "Drops"),
   request_in = field("request_in", "framenum", "Request in", base.NONE, frametype.REQUEST),
   reply_in = field("reply_in", "framenum", "Reply in", base.NONE, frametype.RESPONSE),
@@ -448,8 +461,10 @@ local function read_text(reader)
   if length > 255 then malformed("a text of more than 255 bytes") end
   if length == 0 then return "", at end
   local range = reader:take(length)
-  if not is_utf8(range:raw()) then malformed("a text that is no UTF-8") end
-  return range:string(ENC_UTF_8), range
+  local text = range:raw()
+  if not is_utf8(text) then malformed("a text that is no UTF-8") end
+  -- What is shown would end at a zero byte.
+  return (text:gsub("\0", "\\0")), range
 end
 
 local function read_ranges(reader)
@@ -651,6 +666,20 @@ local function number_or_none(less)
 end
 KINDS.not_zero, KINDS.expected = number_or_none(0), number_or_none(1)
 
+-- [W-94]
+function KINDS.divergences(ctx, name)
+  local reader, texts, begin = ctx.reader, {}, ctx.reader.at
+  local count = reader:varint()
+  if count > 255 then malformed("a list of " .. digits(count)) end
+  for place = 1, count do
+    local id, kind, after, through = reader:take(2):uint(), reader:take(1):uint(), reader:varint(), reader:varint()
+    if id == 0 or id == ANY or kind > 1 or through <= after or through >= SMALL then malformed("no difference") end
+    texts[place] = kind == 1 and "snapshot " .. digits(through) .. " differs from n" .. id
+      or "results of entries " .. digits(after + 1) .. " to " .. digits(through) .. " differ from n" .. id
+  end
+  if count > 0 then put(ctx, name, reader.tvb(begin, reader.at - begin), table.concat(texts, "; ")) end
+end
+
 -- [W-80]
 function KINDS.refusal(ctx, name)
   local code = ctx.reader:take(1)
@@ -736,11 +765,14 @@ end
 
 function KINDS.list(ctx, _, item)
   local count = ctx.reader:varint()
-  if count > 255 then malformed("a list of " .. digits(count)) end
+  if count > (item.most or 255) then malformed("a list of " .. digits(count)) end
   for _ = 1, count do
     local begin = ctx.reader.at
     local tree = ctx.tree:add(H[item.group], ctx.reader.tvb(begin, 1))
-    read({ reader = ctx.reader, tree = tree, group = item.group .. ".", values = {} }, item.of)
+    local inner = { reader = ctx.reader, tree = tree, group = item.group .. ".", values = {} }
+    read(inner, item.of)
+    -- [W-92]
+    if inner.values.span and inner.values.last % inner.values.span ~= 0 then malformed("a window cut short") end
     tree:set_len(ctx.reader.at - begin)
   end
 end
