@@ -85,7 +85,7 @@ fn dispatch(
         Command::Check(check) => check.run(format),
         Command::Key(key) => key.run(format),
         Command::Sim(sim) => sim.run(format),
-        Command::Trace(trace) => trace.run(format),
+        Command::Trace(trace) => trace.run(key_file.as_deref(), format),
         Command::Wire(wire) => wire.run(key_file.as_deref(), format),
         Command::Inspect(inspect) => inspect.run(format),
         Command::Config(ConfigCommand::Show { prefix }) => {

@@ -69,3 +69,72 @@ fn a_bad_file_exits_6_with_file_line_and_reason() {
     let (code, document) = json(&raftgram(&["--json", "trace", "check", "/nonexistent/trace"]));
     assert_eq!((code, &document["error"]["address"]), (1, &Value::from("/nonexistent/trace")));
 }
+
+/// The lines of docs/trace.md that show a datagram whole, and who sees one go.
+fn datagrams() -> String {
+    let docs = include_str!("../../../docs/trace.md");
+    let header = docs.lines().find(|line| line.starts_with("{\"name\":\"trace\",\"node\":1")).unwrap();
+    let shown =
+        docs.lines().filter(|line| line.starts_with("{\"name\":\"datagram\"") && line.contains("payload"));
+    [header].into_iter().chain(shown).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn a_recording_becomes_a_capture_that_wire_decode_reads() {
+    let (folder, file) = written(datagrams().as_bytes());
+    let out = folder.path().join("out.pcapng");
+    let out = out.to_str().unwrap();
+    let (code, document) = json(&raftgram(&["--json", "trace", "pcap", &file, "--out", out]));
+    assert_eq!(code, 0, "{document}");
+    assert_eq!(
+        (&document["packets"], &document["comments"]),
+        (&Value::from(2), &Value::from(1)),
+        "{document}"
+    );
+    let bytes = std::fs::read(out).unwrap();
+    let comment = b"dropped by node 1: short";
+    assert!(bytes.windows(comment.len()).any(|window| window == comment));
+    let (code, decoded) = json(&raftgram(&["--json", "wire", "decode", out]));
+    assert_eq!((code, &decoded["others"]), (0, &Value::from(0)), "{decoded}");
+    let first = &decoded["datagrams"][0];
+    assert_eq!(
+        (&first["from"], &first["to"]),
+        (&Value::from("127.0.0.1:7101"), &Value::from("127.0.0.1:7102"))
+    );
+    assert_eq!(first["fields"]["packet"], "106", "{first}");
+    assert_eq!(decoded["datagrams"][1]["drop"], "short", "{decoded}");
+}
+
+#[test]
+fn a_recording_that_ends_within_a_line_is_shown_to_there() {
+    let text = datagrams();
+    let (folder, file) = written(&text.as_bytes()[..text.len() - 9]);
+    let out = folder.path().join("out.pcapng");
+    let (code, document) =
+        json(&raftgram(&["--json", "trace", "pcap", &file, "--out", out.to_str().unwrap()]));
+    assert_eq!((code, &document["packets"]), (0, &Value::from(1)), "{document}");
+}
+
+#[test]
+fn what_cannot_become_a_capture_says_why() {
+    let (folder, file) = written(datagrams().replace(",\"payload\":", ",\"load\":").as_bytes());
+    let out = folder.path().join("out.pcapng");
+    let out = out.to_str().unwrap();
+    let (code, document) = json(&raftgram(&["--json", "trace", "pcap", &file, "--out", out]));
+    assert_eq!((code, &document["error"]["address"]), (6, &Value::from(format!("{file}:2"))), "{document}");
+    let lines: Vec<String> =
+        datagrams().lines().map(|line| line.split(",\"payload\"").next().unwrap().to_owned()).collect();
+    let without: String = lines
+        .iter()
+        .enumerate()
+        .map(|(at, line)| format!("{line}{}\n", if at == 0 { "" } else { "}}" }))
+        .collect();
+    let (_folder, file) = written(without.as_bytes());
+    let (code, document) = json(&raftgram(&["--json", "trace", "pcap", &file, "--out", out]));
+    assert_eq!(code, 1, "{document}");
+    assert!(document["error"]["message"].as_str().unwrap().contains("--payloads"), "{document}");
+    let (code, document) = json(&raftgram(&["--json", "trace", "pcap", "-", "--out", out]));
+    assert_eq!(code, 2, "{document}");
+    let (code, _) = json(&raftgram(&["--json", "trace", "pcap", "/nonexistent/trace", "--out", out]));
+    assert_eq!(code, 1);
+}

@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::Args;
 use raftgram::seal::SealMode;
 use raftgram::sim::{Config, FaultSet, NODES_MAX, Report};
+use raftgram::trace::Payloads;
 use serde::Serialize;
 
 use crate::error::{CliError, Code};
@@ -72,6 +73,9 @@ pub(crate) struct Sim {
     /// Write all that happens to this file, an event a line (docs/trace.md); with one seed only.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Let the trace hold the bytes of all datagrams, for `trace pcap`.
+    #[arg(long, requires = "trace")]
+    payloads: bool,
     /// Write what clients saw to this file, for `check`; with one seed only.
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
@@ -151,6 +155,7 @@ impl Sim {
             until_first: self.first,
             keeps_history: self.history.is_some(),
             trace: self.trace.clone(),
+            payloads: if self.payloads { Payloads::Kept } else { Payloads::LeftOut },
         };
         #[cfg(feature = "mutants")]
         if self.mutants {

@@ -37,6 +37,7 @@ pub(super) struct Sweep {
     pub(super) until_first: bool,
     pub(super) keeps_history: bool,
     pub(super) trace: Option<PathBuf>,
+    pub(super) payloads: Payloads,
 }
 
 /// What came of all.
@@ -114,7 +115,7 @@ impl Sweep {
                 |sim| {
                     if let Some(trace) = &trace {
                         let trace = trace.clone();
-                        sim.record(Payloads::LeftOut, move |event| trace.tell(event));
+                        sim.record(self.payloads, move |event| trace.tell(event));
                     }
                 },
             );

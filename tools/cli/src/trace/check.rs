@@ -1,19 +1,15 @@
 //! `trace check`: does every line stand?
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use raftgram::trace::{Checker, Counts};
+use raftgram::trace::Counts;
 use serde::Serialize;
 
-use crate::error::{CliError, Code};
-use crate::output::{Format, file_error};
-
-/// The longest line that any trace has: a datagram's payload takes two digits a byte.
-const LINE_BYTES_MAX: u64 = 1 << 20;
+use crate::error::CliError;
+use crate::output::Format;
+use crate::trace::lines::{AtCut, Lines};
 
 /// Read traces, hold every line against the schema, and count what happened. Exit 6 if a line does not stand.
 #[derive(Debug, Args)]
@@ -47,44 +43,9 @@ impl Check {
 }
 
 fn check(file: &Path) -> Result<CheckedFile, CliError> {
-    let counts = if file == Path::new("-") {
-        read(file, io::stdin().lock())
-    } else {
-        let opened = File::open(file).map_err(|error| file_error(file, "reading the trace", &error))?;
-        read(file, BufReader::new(opened))
-    }?;
-    Ok(CheckedFile::of(file, &counts))
-}
-
-/// Line by line, for traces grow large.
-fn read(file: &Path, mut from: impl BufRead) -> Result<Counts, CliError> {
-    let mut checker = Checker::default();
-    let mut line = Vec::new();
-    for number in 1_u64.. {
-        line.clear();
-        let taken = io::Read::take(&mut from, LINE_BYTES_MAX).read_until(b'\n', &mut line);
-        let taken = taken.map_err(|error| file_error(file, "reading the trace", &error))?;
-        let fault =
-            |why: String| CliError::new(Code::Corrupt, why).at(format!("{}:{number}", file.display()));
-        if taken == 0 {
-            break;
-        }
-        let text = std::str::from_utf8(&line).map_err(|_| fault("this is no UTF-8 text".to_owned()))?;
-        let Some(text) = text.strip_suffix('\n') else {
-            let why = if taken as u64 == LINE_BYTES_MAX {
-                "no line is as long as this"
-            } else {
-                "the line is cut off"
-            };
-            return Err(fault(why.to_owned()));
-        };
-        checker.line(text).map_err(|why| fault(why.to_string()))?;
-    }
-    if checker.counts().lines() == 0 {
-        let why = "this is empty, and a trace has a header at least";
-        return Err(CliError::new(Code::Corrupt, why).at(format!("{}:1", file.display())));
-    }
-    Ok(checker.counts().clone())
+    let mut lines = Lines::open(file, AtCut::Refuse)?;
+    while lines.next()?.is_some() {}
+    Ok(CheckedFile::of(file, lines.counts()))
 }
 
 impl CheckedFile {

@@ -1,6 +1,11 @@
 //! Recorded traces, as docs/trace.md describes them.
 
 mod check;
+mod lines;
+mod packet;
+mod pcap;
+
+use std::path::Path;
 
 use clap::Subcommand;
 
@@ -12,12 +17,15 @@ use crate::output::Format;
 pub(crate) enum Trace {
     /// Read traces, hold every line against the schema, and count what happened. Exit 6 if a line does not stand.
     Check(check::Check),
+    /// Make a pcapng file of recorded datagrams, with what became of each as a comment.
+    Pcap(pcap::Pcap),
 }
 
 impl Trace {
-    pub(crate) fn run(&self, format: Format) -> Result<(), CliError> {
+    pub(crate) fn run(&self, key_file: Option<&Path>, format: Format) -> Result<(), CliError> {
         match self {
             Self::Check(check) => check.run(format),
+            Self::Pcap(pcap) => pcap.run(key_file, format),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod capture;
 mod decode;
-mod opener;
+pub(crate) mod opener;
 mod vectors;
 
 use std::path::Path;

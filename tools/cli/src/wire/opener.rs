@@ -17,7 +17,7 @@ use crate::key;
 
 /// What the file held.
 #[derive(Debug, Default)]
-pub(super) struct Opener {
+pub(crate) struct Opener {
     keys: Option<KeyRing>,
     sessions: BTreeMap<SessionId, Vec<Captured>>,
     suite: Option<Arc<dyn Suite>>,
@@ -25,13 +25,13 @@ pub(super) struct Opener {
 
 /// A sealed datagram's frames, and what it was sealed under.
 #[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) frames: Vec<u8>,
-    pub(super) under: String,
+pub(crate) struct Opened {
+    pub(crate) frames: Vec<u8>,
+    pub(crate) under: String,
 }
 
 impl Opener {
-    pub(super) fn load(file: &Path) -> Result<Self, CliError> {
+    pub(crate) fn load(file: &Path) -> Result<Self, CliError> {
         let fault = |error: KeyError| key::fault(&error);
         let CaptureKeys { keys, sessions: list } = read_capture_keys(file).map_err(fault)?;
         let suite = suite();
@@ -44,7 +44,7 @@ impl Opener {
 
     /// The datagram in plain; `None` when it is not sealed, or by something else. Without the cluster's id only what
     /// is under no cluster can be opened.
-    pub(super) fn open(&mut self, bytes: &[u8], cluster: Option<ClusterId>) -> Option<Opened> {
+    pub(crate) fn open(&mut self, bytes: &[u8], cluster: Option<ClusterId>) -> Option<Opened> {
         let header = parse_header(bytes).ok().filter(|header| header.flags.contains(Flags::SEALED))?;
         if bytes.len() < HEADER_BYTES + TAG_BYTES {
             return None;

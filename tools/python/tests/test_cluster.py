@@ -1,0 +1,149 @@
+"""The client against real nodes that lose 10 % of all datagrams, and whose leaders are killed."""
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import threading
+import time
+import unittest
+from typing import Dict, List
+
+from .support import ROOT, Processes, free_ports, wait_for
+
+import raftgram
+
+KILLS = int(os.environ.get("RAFTGRAM_KILLS", "20"))
+WORKERS = 3
+
+
+class Lossy(Processes):
+    def test_every_operation_at_10_percent_loss(self) -> None:
+        nodes = self.cluster_up("--loss", "10%")
+        with raftgram.Client(nodes, timeout=30) as kv:
+            self.assertIsNone(kv.get("a"))
+            self.assertIsNone(kv.put("a", "1").previous)
+            self.assertEqual(kv.get("a"), b"1")
+            self.assertTrue(kv.cas("a", "1", "2"))
+            refused = kv.cas("a", "1", "3")
+            self.assertFalse(refused)
+            self.assertEqual(refused.previous and refused.previous.value, b"2")
+            self.assertTrue(kv.cas("b", None, "new"))
+            self.assertFalse(kv.cas("b", None, "newer"))
+            removed = kv.delete("b")
+            self.assertEqual(removed.previous and removed.previous.value, b"new")
+            self.assertIsNone(kv.delete("b").previous)
+            for level in ("linearizable", "lease"):
+                self.assertEqual(kv.get("a", level=level), b"2")
+            self.assertIn(kv.get("a", level="local"), (None, b"1", b"2"))
+
+            large = os.urandom(1 << 20)
+            kv.put("large", large)
+            self.assertEqual(kv.get("large"), large)
+            held = kv.put("large", "small").previous
+            self.assertIsNotNone(held)
+            self.assertIsNone(held and held.value)
+            with self.assertRaises(raftgram.TooLarge):
+                kv.put("large", large + b"1")
+
+            for number in range(100):
+                kv.put(f"list/{number:03}", bytes(8000))
+            rows = list(kv.list("list/"))
+            self.assertEqual([row.key for row in rows], [f"list/{n:03}".encode() for n in range(100)])
+            self.assertTrue(all(row.value == bytes(8000) for row in rows))
+            self.assertEqual(list(kv.list("nothing/")), [])
+
+            statuses = kv.status()
+            self.assertEqual(sorted(s.node for s in statuses), [1, 2, 3])
+            self.assertEqual([s.role for s in statuses].count("leader"), 1)
+            self.assertEqual({s.fields["cluster"].hex() for s in statuses}, {kv.cluster_id})
+
+    def test_the_guide_runs_as_it_is_printed(self) -> None:
+        nodes = ",".join(self.cluster_up())
+        blocks = (ROOT / "docs/python.md").read_text().split("```python\n")[1:]
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            for block in blocks:
+                code = block.split("```")[0]
+                self.assertIn("127.0.0.1:7101,127.0.0.1:7102,127.0.0.1:7103", code)
+                exec(code.replace("127.0.0.1:7101,127.0.0.1:7102,127.0.0.1:7103", nodes), {})
+        lines = said.getvalue().splitlines()
+        self.assertEqual(lines[:2], ["b'hello'", "changed"])
+        self.assertEqual(lines[-1], "b'10'")
+
+    def test_a_sealed_cluster_is_told_from_a_dead_one(self) -> None:
+        key = str(self.folder / "key")
+        subprocess.run([self.raftgram, "key", "new", key], check=True, stdout=subprocess.DEVNULL, timeout=30)
+        nodes = self.cluster_up("--key", key)
+        with raftgram.Client(nodes, timeout=1) as kv, self.assertRaises(raftgram.Sealed) as caught:
+            kv.put("a", "1")
+        self.assertIn("proxy", str(caught.exception))
+
+
+class Kills(Processes):
+    """Three nodes; whoever leads is killed and started again, while clients count."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        first = free_ports(3)
+        self.addresses = {n: f"127.0.0.1:{first + n - 1}" for n in (1, 2, 3)}
+        self.processes: Dict[int, subprocess.Popen] = {}
+        for node in self.addresses:
+            self.run_node(node)
+
+    def run_node(self, node: int) -> None:
+        voters = ",".join(f"{n}={address}" for n, address in self.addresses.items())
+        # A killed process loses nothing that it wrote: only a machine would.
+        self.processes[node] = self.start(
+            f"node-{node}", "node", "--id", str(node), "--listen", self.addresses[node], "--voters", voters,
+            "--data", str(self.folder / str(node)), "--bootstrap", "--loss", "10%", "--no-fsync", "--log-level", "warn",
+        )  # fmt: skip
+
+    def count(self, done: List[int], unknown: List[str], is_over: threading.Event) -> None:
+        with raftgram.Client(list(self.addresses.values()), timeout=60) as kv:
+            while not is_over.is_set():
+                try:
+                    held = kv.get("counter")
+                    if kv.cas("counter", held, str(int(held or 0) + 1)):
+                        done.append(1)
+                except raftgram.RaftgramError as error:
+                    unknown.append(str(error))
+
+    def test_every_write_is_applied_once_through_leader_kills(self) -> None:
+        done: List[int] = []
+        errors: List[str] = []
+        is_over = threading.Event()
+        workers = [threading.Thread(target=self.count, args=(done, errors, is_over)) for _ in range(WORKERS)]
+        watcher = raftgram.Client(list(self.addresses.values()), timeout=30)
+        self.addCleanup(watcher.close)
+        self.addCleanup(is_over.set)
+        for worker in workers:
+            worker.start()
+
+        def leader() -> int:
+            leading = [s for s in watcher.status(timeout=0.3) if s.role == "leader"]
+            return max(leading, key=lambda s: s.term).node if leading else 0
+
+        deadline = time.monotonic() + 120
+        for kill in range(KILLS):
+            before = len(done)
+            wait_for(f"writes before kill {kill}", lambda least=before + 5: len(done) > least)
+            victim = wait_for("a leader", leader)
+            self.processes[victim].send_signal(signal.SIGKILL)
+            self.processes[victim].wait(10)
+            after = len(done)
+            wait_for(f"a write after kill {kill}", lambda least=after: len(done) > least)
+            self.run_node(victim)
+            self.assertLess(time.monotonic(), deadline, f"{kill} kills took too long")
+        is_over.set()
+        for worker in workers:
+            worker.join(90)
+            self.assertFalse(worker.is_alive())
+        self.assertEqual(errors, [])
+        self.assertEqual(watcher.get("counter"), str(len(done)).encode())
+        print(f"{len(done)} increments through {KILLS} leader kills, each applied once")
+
+
+if __name__ == "__main__":
+    unittest.main()
