@@ -1,5 +1,6 @@
 //! Durable writes beside the event loop.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -13,6 +14,7 @@ use crate::node::{DiskRoom, PeerRecord};
 use crate::raft::Ticket;
 use crate::snapshot::SnapshotMeta;
 use crate::store::{Adopted, Batch, Disk, LogAfter, PeerSeen, Store, StoreError, Upkeep};
+use crate::time::Instant;
 use crate::types::{BootNonce, Incarnation, StoreId};
 
 /// How long nothing must be asked for until the log's synced mark is carried on.
@@ -62,7 +64,19 @@ pub(super) enum Done {
 #[derive(Debug)]
 pub(super) enum Writer<D> {
     Thread { jobs: Sender<Job>, report: Arc<Report>, thread: JoinHandle<Store<D>> },
-    InPlace { store: Box<Store<D>>, done: Vec<Done> },
+    InPlace(Box<InPlace<D>>),
+}
+
+/// Writes that are done when they are asked for, and upkeep between the turns of the loop.
+#[derive(Debug)]
+pub(super) struct InPlace<D> {
+    store: Store<D>,
+    done: Vec<Done>,
+    /// What found no room, and all that came after it.
+    stuck: VecDeque<Job>,
+    room: DiskRoom,
+    /// When to look for room again.
+    look_at: Instant,
 }
 
 impl<D: Disk + Send + 'static> Writer<D> {
@@ -81,14 +95,40 @@ impl<D: Disk + Send + 'static> Writer<D> {
 
     /// No thread: each write is done when it is asked for.
     pub(super) fn in_place(store: Store<D>) -> Self {
-        Self::InPlace { store: Box::new(store), done: Vec::new() }
+        Self::InPlace(Box::new(InPlace {
+            store,
+            done: Vec::new(),
+            stuck: VecDeque::new(),
+            room: DiskRoom::Enough,
+            look_at: Instant::ZERO,
+        }))
     }
 
     pub(super) fn ask(&mut self, job: Job) {
         match self {
             // The thread ends only after a failure or a panic, which it has reported.
             Self::Thread { jobs, .. } => drop(jobs.send(job)),
-            Self::InPlace { store, done } => done.push(carry_out(store, &job)),
+            Self::InPlace(in_place) => {
+                in_place.stuck.push_back(job);
+                if in_place.stuck.len() == 1 && in_place.try_stuck() {
+                    in_place.done.push(Done::Full);
+                }
+            }
+        }
+    }
+
+    /// Does what is due beside what is asked for, one bounded step of it.
+    pub(super) fn keep_up(&mut self, now: Instant) {
+        if let Self::InPlace(in_place) = self {
+            in_place.keep_up(now);
+        }
+    }
+
+    /// When to call [`Self::keep_up`] next.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match self {
+            Self::Thread { .. } => None,
+            Self::InPlace(in_place) => in_place.is_wanting().then_some(in_place.look_at),
         }
     }
 
@@ -98,7 +138,7 @@ impl<D: Disk + Send + 'static> Writer<D> {
             Self::Thread { report, .. } => {
                 std::mem::swap(&mut *report.done.lock().unwrap_or_else(PoisonError::into_inner), into);
             }
-            Self::InPlace { done, .. } => std::mem::swap(done, into),
+            Self::InPlace(in_place) => std::mem::swap(&mut in_place.done, into),
         }
     }
 
@@ -110,7 +150,49 @@ impl<D: Disk + Send + 'static> Writer<D> {
                 report.is_over.store(true, Ordering::Relaxed);
                 thread.join().ok()
             }
-            Self::InPlace { store, .. } => Some(*store),
+            Self::InPlace(in_place) => Some(in_place.store),
+        }
+    }
+}
+
+impl<D: Disk> InPlace<D> {
+    /// Does the jobs in their order; true when the first of those left found no room.
+    fn try_stuck(&mut self) -> bool {
+        while let Some(job) = self.stuck.front() {
+            match carry_out(&mut self.store, job) {
+                Done::Failed(StoreError::Full) => return true,
+                done => self.done.push(done),
+            }
+            self.stuck.pop_front();
+        }
+        false
+    }
+
+    /// Something waits for room, or the next segment has not been made.
+    fn is_wanting(&self) -> bool {
+        !self.stuck.is_empty() || !self.store.has_spare()
+    }
+
+    fn keep_up(&mut self, now: Instant) {
+        if now < self.look_at || !self.is_wanting() {
+            return;
+        }
+        if self.try_stuck() {
+            self.look_at = now + FULL_PAUSE;
+            return;
+        }
+        let found = match self.store.maintain() {
+            Ok(Upkeep::More) => return,
+            Ok(Upkeep::Done) => DiskRoom::Enough,
+            Err(StoreError::Full) => {
+                self.look_at = now + ROOM_PAUSE;
+                DiskRoom::Low
+            }
+            Err(error) => return self.done.push(Done::Failed(error)),
+        };
+        if self.room != found {
+            self.room = found;
+            self.done.push(Done::Room(found));
         }
     }
 }
@@ -264,7 +346,7 @@ fn carry_out<D: Disk>(store: &mut Store<D>, job: &Job) -> Done {
 mod tests {
     use super::*;
     use crate::store::{FormatOptions, MemoryDisk, OpenOptions};
-    use crate::types::{Index, Term};
+    use crate::types::{ClusterId, Index, Term};
     use mio::{Events, Poll, Token};
 
     /// The segment in use has room when the thread tells that there will be none after it (D4).
@@ -300,6 +382,57 @@ mod tests {
         writer.take_done(&mut done);
         assert!(matches!(done[..], [Done::Persisted { .. }]), "{done:?}");
         writer.stop().unwrap();
+    }
+
+    /// Writes in place wait for room like those of the thread, in their order, and the loop is told of both ends (D4).
+    #[test]
+    fn a_write_in_place_that_finds_no_room_waits_for_it_d4() {
+        let bytes = 1 << 16;
+        let mut disk = MemoryDisk::new();
+        let options = FormatOptions {
+            store: StoreId([1; 16]),
+            first_incarnation: Incarnation(1),
+            segment_bytes: bytes,
+        };
+        Store::format(&mut disk, options).unwrap();
+        let opened = Store::open(disk, OpenOptions { segment_bytes: bytes, ..OpenOptions::default() });
+        let (mut store, _) = opened.unwrap();
+        let cluster = ClusterId([2; 16]);
+        store.record_cluster(cluster).unwrap();
+        store.disk_mut().set_capacity(Some(0));
+        let mut writer = Writer::in_place(store);
+        let (mut now, mut done) = (Instant::ZERO, Vec::new());
+        writer.keep_up(now);
+        writer.take_done(&mut done);
+        assert!(matches!(done[..], [Done::Room(DiskRoom::Low)]), "{done:?}");
+        let mut chain = 0;
+        let mut persist = |writer: &mut Writer<MemoryDisk>, index: u64| {
+            let payload = crate::entry::Payload::Command(vec![7; 20_000].into());
+            let entry = crate::entry::Entry::new(cluster, Index(index), Term(1), payload, chain);
+            chain = entry.chain;
+            let batch = Batch { entries: vec![entry], ..Batch::default() };
+            writer.ask(Job::Persist { ticket: crate::raft::Ticket::default(), batch });
+        };
+        for index in 1..=5 {
+            persist(&mut writer, index);
+        }
+        done.clear();
+        writer.take_done(&mut done);
+        let is_durable = |done: &Done| matches!(done, Done::Persisted { .. });
+        let durable = done.iter().filter(|done| is_durable(done)).count();
+        assert!((1..5).contains(&durable), "the segment in use has room for some: {done:?}");
+        assert_eq!(done.iter().filter(|done| matches!(done, Done::Full)).count(), 1, "{done:?}");
+        let Writer::InPlace(in_place) = &mut writer else { panic!("it was made in place") };
+        in_place.store.disk_mut().set_capacity(None);
+        now = now + ROOM_PAUSE;
+        assert!(writer.poll_timeout().is_some_and(|at| at <= now));
+        done.clear();
+        while writer.poll_timeout().is_some_and(|at| at <= now) {
+            writer.keep_up(now);
+        }
+        writer.take_done(&mut done);
+        assert_eq!(done.iter().filter(|done| is_durable(done)).count(), 5 - durable, "{done:?}");
+        assert!(matches!(done.last(), Some(Done::Room(DiskRoom::Enough))), "{done:?}");
     }
 
     /// A node whose disk thread is gone must end, not go on as one whose disk is slow.

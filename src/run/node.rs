@@ -155,11 +155,12 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
             if has_ended {
                 return Ok(());
             }
+            self.writer.keep_up(self.net.now());
             // What is done in place wakes nobody.
             let deadline = if self.take_done(&mut done)? {
                 Some(Instant::ZERO)
             } else {
-                earliest(self.node.poll_timeout(), stop_at)
+                earliest(earliest(self.node.poll_timeout(), stop_at), self.writer.poll_timeout())
             };
             self.net.wait(deadline).map_err(RunError::Poll)?;
             self.mailbox.take(&mut requests);

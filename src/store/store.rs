@@ -255,7 +255,11 @@ impl<D: Disk> Store<D> {
     /// Ends the run: carries the mark on, syncs what a run without fsync left unsynced, records a clean stop.
     /// Nothing may be asked of the store afterwards.
     pub fn shutdown(&mut self) -> Result<(), StoreError> {
-        self.quiet()?;
+        match self.quiet() {
+            // Without room for the mark the next run copies more of the log, and nothing is lost.
+            Ok(()) | Err(StoreError::Full) => {}
+            Err(error) => return Err(error),
+        }
         if self.record.syncing != Syncing::Always {
             let files: Vec<String> = self.record.segments.iter().map(|s| s.generation.file()).collect();
             for file in &files {
