@@ -4,7 +4,7 @@
 //! What is waited for is waited for by condition, with one generous deadline. Long forms by environment:
 //! `RAFTGRAM_KILLS` (20) leaders are killed, the lossy network lasts `RAFTGRAM_LOSSY_SECONDS` (10), a snapshot of
 //! `RAFTGRAM_TRANSFER_MIB` (16) travels while its ends die, and a sealed cluster gets `RAFTGRAM_FORGED` forged
-//! datagrams, whose cost is measured.
+//! datagrams, whose cost is measured. `RAFTGRAM_RESENT` (2,000) requests are sent five times each.
 
 #[path = "daemon/backup.rs"]
 mod backup;
@@ -36,6 +36,8 @@ mod refusals;
 mod relay;
 #[path = "daemon/repair.rs"]
 mod repair;
+#[path = "daemon/resent.rs"]
+mod resent;
 #[path = "daemon/sealed.rs"]
 mod sealed;
 #[path = "daemon/sizes.rs"]
