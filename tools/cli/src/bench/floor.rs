@@ -1,5 +1,5 @@
-//! A cluster's figures against the floor under them, taken in turn: floor, cluster, floor, cluster. What else the machine
-//! does in the meantime befalls both alike, so the ratios hold where the figures themselves do not.
+//! A cluster's figures against the floor under them, taken in turn: floor, cluster, floor, cluster. What else the
+//! machine does in the meantime befalls both alike, so the ratios hold where the figures themselves do not.
 
 use serde::Serialize;
 
