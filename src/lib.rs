@@ -40,9 +40,6 @@
 //!
 //! Floors 0 to 3 are sans-I/O: no socket, file, thread, clock or global randomness. Each machine there has
 //! commands, `handle_*(now, …)`, `poll_output` and `poll_timeout`; after any mutation its driver drains the outputs.
-//!
-//! # Left out so far
-//! Membership changes, lease reads. README.md says more.
 
 #![forbid(unsafe_code)]
 

@@ -48,6 +48,10 @@ pub enum Message {
     Range(RangeRequest),
     /// The answer to it.
     RangeReply(RangeReply),
+    /// Which index must reads reach that clients asked this node for? (thesis §6.4)
+    ReadIndex(ReadIndex),
+    /// The answer to it.
+    ReadIndexReply(ReadIndexReply),
 }
 
 /// A candidate's question.
@@ -174,6 +178,26 @@ pub struct ReadProbe {
     pub term: Term,
     /// The round of this attempt; an answer of one attempt never confirms a later one.
     pub round: Round,
+}
+
+/// A follower's question, for reads that clients asked it for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadIndex {
+    /// The sender's current term.
+    pub term: Term,
+    /// Numbers the sender's questions over all its boots, so that an answer to an earlier one is known as such.
+    pub question: u64,
+}
+
+/// The leader's answer to it; nobody else has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadIndexReply {
+    /// The sender's current term.
+    pub term: Term,
+    /// The question.
+    pub question: u64,
+    /// What was acknowledged before the question was put lies at or below; nothing where the sender does not lead.
+    pub index: Option<Index>,
 }
 
 /// The order to campaign at once.
@@ -311,6 +335,8 @@ impl Message {
             Self::SnapshotOfferReply(m) => m.term,
             Self::Range(m) => m.term,
             Self::RangeReply(m) => m.term,
+            Self::ReadIndex(m) => m.term,
+            Self::ReadIndexReply(m) => m.term,
         }
     }
 
@@ -324,14 +350,16 @@ impl Message {
             | Self::ReadProbe(_)
             | Self::Transfer(_)
             | Self::SnapshotOffer(_)
-            | Self::Range(_) => Delivery::Request,
+            | Self::Range(_)
+            | Self::ReadIndex(_) => Delivery::Request,
             Self::PreVoteReply(_)
             | Self::VoteReply(_)
             | Self::AppendReply(_)
             | Self::ReadProbeReply(_)
             | Self::TransferReply(_)
             | Self::SnapshotOfferReply(_)
-            | Self::RangeReply(_) => Delivery::Reply,
+            | Self::RangeReply(_)
+            | Self::ReadIndexReply(_) => Delivery::Reply,
             Self::Heartbeat(_) | Self::HeartbeatReply(_) => Delivery::Notice,
         }
     }
@@ -373,6 +401,11 @@ impl fmt::Display for Message {
                     write!(f, " commit={commit}")?;
                 }
                 write!(f, " {}", m.outcome)
+            }
+            Self::ReadIndex(m) => write!(f, "read-index term={} question={}", m.term, m.question),
+            Self::ReadIndexReply(m) => {
+                write!(f, "read-index-reply term={} question={}", m.term, m.question)?;
+                m.index.map_or(Ok(()), |index| write!(f, " index={index}"))
             }
         }
     }

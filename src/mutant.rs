@@ -60,8 +60,14 @@ mutants! {
     E11,
     /// A heartbeat's answer of a higher term deposes nobody, and counts as a sign of life.
     E14,
+    /// A node that was removed campaigns on.
+    E13,
     /// An order to campaign is followed whenever it comes, whatever its term and boot.
     E15,
+    /// A learner that does not know that it was promoted never votes.
+    E17,
+    /// A campaign goes by the committed membership, not by the latest in the log.
+    E18,
     /// A leader commits entries of older terms by counting.
     L1,
     /// A follower commits up to the end of its log, whatever of it was verified.
@@ -86,12 +92,28 @@ mutants! {
     L15,
     /// A failed write of entries is passed over.
     L16,
+    /// A new leader changes the membership before it knows what is committed.
+    M1,
+    /// Only the leader that began a joint membership leaves it.
+    M2,
+    /// A membership that was cut off acts on.
+    M3,
+    /// A snapshot is installed, and the membership in it is not.
+    M4,
+    /// What a node with another data folder acknowledges counts for the member that it was.
+    M5,
+    /// A wiped node's new data folder is put in the place of the old one.
+    M6,
     /// A new leader serves reads before it has committed anything.
     R1,
     /// Any answer confirms the newest read.
     R2,
     /// Reads that wait when leadership is lost count as confirmed.
     R3,
+    /// A lease lasts a maximum election timeout, whatever voters promise and however clocks drift.
+    R4,
+    /// A leader keeps its lease when it has ordered another node to campaign.
+    R5,
     /// A confirmed read is answered before the machine has reached its index.
     R6,
     /// A snapshot of what is committed here already is pulled and installed all the same.
@@ -114,6 +136,8 @@ mutants! {
     D6,
     /// A wiped node takes its former place again.
     I1,
+    /// Votes are counted by node id, whatever data folder they come from.
+    I2,
     /// What a boot read is counted as durable before it is synced.
     I3,
     /// The hard state is written to one of its two files only.

@@ -3,8 +3,9 @@
 //! One cluster runs at a time, on an address of this test process's own, with its data in a folder of its own.
 //! What is waited for is waited for by condition, with one generous deadline. Long forms by environment:
 //! `RAFTGRAM_KILLS` (20) leaders are killed, the lossy network lasts `RAFTGRAM_LOSSY_SECONDS` (10), a snapshot of
-//! `RAFTGRAM_TRANSFER_MIB` (16) travels while its ends die, and a sealed cluster gets `RAFTGRAM_FORGED` forged
-//! datagrams, whose cost is measured. `RAFTGRAM_RESENT` (2,000) requests are sent five times each.
+//! `RAFTGRAM_TRANSFER_MIB` (16) travels while its ends die, a sealed cluster gets `RAFTGRAM_FORGED` forged
+//! datagrams, whose cost is measured, the stalls of a rolling restart must come to less than `RAFTGRAM_STALL_MS` (not
+//! checked), and `RAFTGRAM_RESENT` (2,000) requests are sent five times each.
 
 #[path = "daemon/backup.rs"]
 mod backup;
@@ -24,12 +25,18 @@ mod forged;
 mod founding;
 #[path = "daemon/load.rs"]
 mod load;
+#[path = "daemon/members.rs"]
+mod members;
 #[path = "daemon/network.rs"]
 mod network;
 #[path = "daemon/process.rs"]
 mod process;
+#[path = "daemon/reads.rs"]
+mod reads;
 #[path = "daemon/record.rs"]
 mod record;
+#[path = "daemon/recovery.rs"]
+mod recovery;
 #[path = "daemon/refusals.rs"]
 mod refusals;
 #[path = "daemon/relay.rs"]

@@ -12,6 +12,8 @@ mod case;
 mod datagrams;
 #[path = "vectors/drops.rs"]
 mod drops;
+#[path = "vectors/members.rs"]
+mod members;
 #[cfg(feature = "seal")]
 #[path = "vectors/sealed.rs"]
 mod sealed;

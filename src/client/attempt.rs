@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::admin::CHANGE_PATIENCE;
 use super::operation::{Answer, Kind, Operation, OperationId, Place};
 use super::{Client, ClientError, Outcome, Output, Phase, Server, Session};
 use crate::rpc::{CallError, CallFailure, CloseReason, LinkId, PeerInfo};
@@ -11,7 +12,8 @@ use crate::time::Instant;
 use crate::types::{CallId, GroupId, NodeId, SessionId};
 use crate::wire::Class;
 use crate::wire::client::{
-    ClientReply, ClientRequest, LeaderHint, Outcome as Reached, Propose, decode_reply, encode_request,
+    ClientReply, ClientRequest, LeaderHint, Outcome as Reached, Propose, ReadLevel, RefusalCode,
+    decode_reply, encode_request,
 };
 use crate::wire::transfer::{Pull, PullReply, decode_pull_reply, encode_pull};
 use crate::wire::{Ranges, Span};
@@ -49,8 +51,15 @@ impl Client {
             Kind::Status { server } | Kind::TakeSnapshot { server, .. } | Kind::Pull { server, .. } => {
                 (*server, Class::Again)
             }
+            // Told to ask any node, it asks them in turn; one that could not answer named the leader, if it knew it.
+            Kind::Read { level: ReadLevel::AnyNode, .. } if operation.attempt_count == 0 => {
+                (self.next_in_turn(), Class::Again)
+            }
             Kind::Read { .. } => (self.pick_server(), Class::Again),
             Kind::Write { .. } | Kind::OpenSession => (self.pick_server(), Class::Once),
+            Kind::Admin(admin) => {
+                (self.pick_server(), if admin.is_deed() { Class::Once } else { Class::Again })
+            }
         };
         let patience = self.patience(server, &operation.kind);
         let link = self.servers[server].link;
@@ -94,6 +103,7 @@ impl Client {
                 encode_request(group, &ClientRequest::TakeSnapshot { through: *through }, &mut body);
             }
             Kind::Pull { pull, .. } => encode_pull(group, pull, &mut body),
+            Kind::Admin(admin) => encode_request(group, &admin.request(), &mut body),
             Kind::Read { query, level } => {
                 encode_request(group, &ClientRequest::Read { level: *level, query }, &mut body);
             }
@@ -113,9 +123,10 @@ impl Client {
 
     /// The believed leader, or the next server in turn.
     fn pick_server(&mut self) -> usize {
-        if let Some(leader) = self.leader {
-            return leader;
-        }
+        self.leader.unwrap_or_else(|| self.next_in_turn())
+    }
+
+    fn next_in_turn(&mut self) -> usize {
         let server = self.next_server;
         self.next_server = (server + 1) % self.servers.len();
         server
@@ -126,7 +137,14 @@ impl Client {
     fn patience(&self, server: usize, kind: &Kind) -> Duration {
         let could_another = !matches!(kind, Kind::Status { .. });
         let is_vain = could_another && self.servers[server].is_silent;
-        if is_vain { self.config.retry_pause } else { self.config.attempt_timeout }
+        match kind {
+            _ if is_vain => self.config.retry_pause,
+            // One that has never answered may not be there at all.
+            Kind::Admin(admin) if admin.is_deed() && self.servers[server].node.is_some() => {
+                self.config.attempt_timeout.max(CHANGE_PATIENCE)
+            }
+            _ => self.config.attempt_timeout,
+        }
     }
 
     /// A link has gone silent: what it led to is not asked, nor believed to lead, until it is heard again. What
@@ -177,6 +195,7 @@ impl Client {
     pub(super) fn on_reply(&mut self, now: Instant, id: OperationId, link: LinkId, body: &[u8]) {
         if let Some(operation) = self.operations.get_mut(&id) {
             operation.call = None;
+            operation.answered_count += 1;
         }
         self.on_sign_of_life(link);
         if let Some(Operation { kind: Kind::Pull { pull, .. }, .. }) = self.operations.get(&id) {
@@ -199,12 +218,23 @@ impl Client {
             ClientReply::SnapshotState { taken, in_force } => {
                 self.end(id, Ok(Answer::Snapshot { taken, in_force }));
             }
+            ClientReply::Changed(changed) => {
+                self.believe_in(link);
+                self.on_changed(now, id, changed);
+            }
+            ClientReply::Members(state) => self.on_members(now, id, state),
+            ClientReply::ChangeRefused { reason, text } => self.on_change_refused(now, id, reason, text),
+            ClientReply::Transferring { to, term } => self.on_transferring(now, id, to, term),
             ClientReply::Redirect { leader } => self.on_redirect(now, id, link, leader),
             ClientReply::Busy { retry_after_us } => {
                 self.retry_after(now, id, Duration::from_micros(retry_after_us).max(self.config.retry_pause));
             }
             ClientReply::SessionExpired => self.on_session_expired(id),
             ClientReply::TooLarge { bytes_max } => self.end(id, Err(ClientError::TooLarge { bytes_max })),
+            // A node of an earlier version knows no such level: the leader answers.
+            ClientReply::Refused { code: RefusalCode::UnknownBody, .. } if self.falls_back(id) => {
+                self.ready.push_back(id);
+            }
             ClientReply::Refused { text, .. } => {
                 self.end(id, Err(ClientError::Refused { reason: text.to_owned() }));
             }
@@ -215,12 +245,26 @@ impl Client {
         }
     }
 
+    /// Makes of a read that any node may answer an ordinary one.
+    fn falls_back(&mut self, id: OperationId) -> bool {
+        match self.operations.get_mut(&id).map(|operation| &mut operation.kind) {
+            Some(Kind::Read { level: level @ ReadLevel::AnyNode, .. }) => {
+                *level = ReadLevel::Linearizable;
+                true
+            }
+            _ => false,
+        }
+    }
+
     fn on_redirect(&mut self, now: Instant, id: OperationId, link: LinkId, leader: Option<LeaderHint<'_>>) {
         self.forget_leader(link);
         let Some(LeaderHint { node, address }) = leader else {
             return self.retry_after(now, id, self.config.retry_pause);
         };
         let known = self.servers.iter().position(|server| server.node == Some(node));
+        if let Some(server) = known {
+            self.follow_server(now, server, address);
+        }
         let server = known.or_else(|| self.add_server(now, node, address));
         match server {
             // A node that names the very node that sent us away, or one that has gone silent: an election is going on.
@@ -232,6 +276,15 @@ impl Client {
                 self.ready.push_back(id);
             }
             None => self.retry_after(now, id, self.config.retry_pause),
+        }
+    }
+
+    /// A node that is silent where it was known, and advertises another address, has most likely moved there.
+    fn follow_server(&mut self, now: Instant, server: usize, address: &str) {
+        let it = &mut self.servers[server];
+        if let Some(address) = address.parse().ok().filter(|address| it.is_silent && it.address != *address) {
+            it.address = address;
+            it.link = self.rpc.connect(now, address, it.node);
         }
     }
 
@@ -350,7 +403,7 @@ impl Client {
         let Some(operation) = self.operations.get_mut(&id) else { return };
         let call = operation.call.take();
         if now >= operation.deadline {
-            let outcome = if operation.is_write() && operation.attempt_count > 0 {
+            let outcome = if operation.may_take_effect() && operation.attempt_count > 0 {
                 Outcome::Unknown
             } else {
                 Outcome::NotSent
@@ -406,7 +459,7 @@ impl Client {
         }
     }
 
-    fn end(&mut self, id: OperationId, result: Result<Answer, ClientError>) {
+    pub(super) fn end(&mut self, id: OperationId, result: Result<Answer, ClientError>) {
         if !self.remove(id) {
             return;
         }

@@ -2,7 +2,9 @@
 
 use core::fmt;
 
+use crate::types::NodeId;
 use crate::wire::SealRefusal;
+use crate::wire::member::ChangeRefusal;
 
 /// Whether a write that has no answer may have been carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,20 @@ pub enum ClientError {
         /// The node's words.
         reason: String,
     },
+    /// The leader did not begin a membership change or a transfer; nothing has changed.
+    ChangeRefused {
+        /// Why.
+        refusal: ChangeRefusal,
+        /// The leader's words, the way out among them.
+        reason: String,
+    },
+    /// A membership change that had been begun is not in force: it was lost with its leader, or undone since.
+    Superseded,
+    /// The node that was to lead did not take over in time; the leader leads on.
+    NotTransferred {
+        /// Which.
+        to: NodeId,
+    },
     /// A node answered with bytes that mean nothing.
     BadReply,
 }
@@ -86,6 +102,13 @@ impl fmt::Display for ClientError {
             }
             Self::Busy => f.write_str("too many operations are under way"),
             Self::Refused { reason } => write!(f, "refused: {reason}"),
+            Self::ChangeRefused { reason, .. } => write!(f, "refused: {reason}"),
+            Self::Superseded => f.write_str(
+                "the change is not in force: it was lost with its leader, or undone by another one since",
+            ),
+            Self::NotTransferred { to } => {
+                write!(f, "{to} did not take over in time: the leader leads on")
+            }
             Self::BadReply => f.write_str("a node's answer could not be read"),
         }
     }

@@ -23,8 +23,15 @@
 //! sent under it end with "outcome unknown", since an attempt may have been carried out before; writes never sent
 //! go into another session.
 //!
-//! Left out: spreading reads over followers (`lease` is served by the leader as a linearizable read).
+//! # Changing the cluster
+//! Membership changes and transfers are asked for like writes, without a session, and then watched until they have
+//! settled; see `admin`.
+//!
+//! # Reading elsewhere
+//! Reads go to the leader, but for those of level *any node*, which go to the servers in turn: each asks the leader how
+//! far it must have applied. One that cannot sends the client to the leader.
 
+mod admin;
 mod attempt;
 mod error;
 mod operation;

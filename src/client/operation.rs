@@ -2,11 +2,13 @@
 
 use core::fmt;
 
+use super::admin::Admin;
 use crate::rpc::LinkId;
 use crate::snapshot::SnapshotMeta;
 use crate::time::Instant;
-use crate::types::{CallId, Index, Sequence, Term};
+use crate::types::{CallId, Index, NodeId, Sequence, Term};
 use crate::wire::client::ReadLevel;
+use crate::wire::member::MembershipState;
 use crate::wire::status::NodeStatus;
 use crate::wire::transfer::Pull;
 
@@ -55,6 +57,15 @@ pub enum Answer {
         /// Its bytes, unchecked.
         bytes: Option<Vec<u8>>,
     },
+    /// Who is in the cluster: what was asked for, or what it is after a change that has settled.
+    Members(Box<MembershipState>),
+    /// Leadership was handed over.
+    Transferred {
+        /// Who leads.
+        leader: NodeId,
+        /// In which term.
+        term: Term,
+    },
 }
 
 /// What an operation asks for.
@@ -76,6 +87,8 @@ pub(super) enum Kind {
     TakeSnapshot { server: usize, through: Index },
     /// A range of a snapshot's file, of one node.
     Pull { server: usize, pull: Pull },
+    /// Something about the cluster itself, of its leader.
+    Admin(Admin),
 }
 
 /// Where a write stands: the session (by the operation that opened it) and the sequence there.
@@ -94,15 +107,27 @@ pub(super) struct Operation {
     /// When [`super::Client::timers`] holds it; each operation stands there exactly once.
     pub(super) timer: Instant,
     pub(super) attempt_count: u32,
+    /// How many attempts got an answer, whatever it said.
+    pub(super) answered_count: u32,
 }
 
 impl Operation {
     pub(super) fn new(kind: Kind, deadline: Instant) -> Self {
-        Self { kind, deadline, call: None, timer: deadline, attempt_count: 0 }
+        Self { kind, deadline, call: None, timer: deadline, attempt_count: 0, answered_count: 0 }
     }
 
-    pub(super) fn is_write(&self) -> bool {
-        matches!(self.kind, Kind::Write { .. })
+    /// True when an attempt without an answer may have had an effect.
+    pub(super) fn may_take_effect(&self) -> bool {
+        match &self.kind {
+            Kind::Write { .. } => true,
+            Kind::Admin(admin) => admin.may_take_effect(),
+            _ => false,
+        }
+    }
+
+    /// True when an attempt went without an answer, so that it may have had an effect.
+    pub(super) fn was_lost(&self) -> bool {
+        self.attempt_count > self.answered_count
     }
 
     pub(super) fn place(&self) -> Option<Place> {

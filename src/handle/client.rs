@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use super::pending::{Pending, Promise, pending};
 use crate::client::{Answer, ClientConfig, ClientError};
+use crate::membership::MembershipChange;
 use crate::run::client::{Request, Respond, open, run};
 use crate::run::mailbox::{CloseOnDrop, Mailbox};
-use crate::types::Index;
+use crate::types::{Index, NodeId};
 use crate::wire::client::ReadLevel;
 use crate::wire::transfer::Pull;
 
@@ -92,6 +93,65 @@ impl Client {
     pub fn pull(&self, server: usize, pull: Pull, timeout: Duration) -> Pending<OperationResult> {
         let (respond, pending) = pending();
         self.send(Request::Pull { server, pull, timeout, respond });
+        pending
+    }
+
+    /// Asks the leader who is in the cluster and how far each member is: [`Answer::Members`].
+    pub fn members(&self, timeout: Duration) -> Pending<OperationResult> {
+        let (respond, pending) = pending();
+        self.send(Request::Members { timeout, respond });
+        pending
+    }
+
+    /// Has the leader change who is in the cluster, and ends when that has settled, with [`Answer::Members`]. With
+    /// `expected`, it is refused unless that is the version in force. What is refused has changed nothing, and
+    /// [`ClientError::ChangeRefused`](crate::client::ClientError::ChangeRefused) says why and what to do.
+    ///
+    /// An addition whose store id is all zeros takes in whichever data folder answers at the address. It comes in as a
+    /// learner; once [`Self::members`] tells that it has caught up, it can be promoted:
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use raftgram::client::Answer;
+    /// use raftgram::handle::Client;
+    /// use raftgram::membership::{Member, MembershipChange};
+    /// use raftgram::types::{NodeId, StoreId};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::connect(&["127.0.0.1:7101".parse()?], Default::default())?;
+    /// let patience = Duration::from_secs(30);
+    /// let node = NodeId::new(4).expect("not 0");
+    /// // The node runs already: `raftgram node --id 4 --listen 7104 --join …`.
+    /// let member = Member { store: StoreId([0; 16]), address: "127.0.0.1:7104".to_owned() };
+    /// client.change_membership(None, MembershipChange::Add { node, member }, patience).wait(patience)??;
+    /// loop {
+    ///     let Answer::Members(state) = client.members(patience).wait(patience)?? else { unreachable!() };
+    ///     if state.members.iter().any(|row| row.node == node && row.is_caught_up) {
+    ///         break;
+    ///     }
+    ///     std::thread::sleep(Duration::from_millis(100));
+    /// }
+    /// client.change_membership(None, MembershipChange::Promote { node }, patience).wait(patience)??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn change_membership(
+        &self,
+        expected: Option<Index>,
+        change: MembershipChange,
+        timeout: Duration,
+    ) -> Pending<OperationResult> {
+        let (respond, pending) = pending();
+        self.send(Request::ChangeMembership { expected, change, timeout, respond });
+        pending
+    }
+
+    /// Has the leader hand over to this voter, or to the one that holds most of the log, and ends when another node
+    /// leads: [`Answer::Transferred`].
+    pub fn transfer_leadership(&self, to: Option<NodeId>, timeout: Duration) -> Pending<OperationResult> {
+        let (respond, pending) = pending();
+        self.send(Request::TransferLeadership { to, timeout, respond });
         pending
     }
 

@@ -33,10 +33,12 @@ impl<M: Machine> Node<M> {
         };
         let entry = entry.clone();
         self.applied = index;
+        let mut digested = None;
         let bytes = match &entry.payload {
             Payload::Command(command) => {
                 let outcome = self.sessions.apply(index, entry.term, command, &mut self.machine);
                 self.answer_write(now, index, entry.term, &outcome);
+                digested = Some(outcome);
                 command.len()
             }
             Payload::Membership(membership) => {
@@ -45,6 +47,7 @@ impl<M: Machine> Node<M> {
             }
             Payload::Noop => 0,
         };
+        self.digests.count(index, digested.as_ref());
         self.count_applied(&entry);
         bytes
     }

@@ -8,7 +8,7 @@ use super::pull::PullConfig;
 use super::snapshot::StartSnapshot;
 use crate::entry::Entry;
 use crate::founding::FoundingRecord;
-use crate::raft::RaftConfig;
+use crate::raft::{ConfigError, RaftConfig};
 use crate::remains::Remains;
 use crate::rpc::RpcConfig;
 use crate::store::Damage;
@@ -21,9 +21,10 @@ pub struct NodeConfig {
     pub id: NodeId,
     /// The address others are told to reach it at.
     pub advertise: String,
-    /// Where to send to instead of a member's advertised address: proxies, NAT, second cards; and the resolved
-    /// addresses of members that are advertised by name.
+    /// Where to send to instead of a member's advertised address: proxies, NAT, second cards.
     pub routes: BTreeMap<NodeId, SocketAddr>,
+    /// Where the advertised addresses lead that are names.
+    pub names: BTreeMap<String, SocketAddr>,
     /// Entries applied per turn. Few: more turns under load. Many: heartbeats wait for the machine.
     pub apply_count_max: usize,
     /// Bytes of commands applied per turn; one entry always goes.
@@ -42,6 +43,11 @@ pub struct NodeConfig {
     pub timing: Timing,
     /// Bounds of consensus.
     pub limits: Limits,
+    /// How much clocks may drift, in parts per million, for lease reads; `None` serves them as linearizable reads. See
+    /// [`RaftConfig::lease_drift_ppm`].
+    pub lease_drift_ppm: Option<u32>,
+    /// Between two tellings of this node's state digests to the other members; `None` never tells, and still listens.
+    pub digest_interval: Option<Duration>,
 }
 
 /// The bounds of consensus; see [`RaftConfig`] for what each does.
@@ -136,6 +142,7 @@ impl NodeConfig {
             id,
             advertise,
             routes: BTreeMap::new(),
+            names: BTreeMap::new(),
             apply_count_max: 1024,
             apply_bytes_max: 4 << 20,
             command_bytes_max: 2 << 20,
@@ -145,7 +152,18 @@ impl NodeConfig {
             rpc: RpcConfig::default(),
             timing: Timing::default(),
             limits: Limits::default(),
+            lease_drift_ppm: None,
+            digest_interval: Some(Duration::from_secs(1)),
         }
+    }
+
+    /// Checks the settings of consensus, which a node panics over.
+    ///
+    /// # Errors
+    /// What cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let identity = Identity { node: self.id, store: StoreId::ZERO };
+        self.raft(identity, Incarnation(0), ClusterId::ZERO).validate()
     }
 
     pub(super) fn raft(
@@ -167,6 +185,7 @@ impl NodeConfig {
             log_bytes_max: self.limits.log_bytes_max,
             log_bytes_reserve: self.limits.log_bytes_reserve,
             reads_max: self.limits.reads_max,
+            lease_drift_ppm: self.lease_drift_ppm,
             ..RaftConfig::new(identity, incarnation, cluster)
         }
     }

@@ -1,7 +1,11 @@
 //! Who is behind each link, and who is listened to.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use slog::{debug, warn};
 
+use super::admin::address_of;
 use super::{Node, NodeEvent, Output};
 use crate::machine::Machine;
 use crate::rpc::{LinkId, PeerInfo, Token};
@@ -16,6 +20,8 @@ pub(super) const HELD_MAX: usize = 1024;
 pub(super) struct Peer {
     pub(super) link: LinkId,
     pub(super) standing: Standing,
+    /// Where this node looked for it last.
+    pub(super) dialed: Option<SocketAddr>,
 }
 
 /// What is known of who is behind a link.
@@ -34,20 +40,18 @@ pub(super) enum Standing {
 impl<M: Machine> Node<M> {
     /// Says hello to every member that has no link yet.
     pub(super) fn connect_members(&mut self, now: Instant) {
-        let members: Vec<(NodeId, Option<std::net::SocketAddr>)> = self
+        let members: Vec<(NodeId, Option<SocketAddr>)> = self
             .raft
             .membership()
             .iter()
             .filter(|(id, _)| *id != self.identity.node && !self.peers.contains_key(id))
-            .map(|(id, member)| {
-                (id, self.config.routes.get(&id).copied().or_else(|| member.address.parse().ok()))
-            })
+            .map(|(id, member)| (id, address_of(&self.config, id, &member.address)))
             .collect();
         for (id, address) in members {
             // A name that the driver could not resolve: the member may still say hello itself.
             let Some(address) = address else { continue };
             let link = self.rpc.connect(now, address, Some(id));
-            self.peers.insert(id, Peer { link, standing: Standing::Unknown });
+            self.peers.insert(id, Peer { link, standing: Standing::Unknown, dialed: Some(address) });
         }
     }
 
@@ -57,14 +61,39 @@ impl<M: Machine> Node<M> {
             return;
         }
         debug!(self.log, "link open"; "peer" => %identity, "incarnation" => %info.incarnation);
+        self.note_timing(identity, info.election_timeout_min);
         let boot = (info.incarnation, info.boot_nonce);
         let standing = Standing::Recording { identity, boot, held: Vec::new() };
-        self.peers.insert(identity.node, Peer { link, standing });
+        self.warn_of_another_store(identity);
+        self.note_stranger();
+        let dialed = self.peers.get(&identity.node).and_then(|peer| peer.dialed);
+        self.peers.insert(identity.node, Peer { link, standing, dialed });
         self.outputs.push_back(Output::RecordPeer {
             store: identity.store,
             incarnation: info.incarnation,
             nonce: info.boot_nonce,
         });
+    }
+
+    /// A wiped node, most likely: what it says is not the member's word, and it is counted nowhere (M6).
+    fn warn_of_another_store(&self, found: Identity) {
+        if let Some(member) = self.raft.membership().member(found.node)
+            && member.store != found.store
+        {
+            warn!(self.log, "a member answers with another data folder and does not count; if its data is lost, \
+                replace it"; "found" => %found, "member" => %member.store,
+                "command" => format!("raftgram member replace {}={}", found.node.as_u16(), member.address));
+        }
+    }
+
+    /// A leader's lease rests on how long voters keep silent.
+    fn note_timing(&mut self, who: Identity, election_timeout_min: Duration) {
+        let did_agree = self.raft.timings_agree();
+        self.raft.handle_timing(who, election_timeout_min);
+        if did_agree && !self.raft.timings_agree() && self.config.lease_drift_ppm.is_some() {
+            warn!(self.log, "no leases: a voter has another minimum election timeout; give all nodes the same";
+                "peer" => %who, "its_ms" => election_timeout_min.as_millis());
+        }
     }
 
     /// Tells what came of an [`Output::RecordPeer`], which is named by its fields: two boots that differ in their
@@ -113,7 +142,7 @@ impl<M: Machine> Node<M> {
     }
 
     /// The standing of whoever is behind a member's link.
-    pub(super) fn standing(&mut self, link: LinkId) -> Option<&mut Standing> {
+    pub(super) fn standing_of(&mut self, link: LinkId) -> Option<&mut Standing> {
         self.peers.values_mut().find(|peer| peer.link == link).map(|peer| &mut peer.standing)
     }
 

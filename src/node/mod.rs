@@ -34,18 +34,31 @@
 //! (`raft::repair`), a lost snapshot is pulled like one that is offered, and the machine stays blank meanwhile. A
 //! snapshot that turns out to be damaged when a block of it is served is written anew from memory.
 //!
-//! Left out: membership changes, lease reads (served as linearizable reads).
+//! # Members
+//! The links follow the membership as it acts: Raft says which is in force, `standing` dials who came in and lets go of
+//! who left. `admin` serves who changes it, `probe` asks first who is at a new address.
+//!
+//! # Reads
+//! A linearizable read waits for Raft's confirmation, then for the machine to reach its index; a follower has the index
+//! from its leader. A local one is answered from what is applied. Under a lease a leader needs no confirmation.
 
+mod admin;
 mod applier;
 mod config;
+mod digest;
+#[cfg(test)]
+mod digest_tests;
 pub mod founding;
 mod links;
+mod probe;
 mod pull;
 mod raft_io;
+mod rebuild;
 mod serve;
 pub mod snapshot;
 #[cfg(test)]
 mod snapshot_tests;
+mod standing;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -62,10 +75,11 @@ pub use config::{Limits, NodeConfig, NodeStart, Timing};
 pub use links::PeerRecord;
 pub use pull::PullConfig;
 pub use raft_io::PEER_TOKENS_MAX;
+pub use rebuild::rebuild;
 pub use snapshot::{LoadError, SnapshotDone, SnapshotJob, StartError, StartSnapshot};
 pub use status::NodeLoad;
 
-use crate::entry::Entry;
+use crate::entry::{Entry, Payload};
 use crate::founding::FoundingRecord;
 use crate::machine::Machine;
 use crate::membership::Membership;
@@ -79,10 +93,15 @@ use crate::store::{Damage, LogAfter};
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, CallId, HardState, Identity, Incarnation, Index, NodeId, StoreId, Term};
 use crate::wire::DropReason;
+use crate::wire::status::Divergence;
+use crate::wire::status::Standing;
+use digest::Digests;
 use founding::Blank;
 use links::Peer;
+use probe::Probes;
 use serve::PendingRead;
 use snapshot::Snapshots;
+use standing::Place;
 use transfer::Transfers;
 use writes::Writes;
 
@@ -191,6 +210,15 @@ pub enum NodeEvent {
         /// Its last entry.
         last: Index,
     },
+    /// This node became a member of the cluster, or is none any more.
+    Standing(Standing),
+    /// The same entries came to something else on another node: the two states differ.
+    Diverged {
+        /// Which node.
+        peer: Identity,
+        /// Where, and what showed it.
+        divergence: Divergence,
+    },
     /// Something that cannot happen while the design's assumptions hold.
     Alarm(Alarm),
 }
@@ -236,6 +264,7 @@ pub struct Node<M> {
     next_read: u64,
     commit: Index,
     applied: Index,
+    digests: Digests,
     /// Whether the disk takes more than what is under way.
     room: DiskRoom,
     /// Damaged places found since the boot.
@@ -243,6 +272,11 @@ pub struct Node<M> {
     /// Whether the owner knows of a hole in the log.
     is_repair_told: bool,
     alarms: raft_io::Alarms,
+    /// Addresses that are being asked who is there.
+    probes: Probes,
+    place: Place,
+    /// For what is made while the node runs.
+    rng: Rng,
     outputs: VecDeque<Output<M>>,
 }
 
@@ -261,12 +295,7 @@ impl<M: Machine> Node<M> {
         now: Instant,
     ) -> Self {
         assert!(!start.cluster.is_zero(), "a node runs only in a cluster");
-        let mut identity = Identity { node: config.id, store: start.store };
-        if mutant::is(Mutant::I1)
-            && let Some(member) = start.founding.as_ref().and_then(|it| it.membership.member(config.id))
-        {
-            identity.store = member.store;
-        }
+        let identity = identity_of(&config, &start);
         let raft_config = config.raft(identity, start.incarnation, start.cluster);
         if let Err(error) = raft_config.validate() {
             panic!("node settings: {error}");
@@ -285,7 +314,9 @@ impl<M: Machine> Node<M> {
             let sessions_max = 2 + u64::from(config.id.as_u16());
             sessions = Sessions::with_limits(session::Limits { sessions_max, ..session::Limits::FOUNDING });
         }
+        let was_member = was_member(identity, &membership, &restored.entries);
         let raft = Raft::new(raft_config, restored, rng.fork(), now);
+        let place = Place::new(Arc::clone(raft.membership()), was_member);
         let mut node = Self {
             log: logger.new(o!("node" => config.id.as_u16())),
             config,
@@ -309,28 +340,38 @@ impl<M: Machine> Node<M> {
             next_read: 0,
             commit: applied,
             applied,
+            digests: Digests::default(),
             room: DiskRoom::Enough,
             damage_found: 0,
             is_repair_told: false,
             alarms: raft_io::Alarms::default(),
+            probes: Probes::default(),
+            place,
+            rng,
             outputs: VecDeque::new(),
         };
-        for damage in start.damage {
-            node.note_damage(damage);
-        }
-        node.tell_repair();
-        node.connect_members(now);
+        node.begin(now, start.damage);
         node
+    }
+
+    /// Tells what was found, and says hello to the others.
+    fn begin(&mut self, now: Instant, damage: Vec<Damage>) {
+        for damage in damage {
+            self.note_damage(damage);
+        }
+        self.tell_repair();
+        self.connect_members(now);
     }
 
     /// Hands in a datagram; tells why, if it is dropped.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> Option<DropReason> {
-        self.rpc.handle_datagram(now, from, bytes)
+        self.take_in(now, from, bytes)
     }
 
     /// Tells that a datagram to `to` could not be sent. It counts as lost.
     pub fn handle_send_error(&mut self, now: Instant, to: SocketAddr, kind: SendErrorKind) {
         self.rpc.handle_send_error(now, to, kind);
+        self.probes.handle_send_error(now, to, kind);
     }
 
     /// Tells that this [`Output::Persist`], and all before it, are durable.
@@ -343,6 +384,7 @@ impl<M: Machine> Node<M> {
     /// come must not be overtaken by the timeout it prevents.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.rpc.handle_timeout(now);
+        self.probes.handle_timeout(now);
         // Nor must one that was handed in and waits for the turn.
         self.pump(now);
         self.raft.handle_timeout(now);
@@ -381,6 +423,8 @@ impl<M: Machine> Node<M> {
         self.apply_committed(now);
         self.advance_transfers(now);
         self.tell_repair();
+        self.follow_membership(now);
+        self.advance_digests(now);
         // What was applied may have let Raft or the callers go on.
         self.pump(now);
     }
@@ -390,10 +434,12 @@ impl<M: Machine> Node<M> {
     pub fn turn(&mut self, now: Instant) {
         self.step(now);
         self.rpc.flush(now);
+        self.probes.flush(now);
         self.pump(now);
     }
 
     fn pump(&mut self, now: Instant) {
+        self.pump_probes(now);
         loop {
             if let Some(output) = self.rpc.poll_output() {
                 match output {
@@ -422,7 +468,8 @@ impl<M: Machine> Node<M> {
             return Some(Instant::ZERO);
         }
         let machines = earliest(self.rpc.poll_timeout(), self.raft.poll_timeout());
-        earliest(machines, self.transfers.poll_timeout())
+        let machines = earliest(machines, self.digests_due());
+        earliest(earliest(machines, self.probes.poll_timeout()), self.transfers.poll_timeout())
     }
 
     /// The machine, for looking at.
@@ -472,6 +519,23 @@ impl<M: Machine> Node<M> {
             "peer" => %peer, "incarnation" => %incarnation);
         self.outputs.push_back(Output::Event(NodeEvent::CopiedFolder { peer, incarnation }));
     }
+}
+
+/// Who this node is: its number, and the store that it opened.
+fn identity_of(config: &NodeConfig, start: &NodeStart) -> Identity {
+    let mut identity = Identity { node: config.id, store: start.store };
+    if mutant::is(Mutant::I1)
+        && let Some(member) = start.founding.as_ref().and_then(|it| it.membership.member(config.id))
+    {
+        identity.store = member.store;
+    }
+    identity
+}
+
+/// True when this very store stands in any membership that is known of at the start.
+fn was_member(own: Identity, membership: &Membership, entries: &[Entry]) -> bool {
+    let is_in = |entry: &Entry| matches!(&entry.payload, Payload::Membership(it) if it.contains(own));
+    membership.contains(own) || entries.iter().any(is_in)
 }
 
 /// The membership at the start, and the log after it.

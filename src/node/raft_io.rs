@@ -58,20 +58,22 @@ impl<M: Machine> Node<M> {
             Event::Reply { link, call, body } => {
                 if self.raft_calls.remove(&(link, call)).is_some() {
                     self.on_peer_message(now, link, None, body);
-                } else {
+                } else if !self.on_place_told(link, call, Some(&body)) {
                     self.on_pull_reply(now, (link, call), &body);
                 }
             }
             Event::CallFailed { link, call, .. } => {
                 if let Some(to) = self.raft_calls.remove(&(link, call)) {
                     self.raft.handle_call_failed(now, to);
-                } else {
+                } else if !self.on_place_told(link, call, None) {
                     self.on_pull_failed(now, (link, call));
                 }
             }
             // A heartbeat held back until its sender is known would be stale; the next one comes soon.
             Event::Notice { link, body } => {
-                if matches!(self.standing(link), Some(Standing::Adopted { .. })) {
+                if body.first() == Some(&body_kind::STATE_DIGESTS) {
+                    self.on_digests(link, &body);
+                } else if matches!(self.standing_of(link), Some(Standing::Adopted { .. })) {
                     self.on_peer_message(now, link, None, body);
                 }
             }
@@ -89,7 +91,7 @@ impl<M: Machine> Node<M> {
         token: Option<Token>,
         body: Vec<u8>,
     ) {
-        let identity = match self.standing(link) {
+        let identity = match self.standing_of(link) {
             Some(Standing::Adopted { identity }) => *identity,
             Some(Standing::Recording { held, .. }) if held.len() < HELD_MAX => {
                 return held.push((token, body));
@@ -176,7 +178,8 @@ impl<M: Machine> Node<M> {
 
     fn send_request(&mut self, now: Instant, to: NodeId, message: &Message) {
         assert_eq!(message.delivery(), Delivery::Request, "{message} is no request");
-        let Some(link) = self.link_of(to) else { return self.raft.handle_call_failed(now, to) };
+        let link = self.link_of(to).filter(|_| !self.is_vain(message));
+        let Some(link) = link else { return self.raft.handle_call_failed(now, to) };
         match self.rpc.call(now, link, Class::Again, encode(message)) {
             Ok(call) => {
                 self.raft_calls.insert((link, call), to);

@@ -44,12 +44,26 @@ impl<M: Machine> Node<M> {
             ClientRequest::CloseSession { session } => self.propose(now, token, &Command::Close { session }),
             ClientRequest::Propose(propose) => self.propose_write(now, token, &propose),
             ClientRequest::Read { level: ReadLevel::Local, query } => self.answer_read(now, token, query),
-            ClientRequest::Read { query, .. } => self.read(now, token, query.to_vec()),
+            ClientRequest::Read { level, query } => self.read(now, token, level, query.to_vec()),
             ClientRequest::Status => {
                 let status = Box::new(self.status());
                 self.answer(now, token, &ClientReply::Status(status));
             }
+            ClientRequest::ChangeMembership(request) => {
+                if self.may_change_cluster(now, token) {
+                    self.serve_change(now, token, request);
+                }
+            }
+            ClientRequest::Members { of } => self.serve_members(now, token, of),
+            ClientRequest::TransferLeadership { to } => {
+                if self.may_change_cluster(now, token) {
+                    self.serve_transfer(now, token, to);
+                }
+            }
             ClientRequest::TakeSnapshot { through } => {
+                if through == Index(0) && !self.may_change_cluster(now, token) {
+                    return;
+                }
                 if through == Index(0) {
                     self.take_snapshot();
                 }
@@ -112,13 +126,25 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    fn read(&mut self, now: Instant, token: Token, query: Vec<u8>) {
+    /// A lease read that finds no lease is an ordinary one. `[W-50]` One that any node may answer costs a follower a
+    /// question to its leader. `[W-90]`
+    fn read(&mut self, now: Instant, token: Token, level: ReadLevel, query: Vec<u8>) {
         if self.reads.len() + self.confirmed_reads.len() >= self.config.waiting_max {
             return self.busy(now, token);
         }
         let id = ReadId(self.next_read);
         self.next_read += 1;
-        match self.raft.read(now, id) {
+        if level == ReadLevel::Lease
+            && let Some(index) = self.raft.lease(now)
+        {
+            self.confirmed_reads.insert((index, id), PendingRead { token, query });
+            return;
+        }
+        let asked = match level {
+            ReadLevel::AnyNode => self.raft.read_here(now, id),
+            _ => self.raft.read(now, id),
+        };
+        match asked {
             Ok(()) => {
                 self.reads.insert(id, PendingRead { token, query });
             }
@@ -156,7 +182,7 @@ impl<M: Machine> Node<M> {
         self.answer(now, token, &ClientReply::Busy { retry_after_us });
     }
 
-    fn refuse(&mut self, now: Instant, token: Token, code: RefusalCode, text: &str) {
+    pub(super) fn refuse(&mut self, now: Instant, token: Token, code: RefusalCode, text: &str) {
         self.answer(now, token, &ClientReply::Refused { code, text });
     }
 

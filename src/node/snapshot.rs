@@ -48,14 +48,32 @@ pub struct StartSnapshot {
     pub meta: SnapshotMeta,
     /// The membership at its index.
     pub membership: Membership,
-    state: State,
+    pub(super) state: State,
 }
 
 /// What goes into the body before the machine.
 #[derive(Debug)]
-struct State {
-    since_mark: u64,
-    sessions: Sessions,
+pub(super) struct State {
+    pub(super) since_mark: u64,
+    pub(super) sessions: Sessions,
+}
+
+impl State {
+    /// Counts an entry that was just applied; true where the mark is passed.
+    pub(super) fn passes_mark(since_mark: &mut u64, entry: &Entry, sessions: &Sessions) -> bool {
+        *since_mark += entry.payload.content_bytes() as u64 + ENTRY_BYTES;
+        let is_passed = *since_mark >= sessions.limits().snapshot_bytes;
+        if is_passed {
+            *since_mark = 0;
+        }
+        is_passed
+    }
+
+    /// Holds it fast, with the machine.
+    pub(super) fn freeze<M: Machine>(&mut self, machine: &mut M) -> Box<dyn Frozen> {
+        let (since_mark, sessions) = (self.since_mark, self.sessions.freeze());
+        Box::new(FrozenState { since_mark, sessions, machine: machine.freeze() })
+    }
 }
 
 /// Something to be done where it holds up nobody: hand it to [`SnapshotJob::carry_out`], in the order in which they
@@ -393,19 +411,20 @@ impl<M: Machine> Node<M> {
 
     /// Counts an entry that was just applied, and freezes the state where the mark is passed.
     pub(super) fn count_applied(&mut self, entry: &Entry) {
-        self.snapshots.since_mark += entry.payload.content_bytes() as u64 + ENTRY_BYTES;
-        if self.snapshots.since_mark >= self.sessions.limits().snapshot_bytes {
-            self.snapshots.since_mark = 0;
-            // One may have been asked for right here.
-            if self.snapshots.newest() < entry.index {
-                self.freeze(SnapshotId { index: entry.index, term: entry.term, chain: entry.chain });
-            }
+        let is_passed = State::passes_mark(&mut self.snapshots.since_mark, entry, &self.sessions);
+        // One may have been asked for right here.
+        if is_passed && self.snapshots.newest() < entry.index {
+            self.freeze(SnapshotId { index: entry.index, term: entry.term, chain: entry.chain });
         }
     }
 
     fn freeze(&mut self, id: SnapshotId) {
         assert_eq!(id.index, self.applied, "the state is that of {}", self.applied);
         let membership = (*self.applied_membership).clone();
+        // One that joined has read no membership yet; a snapshot without one would lead nowhere. The next mark is soon.
+        if !membership.is_valid() {
+            return;
+        }
         let head = SnapshotHead { cluster: self.cluster(), id, membership };
         let body = Box::new(FrozenState {
             since_mark: self.snapshots.since_mark,
@@ -492,6 +511,7 @@ impl<M: Machine> Node<M> {
                 info!(self.log, "snapshot"; "is_own" => is_own, "meta" => %meta);
                 self.snapshots.in_force = Some(meta);
                 let event = if is_own {
+                    self.digests.add_snapshot(&meta);
                     self.raft.compact(now, meta);
                     NodeEvent::SnapshotTaken { meta }
                 } else {
@@ -543,6 +563,7 @@ impl<M: Machine> Node<M> {
         self.discard(Discarded::Live(Box::new((sessions, machine))));
         self.snapshots.since_mark = state.since_mark;
         self.applied = meta.id.index;
+        self.digests.restart();
         self.commit = self.commit.max(self.applied);
         self.applied_membership = membership.into();
     }

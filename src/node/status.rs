@@ -8,7 +8,7 @@ use crate::raft::RoleKind;
 use crate::rpc::Rpc;
 use crate::session::Sessions;
 use crate::snapshot::SnapshotMeta;
-use crate::types::{ClusterId, Index};
+use crate::types::{ClusterId, Index, NodeId};
 use crate::wire::DropReason;
 use crate::wire::status::{
     DropCount, NodeRole, NodeStatus, PeerStatus, RepairStatus, STATUS_ROWS_MAX, TransferStatus,
@@ -69,6 +69,7 @@ impl<M: Machine> Node<M> {
             RoleKind::Follower => NodeRole::Follower,
         };
         let stats = self.rpc.stats();
+        let (agreed, divergences) = self.digests.status();
         NodeStatus {
             node: self.identity.node,
             address: self.config.advertise.clone(),
@@ -100,6 +101,10 @@ impl<M: Machine> Node<M> {
                 fetched: repair.fetched,
                 from: repair.from,
             }),
+            version: self.raft.membership_index(),
+            standing: self.standing(),
+            agreed,
+            divergences,
         }
     }
 
@@ -133,6 +138,11 @@ impl<M: Machine> Node<M> {
                 loss_ppm: (stats.loss * 1e6) as u32,
             })
         };
-        self.peers.iter().map(|(node, peer)| (*node, peer.link)).filter_map(row).collect()
+        // Whoever says hello has a link, and members come first.
+        let members = self.raft.membership();
+        let is_member = |node: &NodeId| members.member(*node).is_some();
+        let links = self.peers.iter().map(|(node, peer)| (*node, peer.link));
+        let (first, rest): (Vec<_>, Vec<_>) = links.partition(|(node, _)| is_member(node));
+        first.into_iter().chain(rest).filter_map(row).take(STATUS_ROWS_MAX).collect()
     }
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use slog::{Discard, Logger, o};
 
 use super::founding::{Blank, Founding, Output as FoundingOutput, Plan};
-use super::links::Standing;
+use super::links::{Peer, Standing};
 use super::{Node, NodeConfig, NodeStart, Output, PeerRecord};
 use crate::founding::FoundingRecord;
 use crate::kv::{Command, CommandResult, Kv};
+use crate::machine::Machine;
 use crate::membership::{Member, Membership};
 use crate::message::{Message, VoteReply};
 use crate::raft::RoleKind;
@@ -22,13 +23,14 @@ use crate::types::{
     BootNonce, CallId, ClusterId, GroupId, HardState, Identity, Incarnation, NodeId, Sequence, SessionId,
     StoreId, Term,
 };
-use crate::wire::client::{ClientReply, ClientRequest, Propose, decode_reply, encode_request};
+use crate::wire::client::{ClientReply, ClientRequest, Propose, decode_reply, encode_reply, encode_request};
 use crate::wire::peer::encode_message;
+use crate::wire::status::STATUS_ROWS_MAX;
 use crate::wire::{Class, Greeting};
 
 const CLIENT: u16 = 9;
 
-fn node_id(number: u16) -> NodeId {
+pub(super) fn node_id(number: u16) -> NodeId {
     NodeId::new(number).unwrap()
 }
 
@@ -45,6 +47,10 @@ fn logger() -> Logger {
 }
 
 fn node(number: u16, rng: Rng, now: Instant) -> Node<Kv> {
+    node_with(number, Kv::new(), rng, now)
+}
+
+fn node_with<M: Machine>(number: u16, machine: M, rng: Rng, now: Instant) -> Node<M> {
     let member = |n: u16| (node_id(n), Member { store: store(n), address: address(n).to_string() });
     let cluster = ClusterId([7; 16]);
     let record = FoundingRecord { cluster, membership: Membership::of_voters((1..=3).map(member).collect()) };
@@ -63,7 +69,7 @@ fn node(number: u16, rng: Rng, now: Instant) -> Node<Kv> {
     Node::new(
         NodeConfig::new(node_id(number), address(number).to_string()),
         start,
-        Kv::new(),
+        machine,
         &logger(),
         rng,
         now,
@@ -71,9 +77,9 @@ fn node(number: u16, rng: Rng, now: Instant) -> Node<Kv> {
 }
 
 /// Three nodes and one client of the bare RPC layer.
-struct Net {
-    now: Instant,
-    nodes: BTreeMap<u16, Node<Kv>>,
+pub(super) struct Net<M = Kv> {
+    pub(super) now: Instant,
+    pub(super) nodes: BTreeMap<u16, Node<M>>,
     client: Rpc,
     /// What was sent to a node that sleeps.
     asleep: BTreeMap<u16, VecDeque<(SocketAddr, Vec<u8>)>>,
@@ -83,16 +89,22 @@ struct Net {
 }
 
 impl Net {
-    fn new() -> Self {
+    fn elected() -> (Self, u16) {
+        Self::elected_with(|_| Kv::new())
+    }
+}
+
+impl<M: Machine> Net<M> {
+    fn new(machine: impl Fn(u16) -> M) -> Self {
         let mut rng = Rng::from_seed(3);
         let now = Instant::from_nanos(1_000);
-        let nodes = (1..=3).map(|n| (n, node(n, rng.fork(), now))).collect();
+        let nodes = (1..=3).map(|n| (n, node_with(n, machine(n), rng.fork(), now))).collect();
         let local = Local::client(BootNonce(rng.bytes16()));
         let client = Rpc::new(RpcConfig::default(), local, rng, now).unwrap();
         Self { now, nodes, client, asleep: BTreeMap::new(), cut: BTreeSet::new(), replies: BTreeMap::new() }
     }
 
-    fn run_for(&mut self, span: Duration) {
+    pub(super) fn run_for(&mut self, span: Duration) {
         let end = self.now + span;
         loop {
             while self.turn() {}
@@ -163,13 +175,13 @@ impl Net {
     }
 
     fn leader(&self) -> Option<u16> {
-        let leads = |node: &Node<Kv>| node.raft().is_settled_leader();
+        let leads = |node: &Node<M>| node.raft().is_settled_leader();
         let leaders = self.nodes.iter().filter(|(_, node)| leads(node));
         leaders.max_by_key(|(_, node)| node.raft().term()).map(|(number, _)| *number)
     }
 
-    fn elected() -> (Self, u16) {
-        let mut net = Self::new();
+    pub(super) fn elected_with(machine: impl Fn(u16) -> M) -> (Self, u16) {
+        let mut net = Self::new(machine);
         net.run_for(Duration::from_secs(2));
         let leader = net.leader().expect("a leader after two seconds");
         (net, leader)
@@ -379,9 +391,13 @@ fn a_copy_that_comes_while_the_original_is_recorded_is_not_adopted() {
         node.handle_peer_recorded(now, store(2), Incarnation(5), BootNonce([nonce; 16]), seen);
     };
     recorded(&mut node, 1, PeerRecord::Adopted);
-    assert!(matches!(node.standing(link), Some(Standing::Recording { .. })), "{:?}", node.standing(link));
+    assert!(
+        matches!(node.standing_of(link), Some(Standing::Recording { .. })),
+        "{:?}",
+        node.standing_of(link)
+    );
     recorded(&mut node, 2, PeerRecord::Copy);
-    assert!(matches!(node.standing(link), Some(Standing::Ignored)));
+    assert!(matches!(node.standing_of(link), Some(Standing::Ignored)));
     node.on_peer_message(now, link, None, of_term(9));
     assert_eq!(node.raft().term(), Term(0), "a copy was listened to");
 }
@@ -421,4 +437,21 @@ fn nobody_is_heard_as_a_member_over_a_client_s_link() {
     net.client.notice(net.now, link, of_term(99)).unwrap();
     net.run_for(Duration::from_secs(1));
     assert_eq!(net.nodes[&leader].raft().term(), term);
+}
+
+/// Anyone who knows the cluster's id can say hello as any node.
+#[test]
+fn a_status_has_room_for_the_members_whoever_else_said_hello() {
+    let now = Instant::ZERO + Duration::from_secs(1);
+    let mut node = node(2, Rng::from_seed(1), now);
+    for number in 1000..1300 {
+        let link = node.rpc.connect(now, address(number), Some(node_id(number)));
+        node.peers.insert(node_id(number), Peer { link, standing: Standing::Unknown, dialed: None });
+    }
+    let peers = node.status().peers;
+    assert_eq!(peers.len(), STATUS_ROWS_MAX);
+    assert_eq!(peers[..2].iter().map(|peer| peer.node).collect::<Vec<_>>(), [node_id(1), node_id(3)]);
+    let mut body = Vec::new();
+    encode_reply(GroupId(0), &ClientReply::Status(Box::new(node.status())), &mut body);
+    assert!(decode_reply(&body).is_ok());
 }

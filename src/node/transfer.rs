@@ -344,7 +344,7 @@ impl<M: Machine> Node<M> {
     /// A node or a client asks for a range of a file. `[W-66]`
     pub(super) fn serve_pull(&mut self, now: Instant, link: LinkId, token: Token, body: &[u8]) {
         // A link without standing is a client's; a node that is not listened to gets nothing either.
-        if !matches!(self.standing(link), None | Some(Standing::Adopted { .. })) {
+        if !matches!(self.standing_of(link), None | Some(Standing::Adopted { .. })) {
             return;
         }
         let Ok((GroupId(0), pull)) = decode_pull(body) else { return };

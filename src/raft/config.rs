@@ -9,8 +9,10 @@
 use core::fmt;
 use core::time::Duration;
 
+use super::lease::DRIFT_ONE;
 use crate::entry::Entry;
 use crate::membership::Membership;
+use crate::mutant::{self, Mutant};
 use crate::remains::Remains;
 use crate::snapshot::{SnapshotId, SnapshotMeta};
 use crate::types::{ClusterId, HardState, Identity, Incarnation, Index, Term};
@@ -60,12 +62,35 @@ pub struct RaftConfig {
     /// Bytes of entries that a snapshot covers and that stay in memory all the same, for followers that are only
     /// a little behind. 0: every follower that misses one entry at the wrong moment pulls a snapshot. Much: memory.
     pub log_tail_bytes: usize,
+    /// A learner that lacks more entries than this is not promoted. 0: it would have to catch up in a pause of the
+    /// writing. Many: the next commits may wait for it.
+    pub promotion_lag_max: u64,
     /// Reads waiting for confirmation; further ones are refused as busy. They share rounds, so the bound costs
     /// memory only.
     pub reads_max: usize,
+    /// How much any node's clock may run fast or slow, in parts per million of the time that passes: a promise, on
+    /// which lease reads rest. `None`: no leases. Too small a number gives stale reads, a large one short leases.
+    pub lease_drift_ppm: Option<u32>,
 }
 
 impl RaftConfig {
+    /// How long a lease lasts from the start of the round that a quorum answered; see `lease`.
+    #[must_use]
+    pub fn lease(&self) -> Option<Duration> {
+        if mutant::is(Mutant::R4) {
+            return self.lease_drift_ppm.map(|_| self.election_timeout_max);
+        }
+        self.lease_drift_ppm.map(|drift| Self::lease_of(self.election_timeout_min, drift))
+    }
+
+    /// The same for any timeout and drift.
+    #[must_use]
+    pub fn lease_of(election_timeout_min: Duration, drift_ppm: u32) -> Duration {
+        let drift = drift_ppm.min(DRIFT_ONE);
+        let nanos = election_timeout_min.as_nanos() * u128::from(DRIFT_ONE - drift);
+        Duration::from_nanos(u64::try_from(nanos / u128::from(DRIFT_ONE + drift)).unwrap_or(u64::MAX))
+    }
+
     /// The LAN settings for this node.
     #[must_use]
     pub fn new(identity: Identity, incarnation: Incarnation, cluster: ClusterId) -> Self {
@@ -84,7 +109,9 @@ impl RaftConfig {
             log_bytes_max: 1 << 30,
             log_bytes_reserve: 1 << 16,
             log_tail_bytes: 4 << 20,
+            promotion_lag_max: 1_024,
             reads_max: 65_536,
+            lease_drift_ppm: None,
         }
     }
 
@@ -102,6 +129,7 @@ impl RaftConfig {
             (self.append_bytes_max > 0, ConfigError::AppendBytes),
             (self.inflight_appends_max > 0, ConfigError::InflightAppends),
             (self.log_bytes_reserve < self.log_bytes_max, ConfigError::LogReserve),
+            (self.lease().is_none_or(|lease| lease >= self.heartbeat_interval * 2), ConfigError::LeaseDrift),
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {
             Some((_, error)) => Err(error),
@@ -128,6 +156,8 @@ pub enum ConfigError {
     InflightAppends,
     /// The log's reserve leaves nothing for proposals.
     LogReserve,
+    /// Clocks that drift so much leave no lease longer than two heartbeat intervals.
+    LeaseDrift,
 }
 
 impl fmt::Display for ConfigError {
@@ -142,6 +172,9 @@ impl fmt::Display for ConfigError {
             Self::AppendBytes => "append_bytes_max is zero",
             Self::InflightAppends => "inflight_appends_max is zero",
             Self::LogReserve => "log_bytes_reserve must be smaller than log_bytes_max",
+            Self::LeaseDrift => {
+                "clocks that may drift so much leave no lease that outlasts two heartbeat intervals"
+            }
         })
     }
 }

@@ -32,7 +32,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::log::Log;
 use super::output::{Install, Output, ReplyToken, Ticket};
-use crate::message::{AppendOutcome, AppendReply, HeartbeatReply, Message, RangeReply, SnapshotOfferReply};
+use crate::message::{
+    AppendOutcome, AppendReply, HeartbeatReply, Message, RangeReply, ReadIndexReply, SnapshotOfferReply,
+};
 use crate::mutant::{self, Mutant};
 use crate::snapshot::SnapshotMeta;
 use crate::time::Instant;
@@ -478,6 +480,7 @@ fn overtaken_reply(message: Message, term: Term) -> Option<Message> {
             m.term = term;
             Message::ReadProbeReply(m)
         }
+        Message::ReadIndexReply(m) => Message::ReadIndexReply(ReadIndexReply { term, ..m }),
         Message::TransferReply(mut m) => {
             (m.term, m.is_taken) = (term, false);
             Message::TransferReply(m)

@@ -30,6 +30,7 @@ use super::config::NUMBER_MAX;
 use super::output::{Output, ReplyToken};
 use super::quorum;
 use super::role::{Campaign, Role};
+use crate::membership::Membership;
 use crate::message::{Message, VoteReply, VoteRequest};
 use crate::mutant::{self, Mutant};
 use crate::remains::LogEnd;
@@ -74,11 +75,11 @@ impl Raft {
         }
     }
 
-    /// Only a voter of the latest membership in its own log campaigns (E13, E18), never while a vote or term is
+    /// Only who may count by its own log campaigns (E13, E18), never while a vote or term is
     /// being written, nor with a disk that hangs: it would win and stop the cluster again (E16); nor with a hole in its
     /// log, which it could not lead with.
     pub(super) fn may_campaign(&self, now: Instant) -> bool {
-        self.log.membership().is_voter(self.config.identity)
+        self.may_stand()
             && self.durable.is_hard_state_durable()
             && !self.is_disk_hanging(now)
             && self.repair.is_none()
@@ -131,10 +132,10 @@ impl Raft {
             last_term: self.log.last_term(),
             is_transfer: cause == Cause::Transfer,
         };
-        let membership = self.log.membership();
+        let membership = self.campaign_membership();
         let voters: BTreeSet<NodeId> =
             membership.voters.keys().chain(membership.outgoing.keys()).copied().collect();
-        assert!(voters.contains(&self.config.identity.node), "a campaign of a node that is no voter");
+        assert!(self.may_stand(), "a campaign of a node that is no voter");
         for to in voters {
             if to != self.config.identity.node {
                 self.durable.send(Output::Request { to, message: message(request) });
@@ -251,7 +252,8 @@ impl Raft {
         let is_voter = self.log.membership().is_voter(self.config.identity);
         let Some(own) = self.log_end() else { return false };
         let theirs = LogEnd { index: m.last_index, term: m.last_term };
-        from != self.config.identity && theirs.covers(own) && (is_voter || theirs != own)
+        let may_vote = is_voter || (theirs != own && !mutant::is(Mutant::E17));
+        from != self.config.identity && theirs.covers(own) && may_vote
     }
 
     /// Thesis §9.6. Voters of lower terms count too: they will learn the term with the vote request.
@@ -276,12 +278,23 @@ impl Raft {
         }
     }
 
+    /// The latest in the log, committed or not (E18).
+    fn campaign_membership(&self) -> &Membership {
+        let is_uncommitted = self.log.membership_index() > self.commit;
+        let before = self.log.membership_before().filter(|_| is_uncommitted && mutant::is(Mutant::E18));
+        before.unwrap_or_else(|| self.log.membership())
+    }
+
     /// Only voters of the latest membership count, each by the store that it binds (I2, E18).
     fn count_votes(&mut self, now: Instant) {
         let (Role::PreCandidate(campaign) | Role::Candidate(campaign)) = &self.role else {
             panic!("a {} counts no votes", self.role.kind())
         };
-        if !quorum::is_quorum(self.log.membership(), |who| campaign.granted.contains(&who)) {
+        let has_granted = |who: Identity| {
+            let is_named = |granted: &Identity| mutant::is(Mutant::I2) && granted.node == who.node;
+            campaign.granted.contains(&who) || campaign.granted.iter().any(is_named)
+        };
+        if !quorum::is_quorum(self.campaign_membership(), has_granted) {
             return;
         }
         match self.role {

@@ -264,8 +264,10 @@ impl Raft {
                 return;
             }
             let last = self.log.last_index();
-            if m.commit > last && self.repair.is_none() {
+            let is_member = self.log.membership().contains(self.config.identity);
+            if m.commit > last && self.repair.is_none() && is_member {
                 // The leader counted an acknowledgement for what is not here (L7): a lost tail or a copied folder.
+                // One that is no member has only taken the place of the folder that acknowledged.
                 self.durable.tell(Output::Alarm(Alarm::LostTail { commit: m.commit, last }));
             }
             // The leader sends at most what it knows to match here.

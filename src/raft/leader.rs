@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Raft;
+use super::lease::Rounds;
 use super::output::{Output, ProposeError};
 use super::progress::{Change, Progress, Refusal};
 use super::quorum;
@@ -98,10 +99,13 @@ impl Raft {
             progress,
             start,
             round: Round(0),
+            rounds: Rounds::default(),
             heartbeat_due: now,
             reads: Reads::default(),
             transfer: None,
             pace: super::pace::Pace::default(),
+            attempts: 0,
+            is_leaving: false,
         }));
         assert_eq!(self.ruler.leader, None, "term {} has a leader", self.term());
         self.ruler.leader = Some(own);
@@ -115,7 +119,7 @@ impl Raft {
     /// former store acknowledged, so neither one's word may stand for the other's.
     pub(super) fn progress_of(&mut self, from: Identity) -> Option<&mut Progress> {
         let Role::Leader(leader) = &mut self.role else { return None };
-        leader.progress.get_mut(&from.node).filter(|progress| progress.identity == from)
+        leader.progress.get_mut(&from.node).filter(|it| it.identity == from || mutant::is(Mutant::M5))
     }
 
     /// Sends what every peer may have, in order of node id so that equal seeds give equal runs. Called when outputs
@@ -139,9 +143,8 @@ impl Raft {
         let last = self.log.last_index();
         let Role::Leader(leader) = &mut self.role else { return };
         assert!(leader.start <= last, "the no-op at {} is in the log", leader.start);
-        let Some(progress) = leader.progress.get_mut(&from.node).filter(|p| p.identity == from) else {
-            return;
-        };
+        let is_its = |p: &&mut Progress| p.identity == from || mutant::is(Mutant::M5);
+        let Some(progress) = leader.progress.get_mut(&from.node).filter(is_its) else { return };
         // Whatever it says of the append, it is of this term and alive (thesis §6.2).
         progress.heard = now;
         let change = match m.outcome {
@@ -186,8 +189,9 @@ impl Raft {
     /// have other entries beyond (L2).
     fn send_heartbeats(&mut self, now: Instant) {
         let term = self.term();
+        let span = self.config.election_timeout_max;
         let Role::Leader(leader) = &mut self.role else { return };
-        let round = leader.next_round();
+        let round = leader.next_round(now, span);
         leader.heartbeat_due = now + self.config.heartbeat_interval;
         for (id, progress) in &mut leader.progress {
             progress.heartbeat_sent();

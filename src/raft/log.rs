@@ -21,6 +21,7 @@ use super::config::Base;
 use crate::entry::{Entry, Payload};
 use crate::membership::Membership;
 use crate::message::AppendEntry;
+use crate::mutant::{self, Mutant};
 use crate::types::{ClusterId, Index, Term};
 
 /// What an entry costs in memory besides its content, about.
@@ -154,6 +155,12 @@ impl Log {
         membership
     }
 
+    /// The one before it, if the log knows it.
+    pub(super) fn membership_before(&self) -> Option<&Arc<Membership>> {
+        let [.., (_, before), _] = self.memberships.as_slice() else { return None };
+        Some(before)
+    }
+
     /// Where the membership in force came from.
     pub(super) fn membership_index(&self) -> Index {
         self.memberships.last().map_or(self.base.index, |(index, _)| *index)
@@ -193,7 +200,9 @@ impl Log {
             let entry = self.entries.pop_back().expect("the last index is above the base");
             self.bytes -= memory_bytes(&entry.payload);
         }
-        self.memberships.retain(|(at, _)| *at < index);
+        if !mutant::is(Mutant::M3) {
+            self.memberships.retain(|(at, _)| *at < index);
+        }
         assert_eq!(self.last_index().next(), index, "truncation from {index}");
         assert!(!self.memberships.is_empty(), "the base's membership stays");
     }

@@ -48,7 +48,8 @@
 //! | `election` | timers, pre-votes, votes |
 //! | `follower`, `reorder` | appends and heartbeats received; appends that came early |
 //! | `leader`, `progress` | appends and heartbeats sent; what is known of each peer |
-//! | `read` | linearizable reads |
+//! | `read`, `asked`, `lease` | linearizable reads: at the leader, at a follower, without a round |
+//! | `change` | who is in: joint memberships, begun and left |
 //! | `transfer` | handing leadership over |
 //! | `snapshot` | forgetting what a snapshot covers; offering one, taking one in the place of the log |
 //! | `repair` | a log with a hole: what it may still do, and how it is filled |
@@ -67,6 +68,8 @@
 //! | its refusal, eviction | counts only for the running attempt and above the match |
 //! | heartbeat | tells a commit index that never falls |
 //! | its reply, read probe's reply | names a round, which confirms nothing that was asked later |
+//! | read index question | is one more read at the leader; changes nothing |
+//! | its reply | names the question, and an index that stays right for the reads that came before |
 //! | transfer | is for one term, one boot, and taken once |
 //! | snapshot offer | tells of what is committed for ever; installed once |
 //! | its reply | names what is committed and durable at its sender, which stays so |
@@ -74,23 +77,23 @@
 //! | its reply | names the question; is believed for its chain, not for its sender |
 //!
 //! # Driving it
-//! Commands ([`Raft::propose`], [`Raft::read`], [`Raft::transfer_leadership`]) and `handle_*` take `now`. After any
-//! of them, or several, drain [`Raft::poll_output`]; appends and disk writes are made there, so a turn's proposals
-//! share them. [`Raft::poll_timeout`] says when [`Raft::handle_timeout`] is due; calling it early is harmless.
-//! Hand over queued input before timeouts that fell due meanwhile, or a paused leader would depose itself.
+//! Commands ([`Raft::propose`], [`Raft::read`], [`Raft::change_membership`], [`Raft::transfer_leadership`]) and
+//! `handle_*` take `now`. After any of them, or several, drain [`Raft::poll_output`]; appends and disk writes are made
+//! there, so a turn's proposals share them. [`Raft::poll_timeout`] says when [`Raft::handle_timeout`] is due; calling
+//! it early is harmless. Hand over queued input before timeouts that fell due meanwhile, or a paused leader would
+//! depose itself.
 //!
 //! What must wait for the disk is held inside until [`Raft::handle_persisted`]: see `durable`.
-//!
-//! # Left out so far
-//! Membership changes (entries with a membership act, and joint quorums are counted, but none can be proposed),
-//! lease reads.
 
+mod asked;
+mod change;
 mod config;
 mod durable;
 mod election;
 mod follower;
 pub mod invariant;
 mod leader;
+mod lease;
 mod log;
 mod output;
 mod pace;
@@ -116,7 +119,9 @@ use crate::snapshot::SnapshotMeta;
 use crate::time::{Instant, earliest};
 use crate::types::{HardState, Identity, Incarnation, Index, NodeId, Term};
 
+pub use change::ChangeError;
 pub use config::{Base, ConfigError, NUMBER_MAX, RaftConfig, Restored};
+pub use lease::DRIFT_ONE;
 pub use output::{
     Alarm, Install, Output, ProposeError, ReadError, ReadId, ReplyToken, RoleKind, Ticket, TransferError,
 };
@@ -126,6 +131,7 @@ pub use status::{OfferStatus, PeerStatus, ProgressKind};
 
 use durable::{DiskLog, Durable};
 use invariant::Observation;
+use lease::Timings;
 use log::Log;
 use repair::Repair;
 use role::{Follower, Role, Ruler};
@@ -156,8 +162,8 @@ pub struct Raft {
     quiet_until: Instant,
     /// The number of the last campaign, over all boots: an answer to one of an earlier boot is known as such.
     campaigns: u64,
-    /// The boots of the members, as far as they connected.
-    incarnations: BTreeMap<NodeId, Incarnation>,
+    /// The boots of the stores that connected.
+    incarnations: BTreeMap<Identity, Incarnation>,
     /// The newest snapshot on this node's disk: what a leader offers.
     snapshot: Option<SnapshotMeta>,
     /// How far that lets the log's base move.
@@ -166,6 +172,10 @@ pub struct Raft {
     receiving: Option<Receiving>,
     /// While the log has a hole.
     repair: Option<Repair>,
+    /// Numbers the questions to leaders for read indexes; the upper part is the boot's.
+    read_question: u64,
+    /// What is known of others' clocks, for leases.
+    timings: Timings,
     told: Told,
 }
 
@@ -222,6 +232,8 @@ impl Raft {
             compact_to: base.index,
             receiving: None,
             repair: remains.map(|remains| Repair::new(remains, campaigns, now)),
+            read_question: campaigns,
+            timings: Timings::default(),
             told,
         };
         raft.restart_election_timer(now);
@@ -288,6 +300,8 @@ impl Raft {
             Message::SnapshotOfferReply(m) => self.handle_snapshot_offer_reply(now, from, m),
             Message::Range(m) => self.handle_range(from, m, token),
             Message::RangeReply(m) => self.handle_range_reply(now, from, m),
+            Message::ReadIndex(m) => self.handle_read_index(from, m, token),
+            Message::ReadIndexReply(m) => self.handle_read_index_reply(from, m),
         }
     }
 
@@ -311,6 +325,7 @@ impl Raft {
         let before = self.begin(now);
         self.give_up_calls(to);
         self.range_call_failed(now, to);
+        self.read_index_call_failed(to);
         self.end(before);
     }
 
@@ -330,7 +345,11 @@ impl Raft {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let patience = self.config.election_timeout_max;
         let repair = self.repair.as_ref().map(|repair| repair.deadline(patience));
-        earliest(self.leader_deadline().or(self.election_deadline), repair)
+        let asked = match &self.role {
+            Role::Follower(follower) => follower.reads.deadline(patience),
+            _ => None,
+        };
+        earliest(earliest(self.leader_deadline().or(self.election_deadline), repair), asked)
     }
 
     /// The next thing to do; `None` when all is done. Appends and disk writes are made here, from everything that
@@ -347,6 +366,7 @@ impl Raft {
     fn pump(&mut self) {
         let now = self.now;
         self.drop_covered_pull();
+        self.advance_membership(now);
         self.advance_base(now);
         self.tell_role();
         self.tell_commit();
@@ -358,6 +378,7 @@ impl Raft {
         self.replicate(now);
         self.offer_snapshots(now);
         self.advance_reads(now);
+        self.advance_asked_reads(now);
         self.advance_transfer();
         self.advance_repair(now);
     }

@@ -26,7 +26,9 @@ pub(super) fn is_plausible(message: &Message) -> bool {
             Message::Append(m) => has_term && is_append_plausible(m),
             Message::SnapshotOffer(m) => has_term && is_offer_plausible(m),
             Message::Range(m) => m.damaged_from > Index(0) && m.damaged_from <= m.first,
-            Message::Heartbeat(_) | Message::ReadProbe(_) | Message::Transfer(_) => has_term,
+            Message::Heartbeat(_) | Message::ReadProbe(_) | Message::Transfer(_) | Message::ReadIndex(_) => {
+                has_term
+            }
             _ => true,
         }
 }

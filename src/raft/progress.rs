@@ -155,6 +155,8 @@ pub(super) struct Progress {
     attempt_floor: u64,
     /// The boot in which it told of damage last.
     damaged_boot: Option<u64>,
+    /// It is no member any more, and is given up then.
+    pub(super) retire_at: Option<Instant>,
 }
 
 /// A refusal's hints, see [`crate::message::AppendOutcome::Refused`].
@@ -194,7 +196,14 @@ impl Progress {
             is_paused: false,
             attempt_floor: 0,
             damaged_boot: None,
+            retire_at: None,
         }
+    }
+
+    /// A peer that came in while this leader was in office. Its attempts begin where those of peers that went have
+    /// ended: the same store may have been one of them, and what it answered then acknowledges nothing now.
+    pub(super) fn of_later(identity: Identity, next_index: Index, now: Instant, attempt: u64) -> Self {
+        Self { attempt, attempt_floor: attempt, ..Self::new(identity, next_index, now) }
     }
 
     /// The peer's log is damaged after `through`: what it acknowledged beyond is not there any more. This alone lowers

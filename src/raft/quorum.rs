@@ -45,6 +45,12 @@ pub(super) fn is_quorum(membership: &Membership, has: impl Fn(Identity) -> bool)
     reached(membership, |who| has(who).then_some(())).is_some()
 }
 
+/// How many of these voters satisfy this, and how many make a majority.
+pub(super) fn count(members: &Members, has: impl Fn(Identity) -> bool) -> (usize, usize) {
+    let who = members.iter().map(|(node, member)| Identity { node: *node, store: member.store });
+    (who.filter(|who| has(*who)).count(), members.len() / 2 + 1)
+}
+
 /// The value that `n / 2 + 1` of these `n` have reached. Sorted downwards it stands at position `n / 2`; the
 /// voters' order says nothing about their values (L8).
 fn reached_by_majority<T: Ord + Copy>(

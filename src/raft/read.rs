@@ -17,12 +17,12 @@
 //! the round was given out, whenever it arrives, so it may confirm reads of that round or of an earlier one, and no
 //! others. This holds for every copy of it.
 //!
-//! Lease reads are not part of this room yet.
+//! Reads that other nodes ask about join the same rounds; see `asked`. Reads without a round are in `lease`.
 
 use super::Raft;
-use super::output::{Output, ReadError, ReadId};
+use super::output::{Output, ReadError, ReadId, ReplyToken};
 use super::quorum;
-use super::role::{Leader, Role};
+use super::role::Role;
 use crate::message::{Message, ReadProbe};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
@@ -33,8 +33,17 @@ use crate::types::{Identity, Index, Round};
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Reads {
     /// They join the next round.
-    waiting: Vec<ReadId>,
+    waiting: Vec<Asker>,
     out: Option<ReadRound>,
+}
+
+/// Who waits for a read to be confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// The driver.
+    Own(ReadId),
+    /// Another node, which has reads of its own.
+    Peer { token: ReplyToken, question: u64 },
 }
 
 /// The reads that one round confirms.
@@ -44,33 +53,28 @@ struct ReadRound {
     round: Round,
     /// The commit index when the round began, after every one of these reads was asked for.
     index: Index,
-    ids: Vec<ReadId>,
+    askers: Vec<Asker>,
 }
 
 impl Reads {
+    /// Joins the next round.
+    pub(super) fn wait(&mut self, asker: Asker) {
+        self.waiting.push(asker);
+    }
+
     /// How many are not answered.
     pub(super) fn count(&self) -> usize {
-        self.waiting.len() + self.out.as_ref().map_or(0, |out| out.ids.len())
+        self.waiting.len() + self.out.as_ref().map_or(0, |out| out.askers.len())
     }
 
     /// All that are not answered, in the order they came.
-    pub(super) fn into_ids(self) -> impl Iterator<Item = ReadId> {
-        self.out.map(|out| out.ids).unwrap_or_default().into_iter().chain(self.waiting)
+    pub(super) fn into_askers(self) -> impl Iterator<Item = Asker> {
+        self.out.map(|out| out.askers).unwrap_or_default().into_iter().chain(self.waiting)
     }
 
     /// The round that is out.
     pub(super) fn round(&self) -> Option<Round> {
         self.out.as_ref().map(|out| out.round)
-    }
-}
-
-impl Leader {
-    /// A number that no attempt of this term had.
-    pub(super) fn next_round(&mut self) -> Round {
-        let before = self.round;
-        self.round = before.next();
-        assert!(self.round > before, "round {} was given out", self.round);
-        self.round
     }
 }
 
@@ -83,7 +87,7 @@ impl Raft {
         if state.reads.count() >= self.config.reads_max {
             return Err(ReadError::Busy);
         }
-        state.reads.waiting.push(id);
+        state.reads.wait(Asker::Own(id));
         self.end(before);
         Ok(())
     }
@@ -91,17 +95,18 @@ impl Raft {
     /// Starts the next round when none is out. Until an entry of the own term is committed the commit index may
     /// lag behind what former leaders committed (Raft paper §8, R1): reads wait.
     pub(super) fn advance_reads(&mut self, now: Instant) {
+        let span = self.config.election_timeout_max;
         let Role::Leader(leader) = &mut self.role else { return };
         // One round at a time: a read that arrives now gets a round that begins after it, never one that is out.
         let has_committed = self.commit >= leader.start || mutant::is(Mutant::R1);
         if leader.reads.out.is_none() && !leader.reads.waiting.is_empty() && has_committed {
-            let round = leader.next_round();
-            let ids = core::mem::take(&mut leader.reads.waiting);
+            let round = leader.next_round(now, span);
+            let askers = core::mem::take(&mut leader.reads.waiting);
             assert!(
                 leader.progress.values().all(|p| p.acked_round < round),
                 "round {round} was answered before"
             );
-            leader.reads.out = Some(ReadRound { round, index: self.commit, ids });
+            leader.reads.out = Some(ReadRound { round, index: self.commit, askers });
         }
         self.confirm_reads();
         self.send_read_probes(now);
@@ -142,8 +147,17 @@ impl Raft {
             out.index,
             leader.start
         );
-        for id in out.ids {
-            self.durable.tell(Output::ReadReady { id, index: out.index });
+        for asker in out.askers {
+            self.tell_read(asker, Some(out.index));
+        }
+    }
+
+    /// Tells whoever asked that a read may be answered at this index, or that it is not confirmed.
+    pub(super) fn tell_read(&mut self, asker: Asker, index: Option<Index>) {
+        match (asker, index) {
+            (Asker::Own(id), Some(index)) => self.durable.tell(Output::ReadReady { id, index }),
+            (Asker::Own(id), None) => self.durable.tell(Output::ReadFailed { id }),
+            (Asker::Peer { token, question }, index) => self.reply_read_index(token, question, index),
         }
     }
 
@@ -171,12 +185,5 @@ impl Raft {
             progress.acked(round);
             self.confirm_reads();
         }
-    }
-}
-
-impl Leader {
-    /// The highest round this very store answered.
-    fn acked_round(&self, who: Identity) -> Option<Round> {
-        self.progress.get(&who.node).filter(|progress| progress.identity == who).map(|p| p.acked_round)
     }
 }

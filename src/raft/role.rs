@@ -10,6 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Raft;
+use super::asked::AskedReads;
+use super::lease::Rounds;
 use super::output::{Output, RoleKind};
 use super::pace::Pace;
 use super::progress::Progress;
@@ -39,6 +41,8 @@ pub(super) struct Follower {
     /// are under way; one of a later attempt is a probe and must be answered now.
     pub(super) anchor: Option<u64>,
     pub(super) reorder: Reorder,
+    /// Reads of this node's clients that its leader is asked about.
+    pub(super) reads: AskedReads,
 }
 
 impl Follower {
@@ -74,16 +78,22 @@ pub(super) struct Campaign {
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Leader {
-    /// Every other member.
+    /// Every other member, and those who were until lately.
     pub(super) progress: BTreeMap<NodeId, Progress>,
     /// The index of the no-op of this term: when it is committed, all before is (Raft paper §5.4.2, §8).
     pub(super) start: Index,
     /// The last round given out; heartbeats and read probes share the numbers.
     pub(super) round: Round,
+    /// When they were given out.
+    pub(super) rounds: Rounds,
     pub(super) heartbeat_due: Instant,
     pub(super) reads: Reads,
     pub(super) transfer: Option<TransferState>,
     pub(super) pace: Pace,
+    /// Attempts of peers that come later begin here, above those of peers that were let go.
+    pub(super) attempts: u64,
+    /// Set when it is no voter any more and has begun to hand over.
+    pub(super) is_leaving: bool,
 }
 
 /// A hand-over under way.
@@ -156,15 +166,13 @@ impl Raft {
             Role::Follower(mut follower) => {
                 let waiting = follower.reorder.take_all();
                 self.evict(waiting);
+                follower.reads.into_ids().for_each(|id| self.durable.tell(Output::ReadFailed { id }));
             }
             Role::PreCandidate(_) | Role::Candidate(_) => self.cancel_requests(),
             Role::Leader(leader) => {
                 self.cancel_requests();
-                for id in leader.reads.into_ids() {
-                    let ready = Output::ReadReady { id, index: self.commit };
-                    let failed = Output::ReadFailed { id };
-                    self.durable.tell(if mutant::is(Mutant::R3) { ready } else { failed });
-                }
+                let index = mutant::is(Mutant::R3).then_some(self.commit);
+                leader.reads.into_askers().for_each(|asker| self.tell_read(asker, index));
             }
         }
     }

@@ -281,6 +281,10 @@ impl Raft {
             Fit::Matches => self.commit_through(index),
             Fit::Needed => self.install(meta, membership),
         }
+        // It may have learned, in the midst of a campaign, that it is not a voter any more.
+        if matches!(self.role, Role::PreCandidate(_) | Role::Candidate(_)) && !self.may_stand() {
+            self.become_follower(now, None);
+        }
         self.end(before);
         fit == Fit::Needed
     }
@@ -296,7 +300,8 @@ impl Raft {
             // It was offered in a term of which a crash left nothing here.
             self.adopt_term(self.now, base.term);
         }
-        self.log.reset(base, Arc::new(membership));
+        let kept = mutant::is(Mutant::M4).then(|| Arc::clone(self.log.membership()));
+        self.log.reset(base, kept.unwrap_or_else(|| Arc::new(membership)));
         self.durable.stage_install(meta, settled);
         if self.repair_above(base) {
             self.durable.spare_log();

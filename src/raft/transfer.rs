@@ -10,11 +10,16 @@
 use super::Raft;
 use super::election::Cause;
 use super::output::{Output, ReplyToken, TransferError};
+use super::progress::Progress;
 use super::role::{Role, TransferState};
+use crate::membership::MEMBERS_MAX;
 use crate::message::{Message, Transfer, TransferReply};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 use crate::types::{Identity, Incarnation, Index, NodeId};
+
+/// Boots that are remembered; beyond, those of strangers are forgotten.
+const CONNECTED_MAX: usize = 2 * MEMBERS_MAX;
 
 impl Raft {
     /// Hands leadership to this voter, or to the one that holds most of the log. Proposals are refused until it
@@ -36,16 +41,22 @@ impl Raft {
         Ok(to)
     }
 
-    /// A voter whose incarnation is known, the wanted one or the furthest; the lowest id of equals.
-    fn transfer_target(&self, wanted: Option<NodeId>) -> Option<NodeId> {
+    /// A voter whose incarnation is known: the wanted one, if it was heard within an election timeout; else of those
+    /// that were heard, or of all if none was, the furthest; the lowest id of equals. An order to a dead one would stop
+    /// the writes for nothing.
+    pub(super) fn transfer_target(&self, wanted: Option<NodeId>) -> Option<NodeId> {
         let Role::Leader(leader) = &self.role else { return None };
         let voters = &self.log.membership().voters;
+        let patience = self.config.election_timeout_max;
+        let is_heard = |progress: &Progress| self.now.saturating_since(progress.heard) < patience;
         leader
             .progress
             .iter()
-            .filter(|(id, _)| wanted.is_none_or(|wanted| wanted == **id))
-            .filter(|(id, _)| voters.contains_key(id) && self.incarnations.contains_key(id))
-            .max_by_key(|(id, progress)| (progress.match_index, core::cmp::Reverse(**id)))
+            .filter(|(id, progress)| wanted.is_none_or(|wanted| wanted == **id && is_heard(progress)))
+            .filter(|(id, progress)| {
+                voters.contains_key(id) && self.incarnations.contains_key(&progress.identity)
+            })
+            .max_by_key(|(id, it)| (is_heard(it), it.match_index, core::cmp::Reverse(**id)))
             .map(|(id, _)| *id)
     }
 
@@ -58,6 +69,7 @@ impl Raft {
         let to = transfer.to;
         if leader.progress.get(&to).is_some_and(|progress| progress.match_index == last_index) {
             transfer.is_sent = true;
+            leader.rounds.void_lease();
             self.order_campaign(to, last_index);
         }
     }
@@ -66,7 +78,9 @@ impl Raft {
     fn order_campaign(&mut self, to: NodeId, last_index: Index) {
         assert_ne!(to, self.config.identity.node, "a node does not order itself");
         assert!(last_index <= self.log.last_index(), "an order for {last_index}, beyond the log");
-        let Some(incarnation) = self.incarnations.get(&to).copied() else { return };
+        let Some(member) = self.log.membership().member(to) else { return };
+        let who = Identity { node: to, store: member.store };
+        let Some(incarnation) = self.incarnations.get(&who).copied() else { return };
         let order = Transfer { term: self.term(), incarnation, last_index };
         self.durable.send(Output::Request { to, message: Message::Transfer(order) });
     }
@@ -134,11 +148,14 @@ impl Raft {
     /// was asked of the old one.
     pub fn handle_connected(&mut self, now: Instant, who: Identity, incarnation: Incarnation) {
         let before = self.begin(now);
-        if self.log.membership().contains(who) {
-            let known = self.incarnations.insert(who.node, incarnation);
-            if known.is_some_and(|known| known != incarnation) {
-                self.give_up_calls(who.node);
-            }
+        // One that is to become a member connects before.
+        if self.incarnations.len() >= CONNECTED_MAX {
+            let membership = self.log.membership();
+            self.incarnations.retain(|who, _| membership.contains(*who));
+        }
+        let known = self.incarnations.insert(who, incarnation);
+        if known.is_some_and(|known| known != incarnation) && self.progress_of(who).is_some() {
+            self.give_up_calls(who.node);
         }
         self.end(before);
     }

@@ -131,6 +131,10 @@ impl Rpc {
             self.core.learn_cluster(ack.description.cluster);
         }
         if let Some(other) = self.other_link_to(id, node) {
+            // The peer has moved: what leads to where it was goes on where it answered.
+            if self.links.get(&other).is_some_and(|link| link.is_silent) {
+                self.set_address(now, other, envelope.from);
+            }
             self.close_link(id, CloseReason::SameAs(other));
             return;
         }
@@ -227,7 +231,10 @@ impl Rpc {
         let Some(link) = self.links.get(&id) else {
             return;
         };
-        let is_old = link.peer.is_some_and(|peer| current < peer.info.incarnation);
+        // A late word of an earlier boot; unless nothing is heard of the present one, for another data folder may have
+        // come in its place, and counts its boots by itself.
+        let is_heard = now.saturating_since(link.last_heard) < HEARD_HEARTBEATS * self.core.heartbeat();
+        let is_old = is_heard && link.peer.is_some_and(|peer| current < peer.info.incarnation);
         let is_recent =
             link.last_hello_at != Instant::ZERO && now.saturating_since(link.last_hello_at) < HINT_WAIT;
         // A sealed link takes no plain hint.
@@ -294,4 +301,6 @@ pub(super) fn retry_after(core: &Core, tries: u32) -> Duration {
 const RETRY_STEPS_MAX: u32 = 40;
 /// Confirms without a welcome before the handshake starts over.
 const CONFIRMS_MAX: u32 = 5;
+/// A peer that was heard within so many heartbeat intervals is there.
+const HEARD_HEARTBEATS: u32 = 4;
 const HINT_WAIT: Duration = Duration::from_millis(5);

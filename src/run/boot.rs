@@ -229,14 +229,13 @@ pub fn boot<M: Machine>(mut options: NodeOptions, machine: M) -> Result<Booted<M
     if options.if_blank == IfBlank::Bootstrap && !options.voters.contains_key(&id) {
         return Err(StartError::NotAVoter { id });
     }
+    options.config.validate().map_err(|error| StartError::Config(error.to_string()))?;
     prepare_seal(&mut options.config)?;
     let mut contacts = Vec::new();
     for (voter, address) in options.voters.iter().filter(|(voter, _)| **voter != id) {
-        let resolved = match options.config.routes.get(voter) {
-            Some(route) => *route,
-            None => resolve(address)?,
-        };
-        options.config.routes.insert(*voter, resolved);
+        let named = resolve(address)?;
+        options.config.names.insert(address.clone(), named);
+        let resolved = options.config.routes.get(voter).copied().unwrap_or(named);
         contacts.push(((options.if_blank == IfBlank::Bootstrap).then_some(*voter), resolved));
     }
     // A folder that should be there is not made by looking for it.

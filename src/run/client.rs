@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::{Answer, Client, ClientConfig, ClientError, OperationId, Output};
+use crate::membership::MembershipChange;
 use crate::run::keys::random_entropy;
 use crate::run::mailbox::Mailbox;
 use crate::run::net::Net;
 use crate::run::random_rng;
 use crate::seal::SealMode;
-use crate::types::Index;
+use crate::types::{Index, NodeId};
 use crate::wire::client::ReadLevel;
 use crate::wire::transfer::Pull;
 
@@ -76,6 +77,33 @@ pub enum Request<R> {
         /// Who waits.
         respond: R,
     },
+    /// Ask the leader who is in the cluster.
+    Members {
+        /// When to give up.
+        timeout: Duration,
+        /// Who waits.
+        respond: R,
+    },
+    /// Have the leader change that.
+    ChangeMembership {
+        /// The version that it is meant for, if that matters.
+        expected: Option<Index>,
+        /// How.
+        change: MembershipChange,
+        /// When to give up.
+        timeout: Duration,
+        /// Who waits.
+        respond: R,
+    },
+    /// Have the leader hand over.
+    TransferLeadership {
+        /// To whom, if that matters.
+        to: Option<NodeId>,
+        /// When to give up.
+        timeout: Duration,
+        /// Who waits.
+        respond: R,
+    },
     /// End the loop; whoever waits is let go without an answer.
     Stop,
 }
@@ -130,6 +158,13 @@ pub fn run<R: Respond>(
                 }
                 Request::Pull { server, pull, timeout, respond } => {
                     (client.pull(server, pull, now + timeout), respond)
+                }
+                Request::Members { timeout, respond } => (client.members(now + timeout), respond),
+                Request::ChangeMembership { expected, change, timeout, respond } => {
+                    (client.change_membership(expected, change, now + timeout), respond)
+                }
+                Request::TransferLeadership { to, timeout, respond } => {
+                    (client.transfer_leadership(to, now + timeout), respond)
                 }
                 Request::Stop => return Ok(()),
             };

@@ -424,7 +424,7 @@ mod tests {
         assert_eq!(done.iter().filter(|done| matches!(done, Done::Full)).count(), 1, "{done:?}");
         let Writer::InPlace(in_place) = &mut writer else { panic!("it was made in place") };
         in_place.store.disk_mut().set_capacity(None);
-        now = now + ROOM_PAUSE;
+        now += ROOM_PAUSE;
         assert!(writer.poll_timeout().is_some_and(|at| at <= now));
         done.clear();
         while writer.poll_timeout().is_some_and(|at| at <= now) {

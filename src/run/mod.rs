@@ -7,7 +7,8 @@
 //!
 //! [`boot`] turns a data folder and a plan into a running node: it opens the folder, founds or joins if it is blank,
 //! and opens it again as a founded node's. [`shaper`] puts seeded faults between a node's socket and its machine, and
-//! [`record`] writes down what the machine sends, gets and becomes.
+//! [`record`] writes down what the machine sends, gets and becomes. [`recovery`] begins a new cluster with the folder
+//! of a survivor, where the old one has lost its quorum for good.
 
 pub mod boot;
 pub mod client;
@@ -19,6 +20,7 @@ pub mod mailbox;
 pub mod net;
 pub mod node;
 pub mod record;
+pub mod recovery;
 pub mod shaper;
 mod snapshot_thread;
 pub mod socket;

@@ -25,6 +25,20 @@ use std::time::Duration;
 /// How long a node that is told to stop waits for another to take its leadership.
 const HANDOVER_MAX: Duration = Duration::from_secs(1);
 
+/// How long after an attempt to hand over that came to nothing the next one is made.
+const HANDOVER_PAUSE: Duration = Duration::from_millis(50);
+
+/// A stop that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Stopping {
+    /// When it ends, whoever leads.
+    at: Instant,
+    /// When leadership is handed over, again if need be.
+    hand_over_at: Instant,
+    /// True from when this node was seen to lead: then it stays until it knows its successor, which may need its vote.
+    has_led: bool,
+}
+
 /// What other threads ask of the loop.
 pub enum Request {
     /// How are you?
@@ -149,12 +163,15 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
     fn turns(&mut self) -> Result<(), RunError> {
         let mut requests = Vec::new();
         let mut done = Vec::new();
-        let mut stop_at: Option<Instant> = None;
+        let mut stopping: Option<Stopping> = None;
         loop {
-            let has_ended = stop_at.is_some_and(|at| self.net.now() >= at || !self.must_hand_over());
-            if has_ended {
+            if let Some(stopping) = &mut stopping
+                && self.hand_over(stopping)
+            {
                 return Ok(());
             }
+            let leads = self.node.raft().role() == RoleKind::Leader;
+            let stop_at = stopping.map(|it| if leads { it.at.min(it.hand_over_at) } else { it.at });
             self.writer.keep_up(self.net.now());
             // What is done in place wakes nobody.
             let deadline = if self.take_done(&mut done)? {
@@ -165,7 +182,7 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
             self.net.wait(deadline).map_err(RunError::Poll)?;
             self.mailbox.take(&mut requests);
             for request in requests.drain(..) {
-                self.serve(request, &mut stop_at);
+                self.serve(request, &mut stopping);
             }
             // What the disk has done and what has come in are heard before any timer fires.
             self.take_done(&mut done)?;
@@ -190,22 +207,34 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
         }
     }
 
-    /// True while this node leads voters that could lead instead.
-    fn must_hand_over(&self) -> bool {
-        self.node.raft().role() == RoleKind::Leader && self.node.raft().membership().voters.len() > 1
+    /// Hands leadership over before a stop; true when nothing keeps the node any more.
+    fn hand_over(&mut self, stopping: &mut Stopping) -> bool {
+        let (now, raft) = (self.net.now(), self.node.raft());
+        let others = raft.membership().voters.keys().any(|id| *id != raft.config().identity.node);
+        if now >= stopping.at || !others {
+            return true;
+        }
+        if raft.role() != RoleKind::Leader {
+            return !stopping.has_led || raft.leader().is_some();
+        }
+        stopping.has_led = true;
+        if now >= stopping.hand_over_at {
+            stopping.hand_over_at = now + HANDOVER_PAUSE;
+            if raft.transferring().is_none() {
+                info!(self.log, "handing leadership over before stopping");
+                self.node.transfer_leadership(now, None);
+            }
+        }
+        false
     }
 
-    fn serve(&mut self, request: Request, stop_at: &mut Option<Instant>) {
+    fn serve(&mut self, request: Request, stopping: &mut Option<Stopping>) {
         let now = self.net.now();
         match request {
             Request::Status(answer) => answer(self.node.status()),
             Request::Transfer(to) => self.node.transfer_leadership(now, to),
-            Request::Stop if stop_at.is_none() => {
-                *stop_at = Some(now + HANDOVER_MAX);
-                if self.must_hand_over() {
-                    info!(self.log, "handing leadership over before stopping");
-                    self.node.transfer_leadership(now, None);
-                }
+            Request::Stop if stopping.is_none() => {
+                *stopping = Some(Stopping { at: now + HANDOVER_MAX, hand_over_at: now, has_led: false });
             }
             Request::Stop => {}
         }
@@ -231,8 +260,8 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
                 Output::Snapshot(job) => self.snapshots.ask(job),
                 Output::AdoptSnapshot { meta, log } => self.writer.ask(Job::Adopt { meta, log }),
                 Output::Event(event) => {
-                    if let (NodeEvent::Alarm(alarm), Some(recorder)) = (&event, self.net.recorder()) {
-                        recorder.note(now, NoteKind::Alarm, alarm.to_string());
+                    if let (Some(alarm), Some(recorder)) = (alarm_of(&event), self.net.recorder()) {
+                        recorder.note(now, NoteKind::Alarm, alarm);
                     }
                     (self.on_event)(&event);
                 }
@@ -273,5 +302,14 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
             }
         }
         Ok(())
+    }
+}
+
+/// What a recording says of an event that shows a broken assumption.
+fn alarm_of(event: &NodeEvent) -> Option<String> {
+    match event {
+        NodeEvent::Alarm(alarm) => Some(alarm.to_string()),
+        NodeEvent::Diverged { divergence, .. } => Some(divergence.to_string()),
+        _ => None,
     }
 }

@@ -32,7 +32,7 @@ mod imp {
         /// Makes the timer and registers it under `token`.
         pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
             let fd =
-                timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+                timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
             registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)?;
             Ok(Self { fd, armed: None })
         }

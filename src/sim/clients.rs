@@ -6,7 +6,9 @@ use super::network::{End, node_address};
 use super::simulation::{AT_ONCE, Kind, Simulation};
 use crate::client::{Answer, Client, ClientError, OperationId, Output};
 use crate::machine::Machine;
+use crate::membership::MembershipChange;
 use crate::time::Instant;
+use crate::types::{Index, NodeId};
 use crate::wire::client::ReadLevel;
 use core::time::Duration;
 
@@ -80,6 +82,46 @@ impl<M: Machine> Simulation<M> {
         let machine = self.seats[client].client.as_mut();
         let id = machine.map(|machine| machine.read(query, level, deadline));
         self.asked.extend(id.map(|id| ((client, id), key)));
+        self.settle_client(client);
+        id.unwrap_or_else(|| panic!("client {client} is being called"))
+    }
+
+    /// A client asks the leader who is in the cluster.
+    ///
+    /// # Panics
+    /// When there is no such client.
+    pub fn members(&mut self, client: usize, patience: Duration) -> OperationId {
+        let deadline = self.now + patience;
+        self.ask(client, |machine| machine.members(deadline))
+    }
+
+    /// A client has the leader change the membership.
+    ///
+    /// # Panics
+    /// When there is no such client.
+    pub fn change_membership(
+        &mut self,
+        client: usize,
+        expected: Option<Index>,
+        change: MembershipChange,
+        patience: Duration,
+    ) -> OperationId {
+        let deadline = self.now + patience;
+        self.ask(client, |machine| machine.change_membership(expected, change, deadline))
+    }
+
+    /// A client has the leader hand over.
+    ///
+    /// # Panics
+    /// When there is no such client.
+    pub fn hand_over(&mut self, client: usize, to: Option<NodeId>, patience: Duration) -> OperationId {
+        let deadline = self.now + patience;
+        self.ask(client, |machine| machine.transfer_leadership(to, deadline))
+    }
+
+    /// Something that is no operation on the machine.
+    fn ask(&mut self, client: usize, what: impl FnOnce(&mut Client) -> OperationId) -> OperationId {
+        let id = self.seats[client].client.as_deref_mut().map(what);
         self.settle_client(client);
         id.unwrap_or_else(|| panic!("client {client} is being called"))
     }

@@ -72,6 +72,8 @@ faults! {
     Past "past" "A node hears the others ever later, and once its own words are lost, only what is over.",
     Snapshots "snapshots" "Snapshots are taken often, and little log is kept behind them.",
     DisjointRot "disjoint-rot" "Several nodes at once lose different records to flipped bits.",
+    Members "members" "Nodes join, vote, move, go, and come back with empty folders; leaders are told to hand over.",
+    Reads "reads" "Clients read under leases and at any node, and replicas compare their results.",
 }
 
 /// A set of kinds.

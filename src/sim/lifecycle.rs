@@ -41,7 +41,7 @@ enum Ending {
 }
 
 impl<M: Machine> Simulation<M> {
-    /// Starts a node on its disk; on an empty one it becomes a founder.
+    /// Starts a node on its disk; on an empty one it becomes a founder, or joins.
     pub(super) fn boot(&mut self, place: usize) -> Result<(), OpenError> {
         assert!(self.servers[place].running.is_none(), "node {} runs already", self.servers[place].id);
         let result = self.open(place).map(|(store, recovered, machine, snapshot)| {
@@ -112,17 +112,24 @@ impl<M: Machine> Simulation<M> {
             let identity = Identity { node: id, store: recovered.store };
             let blank = Blank { identity, incarnation: recovered.incarnation, boot_nonce };
             let rng = server.rng.fork();
-            let ids: Vec<NodeId> = self.servers.iter().map(|server| server.id).collect();
+            let founders = usize::from(self.settings.founders);
+            let joins = self.servers[place].is_joiner || place >= founders;
+            // Whoever joins may ask anybody.
+            let known = if joins { self.servers.len() } else { founders };
+            let ids = self.servers.iter().map(|server| server.id).enumerate().take(known);
+            let ids: Vec<(usize, NodeId)> = ids.collect();
             let contacts: Vec<(Option<NodeId>, SocketAddr)> = ids
                 .iter()
-                .enumerate()
                 .filter(|(other, _)| *other != place)
-                .map(|(other, id)| (Some(*id), node_address(other)))
+                .map(|(other, id)| ((!joins).then_some(*id), node_address(*other)))
                 .collect();
-            let voters = ids.iter().enumerate();
-            let voters = voters.map(|(other, id)| (*id, node_address(other).to_string())).collect();
+            let voters = ids.iter();
+            let voters = voters.map(|(other, id)| (*id, node_address(*other).to_string())).collect();
             let rpc = self.settings.rpc_of(id);
-            let plan = Plan::Found { voters, restored: recovered.snapshot.map(|file| file.meta) };
+            let plan = match joins {
+                true => Plan::Join,
+                false => Plan::Found { voters, restored: recovered.snapshot.map(|file| file.meta) },
+            };
             return Life::Blank(Box::new(Founding::new(plan, blank, &contacts, rpc, rng, local)));
         }
         let start = NodeStart {
@@ -322,6 +329,11 @@ impl<M: Machine> Simulation<M> {
                 Output::Snapshot(job) => server.snapshots.ask(job),
                 Output::AdoptSnapshot { meta, log } => server.writer.ask(Job::Adopt { meta, log }),
                 Output::Event(NodeEvent::CopiedFolder { peer, .. }) => self.check_alarm(place, peer),
+                Output::Event(NodeEvent::Diverged { divergence, .. }) => {
+                    let (invariant, node) = (Invariant::StateMachineSafety, Some(server.id));
+                    let text = format!("finds that {divergence}");
+                    self.judge(Err(Violation { invariant, node, at: self.now, text }));
+                }
                 Output::Event(_) => {}
             }
         }
@@ -355,6 +367,9 @@ impl<M: Machine> Simulation<M> {
                 }
                 FoundingOutput::Founded(record) if server.writer.is_idle() => {
                     server.writer.ask(Job::Found(record));
+                }
+                FoundingOutput::Joined(cluster) if server.writer.is_idle() => {
+                    server.writer.ask(Job::Join(cluster));
                 }
                 FoundingOutput::Notice(FoundingNotice::FoundedWithoutUs { .. }) => {
                     ending = Ending::FoundedWithoutIt;

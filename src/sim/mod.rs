@@ -51,8 +51,7 @@
 //! - Whether datagrams are sealed ([`Settings::seal`]) shifts no draw: where nothing goes by chance a sealed run is the
 //!   plain one, to the nanosecond.
 //!
-//! Left out: membership changes, which nodes do not have yet; two versions of the code in one run; silent errors of
-//! processors and memory.
+//! Left out: two versions of the code in one run; silent errors of processors and memory.
 
 mod agenda;
 mod clients;

@@ -17,7 +17,6 @@ use crate::rng::Rng;
 use crate::seal::{PACKETS_PER_PHASE_MAX, SealMode};
 use crate::time::Instant;
 use crate::trace::NoteKind;
-use crate::wire::client::ReadLevel;
 
 /// See [`Runner::slack`]; for disks that take no time.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -220,17 +219,21 @@ impl<W: Workload + 'static> Runner<W> {
         self.until(timeouts + self.slack + self.patience + queue, "a write and a read", is_served)?;
         self.is_working = false;
         let patience = self.slack * 4 + self.patience + timeouts + queue;
-        self.until(patience, "all operations end", |runner| runner.open.is_empty())?;
+        let is_idle = |runner: &Self| runner.open.is_empty() && runner.plan.is_idle();
+        self.until(patience, "all operations end", is_idle)?;
         // One whose damage was found out on no file that mattered takes part, and may lead.
-        let lost: Vec<u16> =
-            (1..=self.config.nodes).filter(|node| self.plan.has_lost(&self.sim, *node)).collect();
-        let is_whole = |node: u16| !lost.contains(&node);
+        let lost = self.lost();
         let is_quiet = |runner: &Self| {
+            // Where nodes come and go, the last change may end only now.
+            let lost = if runner.plan.changes_members() { &runner.lost() } else { &lost };
+            let is_whole = |node: u16| !lost.contains(&node);
             let is_up = |node| runner.sim.node(node).is_some();
-            (1..=runner.config.nodes).filter(|node| is_whole(*node)).all(is_up)
+            (1..=runner.sim.nodes()).filter(|node| is_whole(*node)).all(is_up)
                 && runner.sim.are_at_rest(is_whole).is_ok()
         };
         let rested = self.until(patience, "all members are equal", is_quiet);
+        let lost = if self.plan.changes_members() { self.lost() } else { lost };
+        let is_whole = |node: u16| !lost.contains(&node);
         if rested.as_ref().is_err_and(|it| it.invariant == Invariant::LivenessAfterHeal) {
             // What they lack is better said by whom it was found out.
             let at_rest = self.sim.are_at_rest(is_whole);
@@ -239,6 +242,11 @@ impl<W: Workload + 'static> Runner<W> {
         }
         rested?;
         self.sim.check_all(is_whole)
+    }
+
+    /// The nodes that need not take part any more.
+    fn lost(&self) -> Vec<u16> {
+        (1..=self.sim.nodes()).filter(|node| self.plan.has_lost(&self.sim, *node)).collect()
     }
 
     /// While only a majority is mutually connected, it makes progress.
@@ -261,7 +269,7 @@ impl<W: Workload + 'static> Runner<W> {
     /// How long what waits in a log may hold up what comes after it: where a window of one append meets a slow link,
     /// a flood of clients is worked off at an entry a round trip.
     fn time_of_queue(&self) -> Duration {
-        let rafts = (1..=self.config.nodes).filter_map(|node| Some(self.sim.node(node)?.raft()));
+        let rafts = (1..=self.sim.nodes()).filter_map(|node| Some(self.sim.node(node)?.raft()));
         let waiting = rafts.map(|raft| raft.last_index().0 - raft.commit().0).max().unwrap_or(0);
         ENTRY_PATIENCE * u32::try_from(waiting).unwrap_or(u32::MAX)
     }
@@ -299,7 +307,9 @@ impl<W: Workload + 'static> Runner<W> {
             self.plan.ended(&mut self.sim, node);
         }
         while let Some(ended) = self.sim.poll_ended() {
-            self.on_ended(ended)?;
+            if !self.plan.operation_ended(ended.client, ended.id) {
+                self.on_ended(ended)?;
+            }
         }
         while let Some(token) = self.sim.poll_timer() {
             if Plan::owns(token) {
@@ -317,6 +327,9 @@ impl<W: Workload + 'static> Runner<W> {
     }
 
     fn think(&mut self, client: usize) {
+        if self.plan.has_client(client) {
+            return;
+        }
         let mean =
             Duration::from_secs(1) * u32::from(self.config.clients) / self.config.operations_per_s.max(1);
         let pause = self.rng.duration_between(Duration::ZERO, mean * 2);
@@ -337,7 +350,10 @@ impl<W: Workload + 'static> Runner<W> {
         let is_write = matches!(request, Request::Write(_));
         let id = match request {
             Request::Write(command) => self.sim.propose(client, command, self.patience),
-            Request::Read(query) => self.sim.read(client, query, ReadLevel::Linearizable, self.patience),
+            Request::Read(query) => {
+                let level = self.plan.read_level();
+                self.sim.read(client, query, level, self.patience)
+            }
         };
         self.open.insert((client, id), Open { process, is_write, began });
     }
@@ -383,6 +399,9 @@ impl<W: Workload + 'static> Runner<W> {
     /// What the plan wants done to clients.
     fn trouble_clients(&mut self) -> Result<(), Violation> {
         while let Some(client) = self.plan.poll_client_crash() {
+            if self.plan.has_client(client) {
+                continue;
+            }
             let lost: Vec<_> = self.open.keys().filter(|(whose, _)| *whose == client).copied().collect();
             for key in lost {
                 if let Some(open) = self.open.remove(&key) {
@@ -393,6 +412,9 @@ impl<W: Workload + 'static> Runner<W> {
             self.think(client);
         }
         while let Some((client, count)) = self.plan.poll_flood() {
+            if self.plan.has_client(client) {
+                continue;
+            }
             for _ in 0..count {
                 let process = self.processes.fresh();
                 self.ask(client, process);

@@ -10,6 +10,7 @@ use super::simulation::Simulation;
 use super::storage::DiskProfile;
 use crate::fault::LinkConfig;
 use crate::machine::Machine;
+use crate::membership::Membership;
 use crate::node::Node;
 use crate::raft::RoleKind;
 use crate::session;
@@ -17,7 +18,7 @@ use crate::sim::invariant::Observed;
 use crate::store::{MemoryDisk, OpenError};
 use crate::time::Instant;
 use crate::trace::NoteKind;
-use crate::types::Incarnation;
+use crate::types::{Incarnation, StoreId};
 
 /// How long [`Simulation::run_until`] waits.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -75,12 +76,30 @@ impl<M: Machine> Simulation<M> {
         self.boot(place(node))
     }
 
-    /// Starts all nodes, adds a client and waits until a leader serves.
+    /// Starts a node that is down. On an empty disk it joins the cluster, also if it was one of the founders.
+    ///
+    /// # Errors
+    /// When it refuses its data folder.
+    ///
+    /// # Panics
+    /// When it runs.
+    pub fn join(&mut self, node: u16) -> Result<(), OpenError> {
+        self.servers[place(node)].is_joiner = true;
+        self.boot(place(node))
+    }
+
+    /// Where a node is reached, as a membership names it.
+    #[must_use]
+    pub fn address(&self, node: u16) -> String {
+        super::network::node_address(place(node)).to_string()
+    }
+
+    /// Starts all founders, adds a client and waits until a leader serves.
     ///
     /// # Panics
     /// When a node does not start.
     pub fn found(&mut self) {
-        for node in 1..=self.nodes() {
+        for node in 1..=self.settings.founders {
             self.start(node).unwrap_or_else(|error| panic!("node {node}: {error}"));
         }
         self.add_client();
@@ -155,6 +174,19 @@ impl<M: Machine> Simulation<M> {
         };
         let leaders = self.servers.iter().filter(leads);
         leaders.max_by_key(|server| server.node().map(|node| node.raft().term())).map(|it| it.id.as_u16())
+    }
+
+    /// The data folder that a node runs on, or ran on last.
+    #[must_use]
+    pub fn store_of(&self, node: u16) -> Option<StoreId> {
+        let server = &self.servers[place(node)];
+        self.invariants.shadow(server.id).map(|shadow| shadow.identity().store)
+    }
+
+    /// The latest membership that is committed, whoever knows it.
+    #[must_use]
+    pub fn committed_membership(&self) -> Option<&Membership> {
+        self.invariants.committed_membership()
     }
 
     /// From here on nothing that `from` sends reaches `to`.

@@ -89,6 +89,8 @@ pub(super) struct Server<M> {
     pub(super) send_errors: f64,
     /// Longer datagrams are refused as too long.
     pub(super) mtu: Option<usize>,
+    /// On an empty disk it joins, whether or not it is one of the founders.
+    pub(super) is_joiner: bool,
     /// Its data folder was put back from an older copy at some time.
     pub(super) is_old_copy: bool,
 }
@@ -126,6 +128,7 @@ impl<M> Server<M> {
             doom: None,
             send_errors: 0.0,
             mtu: None,
+            is_joiner: false,
             is_old_copy: false,
         }
     }

@@ -21,8 +21,10 @@ pub const NODES_MAX: u16 = 15;
 pub struct Settings {
     /// Decides every draw.
     pub seed: u64,
-    /// How many nodes, 1 to [`NODES_MAX`]. All are founders.
+    /// How many nodes, 1 to [`NODES_MAX`].
     pub nodes: u16,
+    /// How many of them found the cluster, the first ones; the others can join it.
+    pub founders: u16,
     /// The clocks of consensus.
     pub timing: Timing,
     /// The bounds of consensus. Small ones make rare paths common.
@@ -35,6 +37,10 @@ pub struct Settings {
     pub apply_count_max: usize,
     /// The bounds of client sessions, to be set once there is a leader; those of the founding without.
     pub session_limits: Option<crate::session::Limits>,
+    /// How much clocks may drift, for leases; none without.
+    pub lease_drift_ppm: Option<u32>,
+    /// How often nodes tell each other what they come to; never without.
+    pub digest_interval: Option<Duration>,
     /// The lower layer of the nodes.
     pub rpc: RpcConfig,
     /// Nodes that run the version after this one, as far as the wire shows.
@@ -65,12 +71,15 @@ impl Settings {
         Self {
             seed,
             nodes,
+            founders: nodes,
             timing: Timing::default(),
             limits: Limits::default(),
             log_tail_bytes: 4 << 20,
             pull: PullConfig::default(),
             apply_count_max: 1024,
             session_limits: None,
+            lease_drift_ppm: None,
+            digest_interval: None,
             rpc: RpcConfig::default(),
             upgraded: BTreeSet::new(),
             client: ClientConfig::default(),
@@ -91,6 +100,8 @@ impl Settings {
             log_tail_bytes: self.log_tail_bytes,
             pull: self.pull,
             apply_count_max: self.apply_count_max,
+            lease_drift_ppm: self.lease_drift_ppm,
+            digest_interval: self.digest_interval,
             ..NodeConfig::new(id, address)
         }
     }

@@ -15,7 +15,7 @@ use crate::store::{
     Adopted, Batch, Disk, DiskError, LogAfter, MemoryDisk, PeerSeen, SnapshotError, Store, StoreError,
 };
 use crate::time::Instant;
-use crate::types::{BootNonce, Incarnation, StoreId};
+use crate::types::{BootNonce, ClusterId, Incarnation, StoreId};
 
 /// Bytes of entries beyond which a batch takes in no further request.
 const BATCH_BYTES_MAX: usize = 4 << 20;
@@ -100,6 +100,7 @@ pub(super) enum Job {
     Adopt { meta: SnapshotMeta, log: LogAfter },
     RecordPeer { store: StoreId, incarnation: Incarnation, nonce: BootNonce },
     Found(FoundingRecord),
+    Join(ClusterId),
 }
 
 /// What came of it.
@@ -278,6 +279,10 @@ fn carry_out(store: &mut Store<SharedDisk>, job: Job) -> Done {
             Done::PeerRecorded { store: peer, incarnation, nonce, seen }
         }
         Job::Found(record) => match store.record_founding(&record) {
+            Ok(()) => Done::Founded,
+            Err(error) => Done::Failed(error),
+        },
+        Job::Join(cluster) => match store.record_cluster(cluster) {
             Ok(()) => Done::Founded,
             Err(error) => Done::Failed(error),
         },

@@ -51,6 +51,7 @@ mod memory;
 mod open;
 mod record;
 mod recover;
+mod refound;
 mod restore;
 mod salvage;
 mod segment;
@@ -72,6 +73,7 @@ pub use open::{
 };
 pub use record::{BootSeen, FORMAT_VERSION, KernelBoot, PEERS_MAX, Record, SEGMENTS_MAX, Stop, Syncing};
 pub use recover::Tail;
+pub use refound::{Survey, refound};
 pub use restore::RestoreError;
 pub use segment::{FoundBatch, Generation, SegmentEnd, SegmentRef};
 pub use snapshot::{SnapshotError, SnapshotFile, SnapshotHead};

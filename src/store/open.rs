@@ -12,6 +12,7 @@ use crate::store::disk::{Disk, DiskError, DiskErrorKind};
 use crate::store::error::{Damage, FormatError, OpenError};
 use crate::store::record::{self, BootSeen, KernelBoot, Record, Stop, Syncing};
 use crate::store::recover::{self, FORMATTING, FoundLog, FoundRecord, Tail};
+use crate::store::refound::NEW_RECORD;
 use crate::store::segment::{Generation, SegmentRef};
 use crate::store::snapshot::{self, SnapshotFile};
 use crate::store::spare::{FillError, Spare};
@@ -302,6 +303,9 @@ impl<D: Disk> Store<D> {
                 self.disk.remove(file)?;
             }
         }
+        if self.disk.list()?.iter().any(|file| file == NEW_RECORD) {
+            self.disk.remove(NEW_RECORD)?;
+        }
         let named = self.record.snapshot.as_ref().filter(|_| !self.has_lost_snapshot);
         snapshot::remove_unneeded(&mut self.disk, &files, named)
     }
@@ -312,7 +316,7 @@ fn check_segment_bytes(bytes: u64) {
 }
 
 /// A run without fsync that did not stop cleanly is as good as what the kernel still remembers.
-fn check_synced(record: &Record, now: KernelBoot) -> Result<(), OpenError> {
+pub(super) fn check_synced(record: &Record, now: KernelBoot) -> Result<(), OpenError> {
     match (record.syncing, record.stop) {
         (Syncing::Never(then), Stop::Unclean) if then != now || now == KernelBoot::default() => {
             Err(OpenError::UnsyncedStop)
@@ -385,14 +389,20 @@ fn find_spare<D: Disk>(disk: &mut D, files: &[String], record: &Record) -> Resul
     Ok(Spare::planned(highest.next()))
 }
 
+/// # Panics
+/// For options outside their domain.
+pub(super) fn check_options(options: FormatOptions) {
+    assert!(!options.store.is_zero(), "a store id is never zero");
+    assert!(options.first_incarnation.0 <= FIRST_INCARNATION_MAX, "{}", options.first_incarnation);
+    check_segment_bytes(options.segment_bytes);
+}
+
 /// The files left by a formatting that was cut short, where nothing else of ours stands.
 ///
 /// # Panics
 /// For options outside their domain.
 pub(super) fn check_empty<D: Disk>(disk: &mut D, options: FormatOptions) -> Result<Vec<String>, FormatError> {
-    assert!(!options.store.is_zero(), "a store id is never zero");
-    assert!(options.first_incarnation.0 <= FIRST_INCARNATION_MAX, "{}", options.first_incarnation);
-    check_segment_bytes(options.segment_bytes);
+    check_options(options);
     let files = recover::own_files(disk).map_err(FormatError::Disk)?;
     let was_begun = files.iter().any(|file| file == FORMATTING);
     match files.first() {
@@ -455,7 +465,7 @@ pub(super) fn finish_format<D: Disk>(
 }
 
 /// Gives a hard-state file its full length, so that no later record needs room. The caller syncs.
-fn fill_record_file<D: Disk>(disk: &mut D, name: &str) -> Result<(), DiskError> {
+pub(super) fn fill_record_file<D: Disk>(disk: &mut D, name: &str) -> Result<(), DiskError> {
     let bytes = disk.file_bytes(name)? as usize;
     if bytes < record::FILE_BYTES {
         disk.write_at(name, bytes as u64, &vec![0; record::FILE_BYTES - bytes])?;

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use crate::message::{AppendOutcome, Message, RangeOutcome, SnapshotOutcome, VoteReply, VoteRequest};
 use crate::time::Instant;
 use crate::trace::event::{DatagramEvent, Event, Frame, Outcome, Parties, What};
-use crate::types::{CallId, Incarnation, NodeId};
-use crate::wire::body::{BodyFamily, family};
+use crate::types::{CallId, Incarnation, Index, NodeId};
+use crate::wire::body::{BodyFamily, body_kind, family};
 use crate::wire::client::{ClientReply, ClientRequest, decode_reply, decode_request};
 use crate::wire::peer::decode_message;
 use crate::wire::print::{message_name, reply_name, request_name};
@@ -223,13 +223,25 @@ fn put_fragment(part: &wire::Fragment<'_>, summary: &mut Frame) {
 
 fn put_body(body: &[u8], summary: &mut Frame) {
     let kind = match family(body) {
-        Some(BodyFamily::Peer) => decode_message(body).map(|(_, message)| put_message(&message, summary)),
+        Some(BodyFamily::Peer) => match body.first() {
+            Some(&body_kind::SNAPSHOT_PULL) => Ok("snapshot-pull"),
+            Some(&body_kind::SNAPSHOT_DATA) => Ok("snapshot-data"),
+            Some(&body_kind::STATE_DIGESTS) => Ok("state-digests"),
+            _ => decode_message(body).map(|(_, message)| put_message(&message, summary)),
+        },
         Some(BodyFamily::ClientRequest) => decode_request(body).map(|(_, r)| put_request(&r, summary)),
         Some(BodyFamily::ClientReply) => decode_reply(body).map(|(_, r)| put_reply(&r, summary)),
         None => Ok("unknown"),
     };
     summary.kind = Some(Cow::Borrowed(kind.unwrap_or("malformed")));
     put(summary, &[("body_bytes", body.len() as u64)]);
+}
+
+fn put_read_index(index: Option<Index>, summary: &mut Frame) {
+    match index {
+        Some(index) => put(summary, &[("index", index.0)]),
+        None => summary.answer = Some(Cow::Borrowed("refused")),
+    }
 }
 
 fn put_message(message: &Message, summary: &mut Frame) -> &'static str {
@@ -295,6 +307,8 @@ fn put_message(message: &Message, summary: &mut Frame) -> &'static str {
                 RangeOutcome::Nothing => "nothing",
             }));
         }
+        Message::ReadIndex(_) => {}
+        Message::ReadIndexReply(m) => put_read_index(m.index, summary),
     }
     message_name(message)
 }

@@ -53,6 +53,9 @@ pub mod body_kind {
     pub const SNAPSHOT_DATA: u8 = 0x13;
     pub const RANGE: u8 = 0x14;
     pub const RANGE_REPLY: u8 = 0x15;
+    pub const READ_INDEX: u8 = 0x16;
+    pub const READ_INDEX_REPLY: u8 = 0x17;
+    pub const STATE_DIGESTS: u8 = 0x18;
 
     pub const OPEN_SESSION: u8 = 0x40;
     pub const CLOSE_SESSION: u8 = 0x41;
@@ -61,6 +64,9 @@ pub mod body_kind {
     pub const STATUS: u8 = 0x44;
     pub const FOUNDING: u8 = 0x45;
     pub const TAKE_SNAPSHOT: u8 = 0x46;
+    pub const CHANGE_MEMBERSHIP: u8 = 0x47;
+    pub const MEMBERS: u8 = 0x48;
+    pub const TRANSFER_LEADERSHIP: u8 = 0x49;
 
     pub const SESSION_OPENED: u8 = 0x80;
     pub const SESSION_CLOSED: u8 = 0x81;
@@ -75,6 +81,10 @@ pub mod body_kind {
     pub const REFUSED: u8 = 0x8a;
     pub const FOUNDED: u8 = 0x8b;
     pub const SNAPSHOT_STATE: u8 = 0x8c;
+    pub const CHANGED: u8 = 0x8d;
+    pub const MEMBERSHIP_STATE: u8 = 0x8e;
+    pub const CHANGE_REFUSED: u8 = 0x8f;
+    pub const TRANSFERRING: u8 = 0x90;
 }
 
 pub(super) fn begin_body(kind: u8, group: GroupId, out: &mut Vec<u8>) {

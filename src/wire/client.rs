@@ -7,8 +7,9 @@ use crate::founding::FoundingRecord;
 use crate::snapshot::SnapshotMeta;
 use crate::types::{GroupId, Index, NodeId, Sequence, SessionId, Term};
 use crate::wire::body::{begin_body, body_kind as k, read_index, read_term};
+use crate::wire::member::{ChangeRefusal, ChangeRequest, Changed, MembershipState};
 use crate::wire::ranges::Ranges;
-use crate::wire::status::NodeStatus;
+use crate::wire::status::{NodeStatus, read_node};
 
 /// The longest text that tells a person why a request was refused, in bytes.
 pub const REFUSAL_TEXT_BYTES_MAX: usize = 255;
@@ -41,6 +42,18 @@ pub enum ClientRequest<'a> {
         /// 0 to take one.
         through: Index,
     },
+    /// Change who is in the cluster. `[W-79]`
+    ChangeMembership(ChangeRequest),
+    /// Who is in the cluster, and what has become of a change? `[W-81]`
+    Members {
+        /// The entry that the change became, if one is asked about.
+        of: Option<Changed>,
+    },
+    /// Hand leadership over. `[W-84]`
+    TransferLeadership {
+        /// To this voter, or to the fittest.
+        to: Option<NodeId>,
+    },
 }
 
 /// A command within a session. `[W-48]`
@@ -65,6 +78,8 @@ pub enum ReadLevel {
     Lease,
     /// What this node has applied.
     Local,
+    /// Linearizable, and answered by the node that is asked, leader or not. `[W-90]`
+    AnyNode,
 }
 
 /// What a node answers. `[W-49]`
@@ -117,6 +132,24 @@ pub enum ClientReply<'a> {
         taken: Index,
         /// The newest that is durable and in force.
         in_force: Option<SnapshotMeta>,
+    },
+    /// The change is in the leader's log, or was so already. `[W-79]`
+    Changed(Changed),
+    /// Who is in the cluster. `[W-81]`
+    Members(Box<MembershipState>),
+    /// The change or transfer was not begun. `[W-80]`
+    ChangeRefused {
+        /// Why, for programs.
+        reason: ChangeRefusal,
+        /// Why, and the way out, for people; at most [`REFUSAL_TEXT_BYTES_MAX`] bytes.
+        text: &'a str,
+    },
+    /// Leadership is being handed over. `[W-84]`
+    Transferring {
+        /// To whom; the leader itself when it is the one asked for.
+        to: NodeId,
+        /// The term that ends by it.
+        term: Term,
     },
 }
 
@@ -181,6 +214,18 @@ pub fn encode_request(group: GroupId, request: &ClientRequest<'_>, out: &mut Vec
             begin_body(k::TAKE_SNAPSHOT, group, out);
             out.put_varint(through.0);
         }
+        ClientRequest::ChangeMembership(request) => {
+            begin_body(k::CHANGE_MEMBERSHIP, group, out);
+            request.encode(out);
+        }
+        ClientRequest::Members { of } => {
+            begin_body(k::MEMBERS, group, out);
+            of.unwrap_or(Changed { index: Index(0), term: None }).encode(out);
+        }
+        ClientRequest::TransferLeadership { to } => {
+            begin_body(k::TRANSFER_LEADERSHIP, group, out);
+            out.put_u16(to.map_or(0, NodeId::as_u16));
+        }
     }
 }
 
@@ -203,6 +248,12 @@ pub fn decode_request(body: &[u8]) -> Result<(GroupId, ClientRequest<'_>), Curso
         k::STATUS => ClientRequest::Status,
         k::FOUNDING => ClientRequest::Founding,
         k::TAKE_SNAPSHOT => ClientRequest::TakeSnapshot { through: read_index(r)? },
+        k::CHANGE_MEMBERSHIP => ClientRequest::ChangeMembership(ChangeRequest::decode(r)?),
+        k::MEMBERS => {
+            let of = Changed::decode(r)?;
+            ClientRequest::Members { of: (of.index != Index(0)).then_some(of) }
+        }
+        k::TRANSFER_LEADERSHIP => ClientRequest::TransferLeadership { to: read_node(r)? },
         _ => return Err(CursorError::Value),
     };
     Ok((group, request))
@@ -243,6 +294,17 @@ pub fn encode_reply(group: GroupId, reply: &ClientReply<'_>, out: &mut Vec<u8>) 
                 meta.encode(out);
             }
         }
+        ClientReply::Changed(changed) => changed.encode(out),
+        ClientReply::Members(state) => state.encode(out),
+        ClientReply::ChangeRefused { reason, text } => {
+            assert!(text.len() <= REFUSAL_TEXT_BYTES_MAX, "a refusal of {} bytes", text.len());
+            reason.encode(out);
+            out.put_prefixed(text.as_bytes());
+        }
+        ClientReply::Transferring { to, term } => {
+            out.put_u16(to.as_u16());
+            out.put_varint(term.0);
+        }
     }
 }
 
@@ -268,6 +330,15 @@ pub fn decode_reply(body: &[u8]) -> Result<(GroupId, ClientReply<'_>), CursorErr
         k::SNAPSHOT_STATE => {
             ClientReply::SnapshotState { taken: read_index(r)?, in_force: read_in_force(r)? }
         }
+        k::CHANGED => ClientReply::Changed(Changed::decode(r)?),
+        k::MEMBERSHIP_STATE => ClientReply::Members(Box::new(MembershipState::decode(r)?)),
+        k::CHANGE_REFUSED => {
+            ClientReply::ChangeRefused { reason: ChangeRefusal::decode(r)?, text: read_text(r)? }
+        }
+        k::TRANSFERRING => {
+            let to = read_node(r)?.ok_or(CursorError::Value)?;
+            ClientReply::Transferring { to, term: read_term(r)? }
+        }
         _ => return Err(CursorError::Value),
     };
     Ok((group, reply))
@@ -288,6 +359,10 @@ const fn kind_of(reply: &ClientReply<'_>) -> u8 {
         ClientReply::Refused { .. } => k::REFUSED,
         ClientReply::Founded(_) => k::FOUNDED,
         ClientReply::SnapshotState { .. } => k::SNAPSHOT_STATE,
+        ClientReply::Changed(_) => k::CHANGED,
+        ClientReply::Members(_) => k::MEMBERSHIP_STATE,
+        ClientReply::ChangeRefused { .. } => k::CHANGE_REFUSED,
+        ClientReply::Transferring { .. } => k::TRANSFERRING,
     }
 }
 
@@ -318,6 +393,7 @@ fn read_level(r: &mut Reader<'_>) -> Result<ReadLevel, CursorError> {
         0 => Ok(ReadLevel::Linearizable),
         1 => Ok(ReadLevel::Lease),
         2 => Ok(ReadLevel::Local),
+        3 => Ok(ReadLevel::AnyNode),
         _ => Err(CursorError::Value),
     }
 }

@@ -7,8 +7,8 @@ use crate::cursor::{CursorError, Reader, Writer};
 use crate::entry::Payload;
 use crate::message::{
     Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, RangeOutcome,
-    RangeReply, RangeRequest, ReadProbe, SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer,
-    TransferReply, VoteReply, VoteRequest,
+    RangeReply, RangeRequest, ReadIndex, ReadIndexReply, ReadProbe, SnapshotOffer, SnapshotOfferReply,
+    SnapshotOutcome, Transfer, TransferReply, VoteReply, VoteRequest,
 };
 use crate::types::{GroupId, Incarnation, Index, Round, Term};
 use crate::wire::body::{NUMBER_MAX, begin_body, body_kind as k, read_bool, read_index, read_term};
@@ -50,6 +50,12 @@ pub fn encode_message(group: GroupId, message: &Message, out: &mut Vec<u8>) {
             put_numbers(out, [m.term.0, m.question, m.damaged_from.0, m.first.0, m.last.0]);
         }
         Message::RangeReply(m) => encode_range_reply(m, out),
+        Message::ReadIndex(m) => put_numbers(out, [m.term.0, m.question]),
+        Message::ReadIndexReply(m) => {
+            put_numbers(out, [m.term.0, m.question]);
+            out.put_u8(u8::from(m.index.is_some()));
+            out.put_varint(m.index.unwrap_or_default().0);
+        }
     }
 }
 
@@ -90,6 +96,8 @@ pub fn decode_message(body: &[u8]) -> Result<(GroupId, Message), CursorError> {
         k::SNAPSHOT_OFFER_REPLY => Message::SnapshotOfferReply(decode_offer_reply(r)?),
         k::RANGE => Message::Range(decode_range(r)?),
         k::RANGE_REPLY => Message::RangeReply(decode_range_reply(r)?),
+        k::READ_INDEX => Message::ReadIndex(ReadIndex { term: read_term(r)?, question: r.varint()? }),
+        k::READ_INDEX_REPLY => Message::ReadIndexReply(decode_read_index_reply(r)?),
         _ => return Err(CursorError::Value),
     };
     Ok((group, message))
@@ -113,6 +121,8 @@ const fn kind_of(message: &Message) -> u8 {
         Message::SnapshotOfferReply(_) => k::SNAPSHOT_OFFER_REPLY,
         Message::Range(_) => k::RANGE,
         Message::RangeReply(_) => k::RANGE_REPLY,
+        Message::ReadIndex(_) => k::READ_INDEX,
+        Message::ReadIndexReply(_) => k::READ_INDEX_REPLY,
     }
 }
 
@@ -250,6 +260,16 @@ fn decode_range_reply(r: &mut Reader<'_>) -> Result<RangeReply, CursorError> {
         _ => return Err(CursorError::Value),
     };
     Ok(RangeReply { term, question, commit: is_leader.then_some(commit), outcome })
+}
+
+/// Only who leads has an index. `[W-91]`
+fn decode_read_index_reply(r: &mut Reader<'_>) -> Result<ReadIndexReply, CursorError> {
+    let (term, question) = (read_term(r)?, r.varint()?);
+    let (leads, index) = (read_bool(r)?, read_index(r)?);
+    if !leads && index != Index(0) {
+        return Err(CursorError::Value);
+    }
+    Ok(ReadIndexReply { term, question, index: leads.then_some(index) })
 }
 
 /// How far an entry's term lies below the leader's.

@@ -11,8 +11,10 @@ use crate::wire::body::body_kind;
 use crate::wire::client::{
     ClientReply, ClientRequest, Outcome, ReadLevel, RefusalCode, decode_reply, decode_request,
 };
+use crate::wire::digest::decode_digests;
 use crate::wire::peer::decode_message;
 use crate::wire::print::{Fields, Hex};
+use crate::wire::print_member;
 use crate::wire::status::NodeStatus;
 use crate::wire::transfer::{PullReply, decode_pull, decode_pull_reply};
 
@@ -20,6 +22,7 @@ pub(super) fn peer(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> 
     match body.first() {
         Some(&body_kind::SNAPSHOT_PULL) => return pull(body, fields),
         Some(&body_kind::SNAPSHOT_DATA) => return pull_reply(body, fields),
+        Some(&body_kind::STATE_DIGESTS) => return digests(body, fields),
         _ => {}
     }
     let (group, message) = decode_message(body)?;
@@ -66,6 +69,13 @@ pub(super) fn peer(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> 
             fields.put("last", m.last);
         }
         Message::RangeReply(m) => put_range_reply(m, fields),
+        Message::ReadIndex(m) => fields.put("question", m.question),
+        Message::ReadIndexReply(m) => {
+            fields.put("question", m.question);
+            if let Some(index) = m.index {
+                fields.put("index", index);
+            }
+        }
     }
     Ok(())
 }
@@ -96,6 +106,27 @@ fn pull(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> {
     put_meta(&pull.meta, fields);
     fields.put("offset", pull.offset);
     fields.put("length", pull.length);
+    Ok(())
+}
+
+/// `[W-92]`
+fn digests(body: &[u8], fields: &mut Fields) -> Result<(), CursorError> {
+    let (group, digests) = decode_digests(body)?;
+    fields.put("kind", "state-digests");
+    fields.put("group", group);
+    fields.put("layout", digests.layout);
+    for (place, window) in digests.windows.iter().enumerate() {
+        fields.within(&format!("window{place}"), |fields| {
+            fields.put("span", window.span);
+            fields.put("last", window.last);
+            fields.put("digest", format_args!("{:08x}", window.digest));
+        });
+    }
+    if let Some((format, index, digest)) = digests.snapshot {
+        fields.put("snapshot_format", format);
+        fields.put("snapshot_index", index);
+        fields.put("snapshot_digest", format_args!("{digest:016x}"));
+    }
     Ok(())
 }
 
@@ -130,6 +161,11 @@ pub(super) fn request(body: &[u8], fields: &mut Fields) -> Result<(), CursorErro
     match &request {
         ClientRequest::OpenSession | ClientRequest::Status | ClientRequest::Founding => {}
         ClientRequest::TakeSnapshot { through } => fields.put("through", through),
+        ClientRequest::ChangeMembership(request) => print_member::change(request, fields),
+        ClientRequest::Members { of } => print_member::changed(*of, fields),
+        ClientRequest::TransferLeadership { to } => {
+            fields.put("to", to.map_or_else(|| "any".to_owned(), |to| to.to_string()));
+        }
         ClientRequest::CloseSession { session } => fields.put("session", session.0),
         ClientRequest::Propose(propose) => {
             fields.put("session", propose.session.0);
@@ -142,6 +178,7 @@ pub(super) fn request(body: &[u8], fields: &mut Fields) -> Result<(), CursorErro
                 ReadLevel::Linearizable => "linearizable",
                 ReadLevel::Lease => "lease",
                 ReadLevel::Local => "local",
+                ReadLevel::AnyNode => "any-node",
             };
             fields.put("level", level);
             fields.put("query", Hex(query));
@@ -181,6 +218,16 @@ pub(super) fn reply(body: &[u8], fields: &mut Fields) -> Result<(), CursorError>
                 put_meta(meta, fields);
             }
         }
+        ClientReply::Changed(changed) => print_member::changed(Some(*changed), fields),
+        ClientReply::Members(state) => print_member::state(state, fields),
+        ClientReply::ChangeRefused { reason, text } => {
+            print_member::refusal(*reason, fields);
+            fields.put("text", text);
+        }
+        ClientReply::Transferring { to, term } => {
+            fields.put("to", to);
+            fields.put("term", term);
+        }
         ClientReply::Founded(record) => {
             fields.put("cluster", record.cluster);
             put_membership(&record.membership, fields);
@@ -209,6 +256,8 @@ pub const fn message_name(message: &Message) -> &'static str {
         Message::SnapshotOfferReply(_) => "snapshot-offer-reply",
         Message::Range(_) => "range",
         Message::RangeReply(_) => "range-reply",
+        Message::ReadIndex(_) => "read-index",
+        Message::ReadIndexReply(_) => "read-index-reply",
     }
 }
 
@@ -223,6 +272,9 @@ pub const fn request_name(request: &ClientRequest<'_>) -> &'static str {
         ClientRequest::Status => "status",
         ClientRequest::Founding => "founding",
         ClientRequest::TakeSnapshot { .. } => "take-snapshot",
+        ClientRequest::ChangeMembership(_) => "change-membership",
+        ClientRequest::Members { .. } => "members",
+        ClientRequest::TransferLeadership { .. } => "transfer-leadership",
     }
 }
 
@@ -243,6 +295,10 @@ pub const fn reply_name(reply: &ClientReply<'_>) -> &'static str {
         ClientReply::Refused { .. } => "refused",
         ClientReply::Founded(_) => "founded",
         ClientReply::SnapshotState { .. } => "snapshot-state",
+        ClientReply::Changed(_) => "changed",
+        ClientReply::Members(_) => "membership-state",
+        ClientReply::ChangeRefused { .. } => "change-refused",
+        ClientReply::Transferring { .. } => "transferring",
     }
 }
 
@@ -299,7 +355,7 @@ fn put_append_reply(m: &AppendReply, fields: &mut Fields) {
     }
 }
 
-fn put_membership(membership: &Membership, fields: &mut Fields) {
+pub(super) fn put_membership(membership: &Membership, fields: &mut Fields) {
     let list = |part: &Members| {
         let rows = part.iter().map(|(id, member)| format!("{id}={}@{}", member.address, member.store));
         rows.collect::<Vec<_>>().join(" ")
@@ -358,5 +414,12 @@ fn put_status(status: &NodeStatus, fields: &mut Fields) {
             fields.put("bytes_total", transfer.bytes_total);
             fields.put("is_transferred", transfer.is_transferred);
         });
+    }
+    fields.put("version", status.version);
+    fields.put("standing", status.standing.name());
+    fields.put("agreed", status.agreed);
+    if !status.divergences.is_empty() {
+        let differences: Vec<String> = status.divergences.iter().map(ToString::to_string).collect();
+        fields.put("divergences", differences.join("; "));
     }
 }

@@ -1,5 +1,7 @@
 //! What a node tells about itself when asked for its status.
 
+use core::fmt;
+
 use crate::cursor::{CursorError, Reader, Writer};
 use crate::membership::Membership;
 use crate::types::{ClusterId, Incarnation, Index, NodeId, StoreId, Term};
@@ -53,6 +55,94 @@ pub struct NodeStatus {
     pub damage: u64,
     /// The hole in its log that is being filled, if there is one.
     pub repair: Option<RepairStatus>,
+    /// The version of the membership it acts under: the index of its entry, 0 for that of the founding.
+    pub version: Index,
+    /// What the node knows of its own place in the cluster. `[W-85]`
+    pub standing: Standing,
+    /// The last entry through which another node is known to have come to the same results or state. `[W-94]`
+    pub agreed: Index,
+    /// The first difference found from each other node since the boot; none while all replicas agree.
+    pub divergences: Vec<Divergence>,
+}
+
+/// Where two replicas differ. `[W-94]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Divergence {
+    /// From which node.
+    pub node: NodeId,
+    /// What showed it.
+    pub kind: DivergenceKind,
+    /// The difference shows behind this entry, and may be older.
+    pub after: Index,
+    /// It shows at this entry or before.
+    pub through: Index,
+}
+
+/// What shows that two replicas differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DivergenceKind {
+    /// The results of the same entries.
+    Results,
+    /// The snapshots of the same index.
+    Snapshot,
+}
+
+impl DivergenceKind {
+    const ALL: [Self; 2] = [Self::Results, Self::Snapshot];
+
+    /// Its name in `status`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Results => "results",
+            Self::Snapshot => "snapshot",
+        }
+    }
+}
+
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            DivergenceKind::Results => {
+                write!(
+                    f,
+                    "results of entries {} to {} differ from {}",
+                    self.after.next(),
+                    self.through,
+                    self.node
+                )
+            }
+            DivergenceKind::Snapshot => write!(f, "snapshot {} differs from {}", self.through, self.node),
+        }
+    }
+}
+
+/// A node's place in its cluster, as far as it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is a voter or a learner of the membership it acts under.
+    Member,
+    /// It joined and is no member yet.
+    Joining,
+    /// It was a member and is none any more.
+    Removed,
+    /// Another data folder is the member of its id.
+    Replaced,
+}
+
+impl Standing {
+    const ALL: [Self; 4] = [Self::Member, Self::Joining, Self::Removed, Self::Replaced];
+
+    /// Its name in `status`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Joining => "joining",
+            Self::Removed => "removed",
+            Self::Replaced => "replaced",
+        }
+    }
 }
 
 /// A hole in a log. `[W-65]`
@@ -195,6 +285,16 @@ impl NodeStatus {
             out.put_varint(repair.fetched);
             out.put_u16(repair.from.map_or(0, NodeId::as_u16));
         }
+        out.put_varint(self.version.0);
+        out.put_u8(self.standing as u8);
+        out.put_varint(self.agreed.0);
+        put_count(out, self.divergences.len());
+        for row in &self.divergences {
+            out.put_u16(row.node.as_u16());
+            out.put_u8(row.kind as u8);
+            out.put_varint(row.after.0);
+            out.put_varint(row.through.0);
+        }
     }
 
     /// Reads what [`Self::encode`] writes.
@@ -237,14 +337,31 @@ impl NodeStatus {
             })?,
             damage: r.varint()?,
             repair: if read_bool(r)? { Some(read_repair(r)?) } else { None },
+            // Appended later: earlier nodes end here.
+            version: if r.is_empty() { Index(0) } else { read_index(r)? },
+            standing: if r.is_empty() { Standing::Member } else { read_standing(r)? },
+            agreed: if r.is_empty() { Index(0) } else { read_index(r)? },
+            divergences: if r.is_empty() { Vec::new() } else { read_rows(r, read_divergence)? },
         })
     }
+}
+
+fn read_standing(r: &mut Reader<'_>) -> Result<Standing, CursorError> {
+    Standing::ALL.get(usize::from(r.u8()?)).copied().ok_or(CursorError::Value)
 }
 
 fn read_repair(r: &mut Reader<'_>) -> Result<RepairStatus, CursorError> {
     let (first, last) = (read_index(r)?, read_index(r)?);
     let last = (last != Index(0)).then_some(last);
     Ok(RepairStatus { first, last, fetched: r.varint()?, from: read_node(r)? })
+}
+
+/// `[W-94]`
+fn read_divergence(r: &mut Reader<'_>) -> Result<Divergence, CursorError> {
+    let node = read_node(r)?.ok_or(CursorError::Value)?;
+    let kind = *DivergenceKind::ALL.get(usize::from(r.u8()?)).ok_or(CursorError::Value)?;
+    let (after, through) = (read_index(r)?, read_index(r)?);
+    if after < through { Ok(Divergence { node, kind, after, through }) } else { Err(CursorError::Value) }
 }
 
 fn put_count(out: &mut Vec<u8>, count: usize) {
@@ -258,7 +375,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 }
 
 /// A node id, or `None` for 0.
-fn read_node(r: &mut Reader<'_>) -> Result<Option<NodeId>, CursorError> {
+pub(super) fn read_node(r: &mut Reader<'_>) -> Result<Option<NodeId>, CursorError> {
     match r.u16()? {
         0 => Ok(None),
         number => NodeId::new(number).map(Some).ok_or(CursorError::Value),

@@ -1,5 +1,7 @@
 //! The whole system in one thread: founding, elections, exactly-once writes and reads, under seeded faults.
 
+mod members;
+mod reads;
 mod repair;
 mod scenarios_s;
 mod snapshots;

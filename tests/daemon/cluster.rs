@@ -28,6 +28,7 @@ const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
     Bootstrap,
+    Join,
     AsItIs,
 }
 
@@ -51,6 +52,10 @@ struct Node {
 pub(crate) struct Cluster {
     nodes: BTreeMap<u16, Node>,
     addresses: Vec<SocketAddr>,
+    /// Who founds it: the first ones.
+    founders: u16,
+    /// Who is looked at; the others may not even run.
+    members: Vec<u16>,
     /// Asks for statuses; made at the first question, since it would be heard by nodes that count what they hear.
     watcher: OnceCell<Client>,
     /// How this test's own clients speak to it.
@@ -80,6 +85,8 @@ impl Cluster {
         Self {
             nodes: (1..=count).map(node).collect(),
             addresses,
+            founders: count,
+            members: (1..=count).collect(),
             watcher: OnceCell::new(),
             client: ClientConfig::default(),
             dir,
@@ -87,9 +94,21 @@ impl Cluster {
         }
     }
 
+    /// Nodes that have not been started, of which only the first ones found the cluster.
+    pub(crate) fn with_spares(host: IpAddr, founders: u16, count: u16) -> Self {
+        let mut cluster = Self::stopped(host, count);
+        cluster.founders = founders;
+        cluster.set_members((1..=founders).collect());
+        cluster
+    }
+
+    /// From now on these are the nodes that are looked at.
+    pub(crate) fn set_members(&mut self, members: Vec<u16>) {
+        self.members = members;
+    }
+
     pub(crate) fn ids(&self) -> impl Iterator<Item = u16> + use<> {
-        let count = u16::try_from(self.addresses.len()).unwrap();
-        1..=count
+        self.members.clone().into_iter()
     }
 
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
@@ -107,8 +126,8 @@ impl Cluster {
 
     /// As `--voters` takes it.
     pub(crate) fn voters(&self) -> String {
-        let voters: Vec<String> = self.ids().map(|id| format!("{id}={}", self.address(id))).collect();
-        voters.join(",")
+        let voter = |id| format!("{id}={}", self.address(id));
+        (1..=self.founders).map(voter).collect::<Vec<_>>().join(",")
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -161,6 +180,7 @@ impl Cluster {
         }
         command.arg("--voters").arg(voters).arg("--data").arg(self.data(id));
         command.args((start == Start::Bootstrap).then_some("--bootstrap"));
+        command.args((start == Start::Join).then_some("--join"));
         command.args(&self.nodes[&id].flags);
         // The pipe is its leash: it ends with this process, even if that is killed.
         command.arg("--leashed").stdin(Stdio::piped()).stdout(Stdio::null());
@@ -237,7 +257,7 @@ impl Cluster {
                 status.term == leader.term && status.leader.is_some_and(|leader| leader.as_u16() == id)
             };
             let followers = statuses.values().filter(follows).count();
-            (followers * 2 > self.addresses.len()).then_some((id, leader.term.0))
+            (followers * 2 > self.members.len()).then_some((id, leader.term.0))
         })
     }
 
@@ -265,7 +285,7 @@ impl Cluster {
             .map(|id| list(&connect_as(&self.client, &[self.address(id)]), ReadLevel::Local))
             .collect();
         for (id, store) in self.ids().zip(&stores) {
-            assert_eq!(store, &stores[0], "node {id} against node 1");
+            assert_eq!(store, &stores[0], "node {id} against the first");
         }
         for (key, value) in expected {
             assert_eq!(stores[0].get(key), Some(value), "{key} in the replicas");
@@ -276,7 +296,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for id in self.ids() {
+            for id in self.nodes.keys().copied() {
                 let log = self.log(id);
                 let lines: Vec<&str> = log.lines().collect();
                 eprintln!(

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use raftgram::kv::{Command, CommandResult};
 use raftgram::{Answer, Client, ClientConfig};
@@ -27,6 +27,8 @@ struct Shared {
     acknowledged: Vec<AtomicU64>,
     /// When the first acknowledgement of each term's entries came.
     first_by_term: Mutex<BTreeMap<u64, Instant>>,
+    /// When the last acknowledgement of any writer came, and the longest time between two since it was last asked for.
+    pace: Mutex<(Instant, Duration)>,
 }
 
 impl Load {
@@ -52,6 +54,7 @@ impl Load {
             is_stopping: AtomicBool::new(false),
             acknowledged: (0..count).map(|_| AtomicU64::new(0)).collect(),
             first_by_term: Mutex::new(BTreeMap::new()),
+            pace: Mutex::new((Instant::now(), Duration::ZERO)),
         });
         let writer = |place: usize| {
             let (shared, client) = (Arc::clone(&shared), connect_as(config, addresses));
@@ -107,6 +110,14 @@ impl Load {
         self.first_beyond(term - 1);
     }
 
+    /// The longest time without an acknowledgement since this was last asked.
+    pub(crate) fn longest_stall(&self) -> Duration {
+        let mut pace = self.shared.pace.lock().unwrap();
+        let (last, longest) = *pace;
+        pace.1 = Duration::ZERO;
+        longest.max(last.elapsed())
+    }
+
     fn assert_going(&self) {
         assert!(!self.writers.iter().any(JoinHandle::is_finished), "a writer has failed; its panic says why");
     }
@@ -153,6 +164,8 @@ impl Shared {
             count += 1;
             self.acknowledged[place].store(count, Ordering::SeqCst);
             self.first_by_term.lock().unwrap().entry(term.0).or_insert(ended);
+            let mut pace = self.pace.lock().unwrap();
+            *pace = (ended, pace.1.max(ended.saturating_duration_since(pace.0)));
         }
     }
 }

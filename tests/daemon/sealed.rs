@@ -9,9 +9,9 @@ use raftgram::rpc::SealConfig;
 use raftgram::run::keys::read_keys;
 use raftgram::seal::SealMode;
 
-use crate::cluster::{Cluster, Start, loopback};
+use crate::cluster::{self, Cluster, Start, loopback};
 use crate::load::Load;
-use crate::process::{refused, run};
+use crate::process::{eventually, refused, run};
 
 /// A fresh key beside the nodes' data.
 pub(crate) fn new_key(folder: &Path, name: &str, flags: &[&str]) -> PathBuf {
@@ -51,6 +51,44 @@ fn sealed(name: &str) -> (Cluster, PathBuf) {
     cluster.start_all(Start::Bootstrap);
     cluster.leader();
     (cluster, file)
+}
+
+/// [W-82]: who holds a client's key reads and writes, and has no say in who is in the cluster.
+#[test]
+fn a_client_s_key_does_not_change_the_cluster_and_a_cluster_s_key_does() {
+    let mut cluster = Cluster::with_spares(loopback(), 3, 4);
+    let whole = new_key(cluster.dir(), "cluster.key", &[]);
+    let app = new_key(cluster.dir(), "app.key", &["--client"]);
+    let both = joined(cluster.dir(), "both.key", &[&whole, &app]);
+    (1..=4).for_each(|id| cluster.set_flags(id, flags(&both, "require")));
+    cluster.set_client(client(SealMode::Require, &whole));
+    cluster.start_all(Start::Bootstrap);
+    cluster.leader();
+    // Node 4 is not there yet, and whoever asks it for a snapshot waits long.
+    let founders = cluster::names(&cluster.addresses()[..3]);
+    let (names, app, whole) = (founders, app.to_str().unwrap(), whole.to_str().unwrap());
+    let added = format!("4={}", cluster.address(4));
+    for command in [
+        &["member", "remove", "3"][..],
+        &["member", "add", &added],
+        &["leader", "transfer"],
+        &["snapshot", "take"],
+    ] {
+        let (code, error) = refused(&[&["--cluster", &names, "--key", app], command].concat());
+        let words = error["message"].as_str().unwrap();
+        assert!(code == 1 && words.contains("it takes a cluster key"), "{command:?}: {code}, {words}");
+    }
+    let as_app = |command: &[&str]| run(&[&["--cluster", &names, "--key", app], command].concat());
+    assert!(as_app(&["kv", "put", "a", "b"]).status.success());
+    let list = as_app(&["member", "list"]);
+    assert!(list.status.success(), "looking is allowed: {list:?}");
+    cluster.start(4, Start::Join);
+    eventually("the node has joined", || cluster.log(4).contains("no member yet").then_some(()));
+    for command in [&["member", "add", &added][..], &["member", "promote", "4"], &["leader", "transfer", "4"]]
+    {
+        let output = run(&[&["--cluster", &names, "--key", whole], command].concat());
+        assert!(output.status.success(), "{command:?}: {output:?}");
+    }
 }
 
 /// Each node in turn is stopped, started with these flags, and waited for.

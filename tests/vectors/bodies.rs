@@ -7,8 +7,8 @@ use raftgram::founding::FoundingRecord;
 use raftgram::membership::{Member, Members, Membership};
 use raftgram::message::{
     Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, RangeOutcome,
-    RangeReply, RangeRequest, ReadProbe, SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer,
-    TransferReply, VoteReply, VoteRequest,
+    RangeReply, RangeRequest, ReadIndex, ReadIndexReply, ReadProbe, SnapshotOffer, SnapshotOfferReply,
+    SnapshotOutcome, Transfer, TransferReply, VoteReply, VoteRequest,
 };
 use raftgram::snapshot::{SnapshotId, SnapshotMeta};
 use raftgram::types::{GroupId, Incarnation, Index, NodeId, Round, Sequence, SessionId, StoreId, Term};
@@ -16,14 +16,19 @@ use raftgram::wire::client::{
     ClientReply, ClientRequest, LeaderHint, Outcome, Propose, ReadLevel, RefusalCode, encode_reply,
     encode_request,
 };
+use raftgram::wire::digest::{LAYOUT, StateDigests, WindowDigest, encode_digests};
 use raftgram::wire::peer::encode_message;
 use raftgram::wire::print::print_body;
-use raftgram::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus, RepairStatus, TransferStatus};
+use raftgram::wire::status::{
+    Divergence, DivergenceKind, DropCount, NodeRole, NodeStatus, PeerStatus, RepairStatus, Standing,
+    TransferStatus,
+};
 use raftgram::wire::transfer::{Pull, PullReply, encode_pull, encode_pull_reply};
 use raftgram::wire::{Ranges, Span};
 
 use super::case::{Case, Kind};
 use super::datagrams::CLUSTER;
+use super::members;
 
 fn case(name: &str, bytes: Vec<u8>, expect: &str) -> Case {
     let fields = if expect == "accept" { print_body(&bytes).as_slice().to_vec() } else { Vec::new() };
@@ -49,12 +54,12 @@ pub(crate) fn cases() -> Vec<Case> {
     for (name, body) in transfer_bodies() {
         cases.push(case(name, body, "accept"));
     }
-    for (name, request) in requests() {
+    for (name, request) in requests().into_iter().chain(members::requests()) {
         let mut body = Vec::new();
         encode_request(GroupId(0), &request, &mut body);
         cases.push(case(name, body, "accept"));
     }
-    for (name, reply) in replies() {
+    for (name, reply) in replies().into_iter().chain(members::replies()) {
         let mut body = Vec::new();
         encode_reply(GroupId(0), &reply, &mut body);
         cases.push(case(name, body, "accept"));
@@ -70,7 +75,7 @@ fn malformed() -> Vec<Case> {
     above.push(0);
     let mut other_group = vec![0x08, 0x40];
     other_group.extend_from_slice(&[0x40, 5, 9]);
-    let rows: [(&str, Vec<u8>, &str); 24] = [
+    let rows: [(&str, Vec<u8>, &str); 25] = [
         ("empty", vec![], "malformed"),
         ("grease", vec![0x3f, 0, 1], "malformed"),
         ("unknown-request", vec![0x7f, 0], "malformed"),
@@ -85,6 +90,7 @@ fn malformed() -> Vec<Case> {
         ("sequence-0", vec![0x42, 0, 9, 0, 0], "malformed"),
         ("33-ranges", vec![0x42, 0, 9, 1, 33], "malformed"),
         ("pull-within-the-file", pull_of(40, 60), "accept"),
+        ("digests-of-an-odd-window", vec![0x18, 0, 1, 1, 0x40, 64, 0x40, 65, 0, 0, 0, 1, 0], "malformed"),
         ("pull-beyond-the-file", pull_of(41, 60), "malformed"),
         ("pull-of-nothing", pull_of(40, 0), "malformed"),
         (
@@ -107,7 +113,7 @@ fn malformed() -> Vec<Case> {
     rows.into_iter().map(|(name, bytes, expect)| case(name, bytes, expect)).collect()
 }
 
-fn membership() -> Membership {
+pub(super) fn membership() -> Membership {
     let members = |ids: &[u16]| -> Members {
         let member =
             |id: &u16| Member { store: StoreId([*id as u8; 16]), address: format!("10.0.0.{id}:7101") };
@@ -134,7 +140,15 @@ fn transfer_bodies() -> Vec<(&'static str, Vec<u8>)> {
     };
     let pull = Pull { meta: meta(), offset: 131_072, length: 65_536 };
     let data = PullReply::Data { digest: meta().digest, offset: 131_072, bytes: b"the bytes" };
+    // [W-92] [W-93]
+    let window = |span, last| WindowDigest { span, last: Index(last), digest: 0x0102_0304 };
+    let windows = vec![window(64, 1_000_000), window(4_096, 999_424)];
+    let snapshot = Some((1, Index(900_000), 0x0102_0304_0506_0708));
+    let digests = StateDigests { layout: LAYOUT, windows, snapshot };
+    let bare = StateDigests { layout: LAYOUT, ..StateDigests::default() };
     vec![
+        ("state-digests", body(&|out| encode_digests(GroupId(0), &digests, out))),
+        ("state-digests-of-nothing", body(&|out| encode_digests(GroupId(0), &bare, out))),
         ("snapshot-pull", body(&|out| encode_pull(GroupId(0), &pull, out))),
         ("snapshot-data", body(&|out| encode_pull_reply(GroupId(0), &data, out))),
         ("snapshot-not-here", body(&|out| encode_pull_reply(GroupId(0), &PullReply::NotHere, out))),
@@ -177,6 +191,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         Message::Range(RangeRequest { term, question, damaged_from, first, last })
     };
     let range_reply = |commit, outcome| Message::RangeReply(RangeReply { term, question, commit, outcome });
+    let read_index_reply = |index| Message::ReadIndexReply(ReadIndexReply { term, question, index });
     let Append { entries, chain, .. } = append();
     let entries = RangeOutcome::Entries { entries, chain };
     let nothing_behind = RangeOutcome::Entries { entries: Vec::new(), chain };
@@ -191,6 +206,10 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("range-reply-of-the-leader", range_reply(Some(Index(999_999)), nothing_behind)),
         ("range-reply-covered", range_reply(None, RangeOutcome::Covered { meta: meta() })),
         ("range-reply-nothing", range_reply(None, RangeOutcome::Nothing)),
+        // [W-90] [W-91]
+        ("read-index", Message::ReadIndex(ReadIndex { term, question })),
+        ("read-index-reply", read_index_reply(Some(Index(1_000_000)))),
+        ("read-index-reply-of-no-leader", read_index_reply(None)),
         ("pre-vote", Message::PreVote(vote)),
         ("pre-vote-reply", Message::PreVoteReply(vote_reply)),
         ("vote", Message::Vote(VoteRequest { term: Term(6), is_transfer: true, ..vote })),
@@ -325,5 +344,15 @@ fn status() -> NodeStatus {
             fetched: 4,
             from: NodeId::new(3),
         }),
+        // [W-85]
+        version: Index(900_100),
+        standing: Standing::Member,
+        agreed: Index(999_936),
+        divergences: vec![Divergence {
+            node: NodeId::new(3).unwrap(),
+            kind: DivergenceKind::Results,
+            after: Index(999_872),
+            through: Index(999_936),
+        }],
     }
 }

@@ -5,6 +5,7 @@ use core::hash::{Hash, Hasher};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::members::store_of;
 use super::node::Node;
 use crate::entry::{Entry, Payload};
 use crate::membership::Membership;
@@ -30,6 +31,8 @@ pub(super) struct Checks {
     applied: BTreeMap<Index, u32>,
     /// Every membership ever seen in a log, by place and chain value.
     memberships: BTreeMap<(Index, u32), Arc<Membership>>,
+    /// Nodes as they were when their data was lost.
+    lost: BTreeMap<Identity, Node>,
 }
 
 impl Checks {
@@ -50,6 +53,13 @@ impl Checks {
     pub(super) fn hash_into(&self, state: &mut impl Hasher) {
         self.leaders.hash(state);
         self.committed.hash(state);
+    }
+
+    /// Its data is gone. What it acknowledged may still be on its way, and count.
+    pub(super) fn wiped(&mut self, node: NodeId, lost: Node) {
+        self.lost.insert(store_of(node, lost.life), lost);
+        self.booted(node);
+        self.disks.remove(&node);
     }
 
     pub(super) fn booted(&mut self, node: NodeId) {
@@ -147,6 +157,7 @@ impl Checks {
         let state = &nodes[&node];
         let Some(raft) = &state.raft else { return };
         self.check_log(node, raft);
+        self.check_candidate(node, raft);
         self.check_leader(node, state.boot, raft);
         self.check_commit(node, raft, nodes);
         self.check_disk(node, state, raft);
@@ -178,6 +189,7 @@ impl Checks {
             let known = *self.entries.entry((entry.index, entry.term)).or_insert(entry.chain);
             assert_eq!(known, entry.chain, "{node} holds another entry {}@{}", entry.index, entry.term);
             if let Payload::Membership(membership) = &entry.payload {
+                check_change(node, raft, entry);
                 self.memberships.insert((entry.index, entry.chain), Arc::clone(membership));
             }
         }
@@ -189,6 +201,22 @@ impl Checks {
         if let Some((place, membership)) = self.memberships.iter().rev().find(|(place, _)| holds(place)) {
             assert_eq!(raft.membership(), membership, "{node}: not the membership of {}", place.0);
         }
+    }
+
+    /// 14: nobody stands that does not count, or may still have to for those who do (E13, E18).
+    fn check_candidate(&self, node: NodeId, raft: &Raft) {
+        if raft.role() == RoleKind::Follower {
+            return;
+        }
+        let own = raft.config().identity;
+        let mut latest = self.logs[&node].iter().enumerate().rev().filter_map(|(at, chain)| {
+            let place = Index(at as u64 + 1);
+            Some((place, self.memberships.get(&(place, *chain))?))
+        });
+        let Some((since, membership)) = latest.next() else { return };
+        let is_before = since > raft.commit() && latest.next().is_none_or(|(_, m)| m.is_voter(own));
+        let was = raft.role();
+        assert!(membership.is_voter(own) || is_before || was == RoleKind::Leader, "{node} is {was}");
     }
 
     fn check_leader(&mut self, node: NodeId, boot: u32, raft: &Raft) {
@@ -228,8 +256,11 @@ impl Checks {
         // 6: committed entries are durable on a quorum.
         if commit >= first_new {
             let chain = chain_at(raft, commit);
-            let holds =
-                |who: Identity| nodes.get(&who.node).is_some_and(|n| self.chain_on_disk(n, commit) == chain);
+            let holds = |who: Identity| {
+                let present = nodes.get(&who.node).filter(|n| store_of(who.node, n.life) == who);
+                let state = present.or_else(|| self.lost.get(&who));
+                state.is_some_and(|state| self.chain_on_disk(state, commit) == chain)
+            };
             assert!(quorum::is_quorum(raft.membership(), holds), "{node}: {commit} is durable on no quorum");
         }
     }
@@ -250,6 +281,18 @@ impl Checks {
         assert!(keeps_vote, "{node}: {before} to {after}");
         assert!(state.applied <= raft.commit(), "{node} applied {} of {}", state.applied, raft.commit());
     }
+}
+
+/// 13: no membership before an entry of the own term is committed, and none while another is not.
+fn check_change(node: NodeId, raft: &Raft, entry: &Entry) {
+    if raft.role() != RoleKind::Leader || raft.term() != entry.term {
+        return;
+    }
+    let commit = raft.commit();
+    assert_eq!(raft.term_at(commit), Some(entry.term), "{node} proposes {entry}, committed is {commit}");
+    let of_membership = |at: &Entry| matches!(at.payload, Payload::Membership(_));
+    let mut between = raft.entries_from(commit.next()).take_while(|at| at.index < entry.index);
+    assert!(!between.any(of_membership), "{node} proposes {entry} as a second one, committed is {commit}");
 }
 
 fn chain_at(raft: &Raft, index: Index) -> Option<u32> {

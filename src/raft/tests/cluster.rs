@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::checks::Checks;
 use super::disk::{Batch, Disk};
+use super::members::store_of;
 use super::node::Node;
-use super::{CLUSTER, id, identity};
+use super::{CLUSTER, id};
 use crate::entry::{Entry, Payload};
 use crate::membership::Membership;
 use crate::message::Message;
@@ -117,6 +118,8 @@ pub(super) struct Cluster {
     /// Which call an answer belongs to: the caller, its boot, its call.
     tokens: BTreeMap<ReplyToken, (NodeId, u32, u64)>,
     next_call: u64,
+    /// Which data folder a boot ran on.
+    folders: BTreeMap<(NodeId, u32), u8>,
 }
 
 impl Cluster {
@@ -160,6 +163,7 @@ impl Cluster {
             scheduled: 0,
             tokens: BTreeMap::new(),
             next_call: 0,
+            folders: BTreeMap::new(),
         };
         for (node, _) in membership.iter() {
             let term = entries.last().map_or(Term(0), |entry| entry.term);
@@ -187,7 +191,9 @@ impl Cluster {
         let state = self.nodes.get_mut(&node).unwrap();
         assert!(state.raft.is_none(), "{node} runs already");
         state.boot += 1;
-        let mut config = RaftConfig::new(identity(node.as_u16()), Incarnation(state.boot), CLUSTER);
+        self.folders.insert((node, state.boot), state.life);
+        let own = store_of(node, state.life);
+        let mut config = RaftConfig::new(own, Incarnation(state.boot), CLUSTER);
         (self.tune)(&mut config);
         let restored = state.disk.restored(&state.membership);
         state.raft = Some(Raft::new(config, restored, rng, self.now));
@@ -401,6 +407,7 @@ impl Cluster {
             Event::Pulled { meta, .. } => self.snapshot_pulled(node, meta),
             Event::Connected { node: peer, .. } => {
                 let incarnation = Incarnation(self.nodes[&peer].boot);
+                let who = self.identity(peer);
                 let state = self.nodes.get_mut(&node).unwrap();
                 let had_calls = state.calls.values().any(|(to, _)| *to == peer);
                 state.calls.retain(|_, (to, _)| *to != peer);
@@ -408,7 +415,7 @@ impl Cluster {
                 if had_calls {
                     raft.handle_call_failed(now, peer);
                 }
-                raft.handle_connected(now, identity(peer.as_u16()), incarnation);
+                raft.handle_connected(now, who, incarnation);
                 self.note(format_args!("connected {node} {peer}"));
             }
         }
@@ -433,8 +440,13 @@ impl Cluster {
             _ => None,
         };
         let now = self.now;
+        // What an earlier data folder said is said in its name.
+        let who = match self.folders.get(&(from, from_boot)) {
+            Some(life) => store_of(from, *life),
+            None => self.identity(from),
+        };
         let raft = self.nodes.get_mut(&to).unwrap().raft.as_mut().unwrap();
-        raft.handle_message(now, identity(from.as_u16()), message, token);
+        raft.handle_message(now, who, message, token);
         self.settle(to);
     }
 
@@ -507,7 +519,10 @@ impl Cluster {
                     self.leader_changes += 1;
                 }
             }
-            Output::Alarm(_) => self.alarms += 1,
+            Output::Alarm(alarm) => {
+                self.alarms += 1;
+                self.note(format_args!("{node} alarm: {alarm}"));
+            }
         }
     }
 

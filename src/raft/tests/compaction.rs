@@ -23,6 +23,10 @@ impl Cluster {
         let id = SnapshotId { index, term, chain };
         let meta = SnapshotMeta { id, bytes: FILE_BYTES, digest: flavour };
         let membership = self.checks.membership_at(index).unwrap_or_else(|| state.founding().clone());
+        if !membership.is_valid() {
+            // One that joined has not come to the first membership.
+            return false;
+        }
         let known = self.files.entry(meta).or_insert_with(|| membership.clone());
         assert_eq!(*known, membership, "{node}: another membership at {index}");
         let boot = state.boot;

@@ -10,8 +10,8 @@ use super::{identity, log_of, members, voters};
 use crate::entry::{Entry, Payload};
 use crate::membership::{Members, Membership};
 use crate::message::{
-    AppendOutcome, AppendReply, HeartbeatReply, Message, RangeOutcome, RangeReply, RangeRequest,
-    SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer, TransferReply, VoteReply,
+    AppendOutcome, AppendReply, HeartbeatReply, Message, RangeOutcome, RangeReply, RangeRequest, ReadIndex,
+    ReadIndexReply, SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer, TransferReply, VoteReply,
 };
 use crate::raft::{NUMBER_MAX, Output, RoleKind};
 use crate::snapshot::{SnapshotId, SnapshotMeta};
@@ -406,6 +406,7 @@ fn e13_a_node_that_its_log_removed_never_campaigns() {
     let mut setup = Setup::voters(3).log(&[1]);
     setup.entries = entries;
     let mut gone = setup.boot();
+    gone.receive(2, heartbeat(1, 1, 2));
     assert!(traffic(&gone.wait(ms(10_000))).is_empty());
     assert_eq!((gone.raft.role(), gone.raft.term()), (RoleKind::Follower, Term(1)));
     node.wait(ms(500));
@@ -486,6 +487,8 @@ fn e14_every_message_of_a_higher_term_deposes_a_leader() {
             commit: None,
             outcome: RangeOutcome::Nothing,
         }),
+        Message::ReadIndex(ReadIndex { term: Term(9), question: 1 }),
+        Message::ReadIndexReply(ReadIndexReply { term: Term(9), question: 1, index: None }),
     ];
     for message in deposing {
         let (mut leader, _) = Setup::voters(3).lead();

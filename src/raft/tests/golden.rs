@@ -12,6 +12,8 @@
 //! | `lead` | lets time pass until a leader has committed, and prints what happened |
 //! | `settle` | the same and 40 ms more, and prints nothing |
 //! | `propose NODE TEXT`, `read NODE ID`, `transfer NODE NODE` | commands to a node |
+//! | `join NODE` | a blank node starts, which is no member |
+//! | `add NODE NODE`, `promote NODE NODE`, `remove NODE NODE` | asks the first to do so with the second |
 //! | `cut NODE NODE`, `isolate NODE`, `heal` | links |
 //! | `crash NODE`, `start NODE`, `hang NODE`, `unhang NODE`, `pause NODE MS` | nodes and disks |
 //! | `state`, `log` | prints every node, every log |
@@ -22,8 +24,9 @@ use std::path::{Path, PathBuf};
 
 use super::cluster::{Cluster, ms};
 use super::{command, id};
+use crate::membership::{Member, Membership, MembershipChange};
 use crate::raft::ReadId;
-use crate::types::{Index, NodeId};
+use crate::types::{HardState, Index, NodeId};
 
 #[test]
 fn scripts_print_what_they_printed_before() {
@@ -101,6 +104,23 @@ fn execute(cluster: &mut Cluster, words: &[&str], seen: &mut BTreeSet<String>, o
             note_refusal(cluster.read(node(from), ReadId(number.parse().unwrap())), out);
         }
         ["transfer", from, to] => note_refusal(cluster.transfer(node(from), Some(node(to))), out),
+        ["join", a] => {
+            cluster.add(node(a), Membership::default(), HardState::default(), Vec::new());
+        }
+        ["add" | "promote" | "remove", to, which] => {
+            let which = node(which);
+            let change = match words[0] {
+                "promote" => MembershipChange::Promote { node: which },
+                "remove" => MembershipChange::Remove { node: which },
+                _ => {
+                    let store = cluster.identity(which).store;
+                    let member = Member { store, address: format!("{which}:1") };
+                    MembershipChange::Add { node: which, member }
+                }
+            };
+            // What came of it is in the trace.
+            let _ = cluster.change(node(to), &change);
+        }
         ["cut", a, b] => cluster.cut_link(node(a).as_u16(), node(b).as_u16()),
         ["isolate", a] => cluster.isolate(node(a)),
         ["heal"] => cluster.cut.clear(),

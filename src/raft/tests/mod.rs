@@ -1,10 +1,12 @@
 //! Tests of the consensus room.
 //!
 //! - `quorum`, `log`, `progress`, `reorder`: tables for the parts.
-//! - `election`, `replication`, `following`, `disk`, `reads`, `transfer`: one test per rule, on one node that is
-//!   fed by hand (`bench`).
+//! - `election`, `replication`, `following`, `disk`, `reads`, `asked`, `leases`, `transfer`: one test per rule, on one
+//!   node that is fed by hand (`bench`).
 //! - `snapshots`, `compaction`: taking, offering and installing them, by hand and in the cluster.
 //! - `repair`: logs with holes, by hand.
+//! - `change`: memberships, one rule after the other; `joint`: faults in the midst of it.
+//! - `members`: nodes that come and go in the cluster.
 //! - `golden`: scripts under `tests/raft/`, replayed on a whole cluster.
 //! - `scenarios`: named faults on a whole cluster in virtual time (`cluster`).
 //! - `digraphs`: every network that 3 or 4 nodes can have.
@@ -12,7 +14,9 @@
 //! - `figure8`: the paper's example of why old terms are not committed by counting.
 //! - `random`: seeds, with every invariant checked after every event (`checks`).
 
+mod asked;
 mod bench;
+mod change;
 mod checks;
 mod cluster;
 mod compaction;
@@ -25,7 +29,10 @@ mod figure8;
 mod following;
 mod forged;
 mod golden;
+mod joint;
+mod leases;
 mod log;
+mod members;
 mod node;
 mod quorum;
 mod random;

@@ -16,6 +16,8 @@ pub(super) struct Node {
     pub(super) raft: Option<Raft>,
     pub(super) disk: Disk,
     pub(super) boot: u32,
+    /// Counts its data folders: a wiped node has a new one.
+    pub(super) life: u8,
     /// It neither reads nor writes nor looks at the clock until then.
     pub(super) paused_until: Instant,
     pub(super) applied: Index,
@@ -34,6 +36,7 @@ impl Node {
             raft: None,
             disk,
             boot: 0,
+            life: 0,
             paused_until: Instant::ZERO,
             applied: Index(0),
             membership,

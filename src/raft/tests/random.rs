@@ -4,7 +4,8 @@
 use core::time::Duration;
 
 use super::cluster::{Cluster, Net, ms};
-use super::{CLUSTER, command, id};
+use super::members::Operator;
+use super::{CLUSTER, command};
 use crate::entry::{Entry, Payload};
 use crate::membership::Membership;
 use crate::raft::ReadId;
@@ -26,8 +27,12 @@ fn faults(rng: &mut Rng) -> Net {
 }
 
 /// One thing that happens from outside.
-fn disturb(cluster: &mut Cluster, rng: &mut Rng, count: u16, step: u64) {
-    let node = id(1 + u16::try_from(rng.below(u64::from(count))).unwrap());
+fn disturb(cluster: &mut Cluster, rng: &mut Rng, step: u64) {
+    let count = cluster.nodes.len() as u64;
+    let any = |rng: &mut Rng, cluster: &Cluster| {
+        *cluster.nodes.keys().nth(usize::try_from(rng.below(count)).unwrap()).unwrap()
+    };
+    let node = any(rng, cluster);
     match rng.below(100) {
         0..50 => {
             let to = cluster.leader().unwrap_or(node);
@@ -50,7 +55,7 @@ fn disturb(cluster: &mut Cluster, rng: &mut Rng, count: u16, step: u64) {
         86 => cluster.crash(cluster.leader().unwrap_or(node)),
         87..91 => restart_all(cluster),
         91..93 => {
-            let other = id(1 + u16::try_from(rng.below(u64::from(count))).unwrap());
+            let other = any(rng, cluster);
             cluster.cut.insert((node, other));
         }
         93 => cluster.isolate(cluster.leader().unwrap_or(node)),
@@ -109,7 +114,10 @@ fn heal(cluster: &mut Cluster) {
     let leader = cluster.leader().expect("a leader stays");
     let (last, commit) = (cluster.raft(leader.as_u16()).last_index(), cluster.raft(leader.as_u16()).commit());
     assert_eq!(last, commit, "everything in the leader's log is committed");
-    for (node, state) in &cluster.nodes {
+    assert!(cluster.raft(leader.as_u16()).is_membership_settled(), "the membership is joint");
+    let membership = cluster.raft(leader.as_u16()).membership();
+    let members = cluster.nodes.iter().filter(|(node, _)| membership.contains(cluster.identity(**node)));
+    for (node, state) in members {
         let raft = state.raft.as_ref().expect("all run");
         assert_eq!((raft.last_index(), raft.commit()), (last, commit), "{node} has not caught up");
         assert_eq!(state.disk.last_index(), last, "{node}'s disk has not caught up");
@@ -128,6 +136,15 @@ struct Summary {
     elections: u64,
     compactions: u64,
     installs: u64,
+    changes: u64,
+    wipes: u64,
+}
+
+/// Whether an operator changes the membership meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Members {
+    Stay,
+    Change,
 }
 
 /// A log that begins with memberships, so that snapshots have one to carry.
@@ -143,9 +160,12 @@ fn moved_twice(voters: &Membership) -> Vec<Entry> {
     entries
 }
 
-fn run(seed: u64, steps: u64) -> Summary {
+fn run(seed: u64, steps: u64, members: Members) -> Summary {
     let mut rng = Rng::from_seed(seed);
-    let count = if rng.chance(0.5) { 5 } else { 3 };
+    let count = match members {
+        Members::Stay => [3, 5][usize::from(rng.chance(0.5))],
+        Members::Change => 1 + rng.below(4) as u16,
+    };
     let voters = super::voters(&(1..=count).collect::<Vec<_>>());
     let mut cluster = Cluster::with_log(seed, voters.clone(), &moved_twice(&voters), |config| {
         // Small bounds, so that they are met, and short timeouts, so that leaders come and go.
@@ -160,15 +180,21 @@ fn run(seed: u64, steps: u64) -> Summary {
     });
     cluster.trace = std::env::var_os("RAFT_TRACE").map(|_| String::new());
     cluster.net = faults(&mut rng);
-    for step in 0..steps {
-        disturb(&mut cluster, &mut rng, count, step);
-        cluster.run_for(Duration::from_micros(rng.below(30_000)));
-    }
-    let healed = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| heal(&mut cluster)));
+    let mut operator = Operator::default();
+    let ended = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| {
+        for step in 0..steps {
+            disturb(&mut cluster, &mut rng, step);
+            if members == Members::Change && rng.chance(0.3) {
+                operator.act(&mut cluster, &mut rng);
+            }
+            cluster.run_for(Duration::from_micros(rng.below(30_000)));
+        }
+        heal(&mut cluster);
+    }));
     if let Some(trace) = &cluster.trace {
         println!("{trace}");
     }
-    assert!(healed.is_ok(), "seed {seed} does not heal");
+    assert!(ended.is_ok(), "seed {seed} breaks, or does not heal");
     assert_eq!(cluster.alarms, 0, "seed {seed}: sound nodes raise no alarm");
     Summary {
         trace_hash: cluster.trace_hash,
@@ -178,22 +204,20 @@ fn run(seed: u64, steps: u64) -> Summary {
         elections: cluster.leader_changes,
         compactions: cluster.compactions,
         installs: cluster.installs,
+        changes: operator.taken,
+        wipes: operator.wipes,
     }
 }
 
 /// Prints the seed of a run that fails; `RAFT_SEED` runs one, `RAFT_SEEDS` another number of them.
 #[test]
 fn random_faults_break_no_invariant_and_heal() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seeds = match number("RAFT_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("RAFT_SEEDS").unwrap_or(400),
-    };
+    let seeds = seeds(400);
     let count = seeds.end - seeds.start;
     let (mut events, mut writes, mut reads, mut elections) = (0, 0, 0, 0);
     let (mut compactions, mut installs) = (0, 0);
     for seed in seeds {
-        let Ok(summary) = std::panic::catch_unwind(|| run(seed, 250)) else {
+        let Ok(summary) = std::panic::catch_unwind(|| run(seed, 250, Members::Stay)) else {
             panic!("seed {seed} fails: run again with RAFT_SEED={seed}");
         };
         events += summary.events;
@@ -210,10 +234,39 @@ fn random_faults_break_no_invariant_and_heal() {
     assert!(compactions > 2 * count && installs > count / 10, "{compactions} {installs}");
 }
 
+fn seeds(count: u64) -> core::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    match number("RAFT_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("RAFT_SEEDS").unwrap_or(count),
+    }
+}
+
+/// The same, while nodes come and go, one at a time (M1 to M12 in whatever order they come).
+#[test]
+fn random_faults_and_changes_of_the_membership_break_no_invariant_and_heal() {
+    let seeds = seeds(400);
+    let count = seeds.end - seeds.start;
+    let (mut writes, mut changes, mut wipes, mut installs) = (0, 0, 0, 0);
+    for seed in seeds {
+        let Ok(summary) = std::panic::catch_unwind(|| run(seed, 300, Members::Change)) else {
+            panic!("seed {seed} fails: run again with RAFT_SEED={seed}");
+        };
+        writes += summary.writes;
+        changes += summary.changes;
+        wipes += summary.wipes;
+        installs += summary.installs;
+    }
+    println!("{count} seeds: {writes} writes, {changes} changes, {wipes} wiped folders, {installs} installs");
+    assert!(writes > 10 * count && changes > 3 * count && wipes > count / 4, "{writes} {changes} {wipes}");
+}
+
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in [1, 7, 1234] {
-        assert_eq!(run(seed, 150).trace_hash, run(seed, 150).trace_hash);
+        for members in [Members::Stay, Members::Change] {
+            assert_eq!(run(seed, 150, members).trace_hash, run(seed, 150, members).trace_hash);
+        }
     }
-    assert_ne!(run(1, 150).trace_hash, run(2, 150).trace_hash);
+    assert_ne!(run(1, 150, Members::Stay).trace_hash, run(2, 150, Members::Stay).trace_hash);
 }

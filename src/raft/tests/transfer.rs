@@ -62,6 +62,18 @@ fn without_a_wish_the_furthest_voter_is_chosen() {
 }
 
 #[test]
+fn leadership_goes_to_no_voter_that_is_silent() {
+    let mut node = leader();
+    for _ in 0..21 {
+        node.wait(ms(25));
+        node.hear(3, 1);
+    }
+    let silent = node.raft.transfer_leadership(node.now, Some(id(2)));
+    assert_eq!(silent, Err(TransferError::NoTarget));
+    assert_eq!(node.raft.transfer_leadership(node.now, None), Ok(id(3)), "though the other has as much");
+}
+
+#[test]
 fn a_transfer_that_comes_to_nothing_ends_after_a_maximum_election_timeout() {
     let mut node = leader();
     node.raft.transfer_leadership(node.now, Some(id(2))).unwrap();

@@ -11,7 +11,7 @@ use super::violation::{Broken, hold};
 use crate::message::{AppendOutcome, AppendReply, HeartbeatReply, Message, ReadProbe, SnapshotOfferReply};
 use crate::raft::PeerStatus;
 use crate::time::Instant;
-use crate::types::{Index, NodeId, Round, Term};
+use crate::types::{Identity, Index, NodeId, Round, Term};
 use crate::wire::body::body_kind as k;
 use crate::wire::peer::decode_message;
 use crate::wire::{self, Frame, Header, Party};
@@ -30,6 +30,10 @@ pub(super) struct Beliefs {
 struct Leads {
     term: Term,
     peers: BTreeMap<NodeId, Said>,
+    /// What they said in the event that goes on.
+    just_now: BTreeMap<NodeId, Said>,
+    /// The stores that it sends to.
+    stores: BTreeMap<NodeId, Identity>,
 }
 
 /// What one peer said in the leader's term.
@@ -62,6 +66,7 @@ impl Beliefs {
                 && message.term() == leads.term
             {
                 leads.peers.entry(from).or_default().hear(&message);
+                leads.just_now.entry(from).or_default().hear(&message);
             }
         }
     }
@@ -71,17 +76,30 @@ impl Beliefs {
         &mut self,
         node: NodeId,
         leads: Option<Term>,
-        mut peers: impl Iterator<Item = PeerStatus>,
+        peers: impl Iterator<Item = PeerStatus>,
     ) -> Result<(), Broken> {
         let Some(term) = leads else {
             self.leaders.remove(&node);
             return Ok(());
         };
-        let leads = self.leaders.entry(node).or_insert_with(|| Leads { term, peers: BTreeMap::new() });
+        let fresh =
+            || Leads { term, peers: BTreeMap::new(), just_now: BTreeMap::new(), stores: BTreeMap::new() };
+        let leads = self.leaders.entry(node).or_insert_with(fresh);
         if leads.term != term {
-            *leads = Leads { term, peers: BTreeMap::new() };
+            *leads = fresh();
         }
-        peers.try_for_each(|peer| leads.peers.entry(peer.identity.node).or_default().check(term, &peer))
+        let before = core::mem::take(&mut leads.stores);
+        let just_now = core::mem::take(&mut leads.just_now);
+        for peer in peers {
+            let id = peer.identity.node;
+            leads.stores.insert(id, peer.identity);
+            if before.get(&id) != Some(&peer.identity) {
+                // It came in, or another store has taken its place: what was said before is another's.
+                leads.peers.insert(id, just_now.get(&id).copied().unwrap_or_default());
+            }
+            leads.peers.entry(id).or_default().check(term, &peer)?;
+        }
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use super::violation::{Broken, hold};
 use crate::types::ClusterId;
 use crate::wire::body::{BodyFamily, body_kind, family};
 use crate::wire::client::{decode_reply, decode_request, encode_reply, encode_request};
+use crate::wire::digest::{decode_digests, encode_digests};
 use crate::wire::peer::{decode_message, encode_message};
 use crate::wire::transfer::{decode_pull, decode_pull_reply, encode_pull, encode_pull_reply};
 use crate::wire::{self, Frame};
@@ -102,6 +103,9 @@ fn check_body(frame: &Frame<'_>) -> Result<(), Broken> {
         }
         Some(BodyFamily::Peer) if body.first() == Some(&body_kind::SNAPSHOT_DATA) => {
             decode_pull_reply(body).map(|(group, reply)| encode_pull_reply(group, &reply, &mut again))
+        }
+        Some(BodyFamily::Peer) if body.first() == Some(&body_kind::STATE_DIGESTS) => {
+            decode_digests(body).map(|(group, digests)| encode_digests(group, &digests, &mut again))
         }
         Some(BodyFamily::Peer) => {
             decode_message(body).map(|(group, message)| encode_message(group, &message, &mut again))

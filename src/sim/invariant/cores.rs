@@ -38,8 +38,8 @@ pub(super) struct Core {
 #[derive(Debug, Default)]
 pub(super) struct Cores {
     running: BTreeMap<NodeId, Core>,
-    /// What the cluster was founded with.
-    founding: Option<Arc<Membership>>,
+    /// Every committed membership by its entry, the founding one included.
+    memberships: BTreeMap<Index, Arc<Membership>>,
     machines: Machines,
 }
 
@@ -66,19 +66,24 @@ impl Cores {
         let identity = node.identity();
         let (membership, since) = node.membership();
         if since == Index(0) && membership.is_valid() {
-            self.founding.get_or_insert_with(|| Arc::clone(membership));
+            // A founding that nobody but a wiped node knew of is followed by another.
+            let is_first = context.oracle.commit() == Index(0);
+            if is_first || !self.memberships.contains_key(&since) {
+                self.memberships.insert(since, Arc::clone(membership));
+            }
         }
         let core = Core {
             identity,
             incarnation: node.incarnation(),
             log: Marks::above(node.base()),
-            memberships: self.founding.iter().map(|founding| (Index(0), Arc::clone(founding))).collect(),
+            memberships: self.membership_at(node.base().index).into_iter().collect(),
             hard_state: node.hard_state(),
             commit: node.commit(),
             applied: node.applied(),
             leads: None,
         };
         check_base(node, context.oracle)?;
+        check_base_membership(node, self.membership_at(node.base().index).as_ref())?;
         if let Some(known) = self.machines.sessions.get(&core.applied) {
             let hash = node.sessions_hash();
             hold!(
@@ -99,16 +104,21 @@ impl Cores {
 
     /// Everything that an event at this node may have broken.
     pub(super) fn turned(&mut self, node: &impl Subject, context: &mut Context<'_>) -> Result<(), Broken> {
+        let of_base = self.membership_at(node.base().index);
         let Some(core) = self.running.get_mut(&node.identity().node) else { return Ok(()) };
         core.check_order(node)?;
-        let is_cut = core.follow_log(node, context.oracle)?;
+        let seen = core.log.last();
+        let is_cut = core.follow_log(node, context.oracle, of_base)?;
         let is_new_leader = core.check_role(node, context)?;
         core.check_disk(node, context.folders)?;
         let (commit, term) = (node.commit(), node.hard_state().term);
         let is_new_commit = commit != core.commit || is_cut;
         if is_new_commit {
-            core.check_commit(node, context)?;
+            core.check_commit(node, context, seen)?;
             core.commit = commit;
+            for (index, membership) in core.memberships.iter().filter(|(index, _)| *index <= commit) {
+                self.memberships.entry(*index).or_insert_with(|| Arc::clone(membership));
+            }
         }
         if is_new_leader {
             core.check_completeness(context.oracle)?;
@@ -132,6 +142,17 @@ impl Cores {
             );
         }
         Ok(())
+    }
+
+    /// The committed membership at this index, and its entry.
+    fn membership_at(&self, index: Index) -> Option<(Index, Arc<Membership>)> {
+        let (since, membership) = self.memberships.range(..=index).next_back()?;
+        Some((*since, Arc::clone(membership)))
+    }
+
+    /// The latest membership that is committed, whoever knows it.
+    pub(super) fn committed_membership(&self) -> Option<&Arc<Membership>> {
+        self.memberships.values().next_back()
     }
 
     pub(super) fn log_of(&self, node: NodeId) -> Option<&Marks> {
@@ -213,6 +234,21 @@ fn check_base(node: &impl Subject, oracle: &Oracle) -> Result<(), Broken> {
     Ok(())
 }
 
+/// 15: the membership in force at a log's base is the committed one there.
+fn check_base_membership(
+    node: &impl Subject,
+    of_base: Option<&(Index, Arc<Membership>)>,
+) -> Result<(), Broken> {
+    let (base, (membership, since)) = (node.base().index, node.membership());
+    let is_of_base = base > Index(0) && since <= base;
+    hold!(
+        !is_of_base || of_base.is_none_or(|(_, committed)| committed == membership),
+        SnapshotState,
+        "begins after {base} with {membership}, committed there is {of_base:?}"
+    );
+    Ok(())
+}
+
 impl Core {
     /// 8 and 9, in memory.
     fn check_order(&self, node: &impl Subject) -> Result<(), Broken> {
@@ -240,13 +276,24 @@ impl Core {
     }
 
     /// 2, 3 and 13: brings the mirror up to the log. True when something was cut off or the base moved.
-    fn follow_log(&mut self, node: &impl Subject, oracle: &mut Oracle) -> Result<bool, Broken> {
+    fn follow_log(
+        &mut self,
+        node: &impl Subject,
+        oracle: &mut Oracle,
+        of_base: Option<(Index, Arc<Membership>)>,
+    ) -> Result<bool, Broken> {
         let (base, last) = (node.base(), node.last());
         let mut is_cut = false;
         if base != self.log.base() {
             check_base(node, oracle)?;
             self.log.rebase(base);
             is_cut = true;
+            check_base_membership(node, of_base.as_ref())?;
+            // Of those above the base only what the log still holds; below it what is committed: a snapshot may have
+            // taken the place of a log that held another one there.
+            let is_held = |index: Index| node.mark(index).is_some() && self.log.at(index) == node.mark(index);
+            self.memberships.retain(|(index, _)| *index > base.index && is_held(*index));
+            self.memberships.splice(..0, of_base);
         }
         let mut keep = self.log.last().min(last);
         while keep > base.index && self.log.at(keep) != node.mark(keep) {
@@ -341,15 +388,19 @@ impl Core {
         let (membership, since) = node.membership();
         let latest = self.memberships.last();
         hold!(
-            latest.is_none_or(|(index, _)| *index <= since) && since <= self.log.last(),
+            latest.is_none_or(|(index, held)| *index <= since && held == membership)
+                && since <= self.log.last(),
             CampaignMembership,
-            "campaigns by the membership at {since}, its log has one at {:?}",
+            "campaigns by {membership} of {since}, its log has one at {:?}",
             latest.map(|(index, _)| *index)
         );
         if role != RoleKind::Leader {
             self.leads = None;
+            // While the entry that leaves it out may be cut off, others may need it (thesis §4.2.2).
+            let before = self.memberships.iter().rev().nth(1).filter(|_| since > node.commit());
             hold!(
-                membership.is_voter(self.identity),
+                quorum::votes(membership, self.identity)
+                    || before.is_some_and(|(_, before)| quorum::votes(before, self.identity)),
                 CampaignMembership,
                 "campaigns and is no voter of {membership}"
             );
@@ -384,7 +435,12 @@ impl Core {
     }
 
     /// 6 and 7.
-    fn check_commit(&self, node: &impl Subject, context: &mut Context<'_>) -> Result<(), Broken> {
+    fn check_commit(
+        &self,
+        node: &impl Subject,
+        context: &mut Context<'_>,
+        seen: Index,
+    ) -> Result<(), Broken> {
         let commit = node.commit();
         let term = node.hard_state().term;
         let (oracle, folders) = (&mut *context.oracle, context.folders);
@@ -399,9 +455,12 @@ impl Core {
                     mark.term
                 );
             }
-            let (membership, _) = node.membership();
+            let (membership, since) = node.membership();
+            // One that was appended in this very turn may have come after the counting.
+            let before = self.memberships.iter().rev().nth(1).filter(|_| since > seen && commit < since);
+            let is_held = |by: &Membership| quorum::is_quorum(by, |who| folders.hold(who, commit, mark));
             hold!(
-                quorum::is_quorum(membership, |who| folders.hold(who, commit, mark)),
+                is_held(membership) || before.is_some_and(|(_, before)| is_held(before)),
                 CommittedOnQuorum,
                 "commits {commit}@{}, which no quorum of {membership} has on disk",
                 mark.term

@@ -102,6 +102,7 @@ pub use violation::{Invariant, Violation};
 
 use crate::kv::{self, Query};
 use crate::machine::Machine;
+use crate::membership::Membership;
 use crate::node::{Node, NodeConfig};
 use crate::raft::{Base, RoleKind};
 use crate::seal::{KeyRing, SealMode};
@@ -250,6 +251,12 @@ impl Invariants {
     /// The folder is empty.
     pub fn wiped(&mut self, id: NodeId) {
         self.folders.wiped(id);
+    }
+
+    /// The latest membership that is committed, whoever knows it.
+    #[must_use]
+    pub fn committed_membership(&self) -> Option<&Membership> {
+        self.cores.committed_membership().map(|membership| &**membership)
     }
 
     /// What a node's folder holds for certain.

@@ -82,7 +82,7 @@ impl<'a> End<'a> {
                 | ClientError::TooLarge { .. }
                 | ClientError::Busy,
             ) => Self::NotDone,
-            Ok(Answer::Status(_) | Answer::Snapshot { .. } | Answer::Range { .. }) | Err(_) => Self::Unknown,
+            Ok(_) | Err(_) => Self::Unknown,
         }
     }
 }

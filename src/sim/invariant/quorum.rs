@@ -13,6 +13,12 @@ pub(super) fn is_quorum(membership: &Membership, holds: impl Fn(Identity) -> boo
     is_majority(&membership.voters) && (membership.outgoing.is_empty() || is_majority(&membership.outgoing))
 }
 
+/// True when this very store votes, or does until a joint membership is left.
+pub(super) fn votes(membership: &Membership, who: Identity) -> bool {
+    let has = |part: &Members| part.get(&who.node).is_some_and(|member| member.store == who.store);
+    has(&membership.voters) || has(&membership.outgoing)
+}
+
 /// True when every quorum of one membership meets every quorum of the other. Of joint memberships this asks for two
 /// halves that do so by themselves, which every step of a joint change has (thesis §4.3).
 pub(super) fn overlap(one: &Membership, other: &Membership) -> bool {

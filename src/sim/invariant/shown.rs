@@ -60,8 +60,8 @@ impl Known<'_> {
     }
 
     fn check_message(&self, shadow: &Shadow, header: &Header, body: &[u8]) -> Result<(), Broken> {
-        if let Some(&(k::SNAPSHOT_PULL | k::SNAPSHOT_DATA)) = body.first() {
-            // They name a file, and no term.
+        if let Some(&(k::SNAPSHOT_PULL | k::SNAPSHOT_DATA | k::STATE_DIGESTS)) = body.first() {
+            // They name files and entries, and no term.
             return Ok(());
         }
         let Some(term) = term_of(body) else { return Ok(()) };

@@ -47,7 +47,7 @@ impl Plan {
             }
             Fault::Clock => {
                 sim.set_clock_rate(node, 0.5 + self.rng.unit() * 1.5);
-                if self.rng.chance(0.3) {
+                if self.rng.chance(0.3) && self.may_jump(sim.settings()) {
                     sim.jump_clock(node, span);
                 }
                 self.later(sim, span, Later::CalmClock(node));

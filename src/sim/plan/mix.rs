@@ -35,7 +35,9 @@ impl Mix {
             1 => 0.9,
             _ => 0.4,
         };
-        let is_own = |fault: &Fault| matches!(fault, Fault::Snapshots | Fault::DisjointRot);
+        let is_own = |fault: &Fault| {
+            matches!(fault, Fault::Snapshots | Fault::DisjointRot | Fault::Members | Fault::Reads)
+        };
         let is_drawn = |fault: &Fault| !is_own(fault) && streams.of(*fault, 0).chance(share);
         let chosen: FaultSet = enabled.iter().filter(is_drawn).collect();
         // A repair takes long, and a wiped folder never comes back, so most runs go without.

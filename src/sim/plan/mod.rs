@@ -9,15 +9,18 @@
 //! The checks demand that nothing acknowledged is lost, so a plan stays within what Raft and its repair can bear: at
 //! any time at most a minority of the nodes has lost data in whatever way; a node that is whole again may be hit
 //! again, and so may others. Records that the other nodes hold may be damaged on all nodes at once. Everything else
-//! may hit all nodes at once, too.
+//! may hit all nodes at once, too. Where an operator lets nodes come and go (`members`), it alone takes data away, and
+//! of no more than one voter at a time.
 
 pub(super) mod adversary;
 mod ambush;
 mod deeds;
 mod disjoint;
 mod disks;
+mod members;
 mod mix;
 mod past;
+mod reads;
 mod snapshots;
 mod streams;
 
@@ -25,6 +28,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ambush::{Ambush, Strike};
+use members::Operator;
 use mix::{Mix, is_weather};
 use past::Past;
 use streams::Streams;
@@ -65,6 +69,10 @@ enum Later {
     /// The next snapshot, or another mark for them.
     Snapshot,
     DisjointRot,
+    /// The next change of the membership.
+    Members,
+    /// What befalls a leader in the midst of one.
+    Upset(u16),
 }
 
 /// The faults of a run; see the module's page.
@@ -99,6 +107,10 @@ pub(super) struct Plan {
     snapshots: Option<Rng>,
     /// The same for damage on several nodes at once.
     disjoint: Option<Rng>,
+    /// The same for the membership.
+    operator: Option<Operator>,
+    /// The same for how clients read.
+    reads: Option<Rng>,
     client_crashes: VecDeque<usize>,
     floods: VecDeque<(usize, u64)>,
 }
@@ -112,13 +124,23 @@ impl Plan {
         if snapshots.is_some() {
             mix.chosen = mix.chosen.with(Fault::Snapshots);
         }
+        let reads = reads::draw(enabled, mix.chosen, settings);
+        if reads.is_some() {
+            mix.chosen = mix.chosen.with(Fault::Reads);
+        }
         let disjoint = disjoint::draw(enabled, settings);
         if disjoint.is_some() {
             mix.chosen = mix.chosen.with(Fault::DisjointRot);
         }
+        let operator = members::draw(enabled, mix.chosen, settings);
+        if operator.is_some() {
+            mix.chosen = mix.chosen.with(Fault::Members);
+        }
         let is_deed = |fault: &Fault| {
             let is_standing = matches!(fault, Fault::Churn | Fault::SmallLimits | Fault::Ambush);
-            !is_standing && !matches!(fault, Fault::Snapshots | Fault::DisjointRot) && !is_weather(*fault)
+            let is_own =
+                matches!(fault, Fault::Snapshots | Fault::DisjointRot | Fault::Members | Fault::Reads);
+            !is_standing && !is_own && !is_weather(*fault)
         };
         let mut deeds: Vec<Fault> = mix.chosen.iter().filter(is_deed).collect();
         // One deed stands for all that links do at once.
@@ -145,6 +167,8 @@ impl Plan {
             refusal: None,
             snapshots,
             disjoint,
+            operator,
+            reads,
             client_crashes: VecDeque::new(),
             floods: VecDeque::new(),
         }
@@ -155,8 +179,11 @@ impl Plan {
         self.mix.chosen
     }
 
-    /// Whether a node can never take part again, because of what was done to its data.
+    /// Whether a node can never take part again, because of what was done to its data, or is no member.
     pub(super) fn has_lost<M: Machine>(&self, sim: &Simulation<M>, node: u16) -> bool {
+        if self.operator.is_some() {
+            return !members::is_member(sim, node);
+        }
         self.spoiled.contains(&node) && (self.retired.contains(&node) || sim.node(node).is_none())
     }
 
@@ -180,6 +207,9 @@ impl Plan {
         if self.snapshots.is_some() {
             self.later(sim, Duration::ZERO, Later::Snapshot);
         }
+        if self.operator.is_some() {
+            self.later(sim, Duration::ZERO, Later::Members);
+        }
         if self.disjoint.is_some() {
             self.later(sim, Duration::from_secs(2), Later::DisjointRot);
         }
@@ -201,7 +231,9 @@ impl Plan {
             Later::CalmSocket(node) => sim.set_socket(node, 0.0, None),
             Later::CalmClock(node) => sim.set_clock_rate(node, 1.0),
             Later::Deed | Later::Ambush | Later::Strike(..) | Later::Past(_) if self.is_over => {}
-            Later::Snapshot | Later::DisjointRot if self.is_over => {}
+            Later::Snapshot | Later::DisjointRot | Later::Members | Later::Upset(_) if self.is_over => {}
+            Later::Upset(node) => self.upset(sim, node),
+            Later::Members => self.change_members(sim),
             Later::Snapshot => self.snapshot(sim),
             Later::DisjointRot => self.rot_disjoint(sim),
             Later::Deed => {
@@ -279,6 +311,7 @@ impl Plan {
         if self.ambush.is_some() {
             self.look_for_prey(sim, node);
         }
+        self.look_for_change(sim, node);
     }
 
     /// A node has ended; it is started again unless that is planned already.
@@ -339,7 +372,8 @@ impl Plan {
         let cuts = self.mix.chosen.has(Fault::OneWay) || self.mix.chosen.has(Fault::Partition);
         // What a damaged node lacks may lie on any other one.
         let has_core = self.spoiled.len() <= usize::from(self.nodes - 1) / 2;
-        cuts && self.rng.chance(0.5) && has_core
+        // Whose majority counts changes where nodes come and go.
+        cuts && self.rng.chance(0.5) && has_core && self.operator.is_none()
     }
 
     /// Ends all faults but cuts: of the paths outside a majority that is whole, each is cut or not.

@@ -17,8 +17,8 @@ const TRAILER_MAGIC: [u8; 4] = *b"rgst";
 const PREFIX_BYTES: usize = 12;
 const CHECKSUM_BYTES: u64 = 4;
 pub(super) const TRAILER_BYTES: u64 = 32;
-/// Longer than any membership makes it.
-const HEAD_BYTES_MAX: usize = 128 * 1024;
+/// Longer than any membership makes it: a joint one names 255 voters twice, with 273 bytes and a length each.
+const HEAD_BYTES_MAX: usize = 256 * 1024;
 
 /// What a snapshot says of itself, at the front of its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,7 @@ impl SnapshotHead {
         out.put_u64(self.id.term.0);
         out.put_u32(self.id.chain);
         self.membership.encode(&mut out);
+        assert!(out.len() < HEAD_BYTES_MAX, "a head of {} bytes, of {HEAD_BYTES_MAX} at most", out.len());
         let bytes = out.len() as u32;
         BigEndian::write_u32(&mut out[8..12], bytes);
         out

@@ -4,6 +4,7 @@ mod conform;
 mod crash;
 mod damage;
 mod fault;
+mod refound;
 mod refusal;
 mod repair;
 mod snapshot;

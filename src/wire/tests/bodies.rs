@@ -18,7 +18,10 @@ use crate::wire::client::{
 };
 use crate::wire::peer::{decode_message, encode_message};
 use crate::wire::print::print_body;
-use crate::wire::status::{DropCount, NodeRole, NodeStatus, PeerStatus, RepairStatus, TransferStatus};
+use crate::wire::status::{
+    Divergence, DivergenceKind, DropCount, NodeRole, NodeStatus, PeerStatus, RepairStatus, Standing,
+    TransferStatus,
+};
 
 fn request_bytes(request: &ClientRequest<'_>) -> Vec<u8> {
     let mut body = Vec::new();
@@ -72,7 +75,7 @@ proptest! {
     // Scenarios U16 and U18
     #[test]
     fn arbitrary_bodies_never_panic_and_what_is_read_can_be_written(
-        kind in prop_oneof![0u8..0x10, 0x40u8..0x48, 0x80u8..0x90, any::<u8>()],
+        kind in prop_oneof![0u8..0x10, 0x40u8..0x4a, 0x80u8..0x91, any::<u8>()],
         rest in vec(prop_oneof![0u8..8, any::<u8>()], 0..120),
     ) {
         let mut body = vec![kind, 0];
@@ -215,6 +218,11 @@ proptest! {
                 fetched: counts[0],
                 from: NodeId::new(from),
             }),
+            version: Index(numbers[1]),
+            standing: [Standing::Member, Standing::Joining, Standing::Removed, Standing::Replaced]
+                [usize::from(rows % 4)],
+            agreed: Index(numbers[2]),
+            divergences: Vec::new(),
         };
         status.role = [
             NodeRole::Blank, NodeRole::Follower, NodeRole::PreCandidate, NodeRole::Candidate, NodeRole::Leader,
@@ -229,6 +237,13 @@ proptest! {
                 bytes: counts[2],
                 bytes_total: counts[3],
                 is_transferred: row % 2 == 0,
+            });
+            // [W-94]
+            status.divergences.push(Divergence {
+                node,
+                kind: if row % 2 == 0 { DivergenceKind::Results } else { DivergenceKind::Snapshot },
+                after: Index(numbers[1] / 2),
+                through: Index(numbers[1] / 2 + 1),
             });
             status.drops.push(DropCount { reason: format!("reason-{row}"), count: counts[1] });
         }
@@ -303,7 +318,7 @@ fn kinds_of_one_family_are_not_read_as_another() {
 #[test]
 fn requests_outside_their_domain_are_malformed() {
     for body in
-        [&[0x41, 0, 0][..], &[0x42, 0, 1, 0, 0], &[0x42, 0, 0, 1, 0], &[0x43, 0, 3], &[0x42, 0, 1, 1, 33]]
+        [&[0x41, 0, 0][..], &[0x42, 0, 1, 0, 0], &[0x42, 0, 0, 1, 0], &[0x43, 0, 4], &[0x42, 0, 1, 1, 33]]
     {
         assert_eq!(decode_request(body), Err(CursorError::Value), "{body:02x?}");
     }

@@ -3,5 +3,6 @@
 mod bodies;
 mod datagrams;
 mod frames;
+mod members;
 mod sizes;
 mod strategies;

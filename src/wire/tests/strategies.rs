@@ -8,8 +8,8 @@ use crate::entry::Payload;
 use crate::membership::{Member, Members, Membership};
 use crate::message::{
     Append, AppendEntry, AppendOutcome, AppendReply, Heartbeat, HeartbeatReply, Message, RangeOutcome,
-    RangeReply, RangeRequest, ReadProbe, SnapshotOffer, SnapshotOfferReply, SnapshotOutcome, Transfer,
-    TransferReply, VoteReply, VoteRequest,
+    RangeReply, RangeRequest, ReadIndex, ReadIndexReply, ReadProbe, SnapshotOffer, SnapshotOfferReply,
+    SnapshotOutcome, Transfer, TransferReply, VoteReply, VoteRequest,
 };
 use crate::snapshot::{SnapshotId, SnapshotMeta};
 use crate::types::{
@@ -255,7 +255,7 @@ fn range(term: Term, question: u64, indexes: [Index; 3], is_open: bool) -> Range
 
 fn small_message() -> impl Strategy<Value = Message> {
     let indexes = [number(), number(), number()];
-    (0..18, [number(), number(), number()], indexes, varint(), any::<(u32, bool)>()).prop_map(
+    (0..21, [number(), number(), number()], indexes, varint(), any::<(u32, bool)>()).prop_map(
         |(which, terms, indexes, count, (incarnation, yes))| {
             let [term, campaign_term, other_term] = terms.map(Term);
             let [first, second, third] = indexes.map(Index);
@@ -312,6 +312,12 @@ fn small_message() -> impl Strategy<Value = Message> {
                 14 => offer_reply(SnapshotOutcome::Transferred),
                 15 => offer_reply(SnapshotOutcome::Installed),
                 16 => Message::Range(range(term, count, [first, second, third], yes)),
+                17 => Message::ReadIndex(ReadIndex { term, question: count }),
+                18 | 19 => Message::ReadIndexReply(ReadIndexReply {
+                    term,
+                    question: count,
+                    index: yes.then_some(first),
+                }),
                 _ => Message::TransferReply(TransferReply { term, is_taken: yes }),
             }
         },

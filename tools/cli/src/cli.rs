@@ -14,10 +14,13 @@ use crate::docs;
 use crate::inspect;
 use crate::key;
 use crate::kv;
+use crate::leader;
 use crate::log::LogLevel;
+use crate::member;
 use crate::node;
 use crate::output::{Format, Json};
 use crate::reach::Reach;
+use crate::recover;
 use crate::sim;
 use crate::snapshot;
 use crate::status;
@@ -105,9 +108,12 @@ pub(crate) enum Command {
     Kv(kv::Kv),
     /// Show a row per node, unreachable ones included.
     Status(status::Status),
+    Member(member::Member),
+    Leader(leader::Leader),
     Snapshot(snapshot::Snapshot),
     Backup(backup::Backup),
     Restore(backup::Restore),
+    Recover(recover::Recover),
     /// Measure, and print the settings beside every figure.
     #[command(subcommand)]
     Bench(bench::Bench),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use raftgram::wire::member::ChangeRefusal;
 use serde::Serialize;
 
 /// The kinds of failure that a script may tell apart.
@@ -24,6 +25,8 @@ pub(crate) enum Code {
     NotFound,
     /// A key does not hold what it was compared with.
     CompareFailed,
+    /// The leader did not begin a change of the cluster, for the reason of this number.
+    Change(u8),
     /// Nodes answered, and none of them leads.
     NoLeader,
     /// Bytes that were whole once are not.
@@ -38,13 +41,20 @@ pub(crate) enum Code {
 
 impl Code {
     /// The process's exit code.
-    pub(crate) const fn exit(self) -> u8 {
+    pub(crate) fn exit(self) -> u8 {
         match self {
             Self::Failed | Self::TooLarge => 1,
             Self::Usage => 2,
             Self::Unreachable | Self::TimedOut | Self::OutcomeUnknown => 3,
             Self::NotFound | Self::CompareFailed => 4,
             Self::NoLeader => 5,
+            // The codes of what the reasons are kinds of: compare failed, not found, unreachable, no quorum.
+            Self::Change(reason) => match ChangeRefusal::name_of(reason) {
+                "version" | "unknown" => 4,
+                "silent" | "unheard" => 3,
+                "quorum-at-risk" => 5,
+                _ => 1,
+            },
             Self::Corrupt => 6,
             Self::Violation => 7,
             Self::Inconclusive => 8,
@@ -52,7 +62,7 @@ impl Code {
         }
     }
 
-    const fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Failed => "failed",
             Self::Usage => "usage",
@@ -62,6 +72,7 @@ impl Code {
             Self::TooLarge => "too-large",
             Self::NotFound => "not-found",
             Self::CompareFailed => "compare-failed",
+            Self::Change(reason) => ChangeRefusal::name_of(reason),
             Self::NoLeader => "no-leader",
             Self::Corrupt => "corrupt",
             Self::Violation => "violation",

@@ -14,10 +14,13 @@ mod inspect;
 mod interrupt;
 mod key;
 mod kv;
+mod leader;
 mod log;
+mod member;
 mod node;
 mod output;
 mod reach;
+mod recover;
 mod sim;
 mod snapshot;
 mod status;
@@ -40,25 +43,26 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err((format, error)) => {
+        Err(failure) => {
+            let (format, error) = *failure;
             format.failure(&error);
             ExitCode::from(error.code.exit())
         }
     }
 }
 
-fn run(arguments: &[OsString]) -> Result<(), (Format, CliError)> {
+fn run(arguments: &[OsString]) -> Result<(), Box<(Format, CliError)>> {
     let guess = Format::choose(json_asked_for(arguments));
-    let file = config::File::load(arguments).map_err(|error| (guess, error))?;
-    let mut tree = file.layer(Cli::command()).map_err(|error| (guess, error))?;
+    let file = config::File::load(arguments).map_err(|error| Box::new((guess, error)))?;
+    let mut tree = file.layer(Cli::command()).map_err(|error| Box::new((guess, error)))?;
     let parsed = tree.try_get_matches_from_mut(arguments);
     let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let (cli, matches) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => return answer_or_usage(&error, guess).map_err(|error| (guess, error)),
+        Err(error) => return answer_or_usage(&error, guess).map_err(|error| Box::new((guess, error))),
     };
     let format = cli.global.format();
-    dispatch(cli, &file, &tree, &matches).map_err(|error| (format, error))
+    dispatch(cli, &file, &tree, &matches).map_err(|error| Box::new((format, error)))
 }
 
 fn dispatch(
@@ -77,9 +81,12 @@ fn dispatch(
         Command::Cluster(cluster) => cluster.run(&reach, format, level, &logger),
         Command::Node(node) => node.run(key_file.as_deref(), format, &logger),
         Command::Kv(kv) => kv.run(&reach, format),
+        Command::Member(member) => member.run(&reach, format),
+        Command::Leader(leader) => leader.run(&reach, format),
         Command::Snapshot(snapshot) => snapshot.run(&reach, format),
         Command::Backup(backup) => backup.run(&reach, format),
         Command::Restore(restore) => restore.run(format),
+        Command::Recover(recover) => recover.run(format),
         Command::Status(status) => status.run(&reach, format),
         Command::Bench(bench) => bench.run(&reach, format, &logger),
         Command::Check(check) => check.run(format),

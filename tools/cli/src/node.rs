@@ -25,7 +25,7 @@ use crate::error::{CliError, Code};
 use crate::faults::Faults;
 use crate::key;
 use crate::output::Format;
-use crate::units::Bytes;
+use crate::units::{Bytes, Share};
 use crate::wire::cluster_id;
 
 /// Run one node in the foreground. SIGTERM and Ctrl-C hand leadership over and exit 0.
@@ -76,6 +76,11 @@ pub(crate) struct Node {
     /// Keep so much of the log that a snapshot covers, for followers that are a little behind.
     #[arg(long, value_name = "SIZE")]
     log_tail: Option<Bytes>,
+    /// Answer lease reads without asking the others, which is safe while no node's clock runs more than this fast or
+    /// slow. Suspended time counts, but the clock of a virtual machine stands still while its host has stopped, moved
+    /// or restored it: not there. Without it lease reads are served as linearizable reads.
+    #[arg(long, value_name = "P")]
+    lease_drift: Option<Share>,
     #[command(flatten)]
     faults: Faults,
     /// Say hello as the version after this one would: for tests of rolling upgrades.
@@ -162,6 +167,7 @@ impl Node {
         if let Some(tail) = self.log_tail {
             config.log_tail_bytes = usize::try_from(tail.0).unwrap_or(usize::MAX);
         }
+        config.lease_drift_ppm = self.lease_drift.map(Share::parts_per_million);
         if self.next_wire_level {
             config.rpc.wire_level = WireLevel::NEXT;
         }
@@ -239,12 +245,12 @@ fn follow_stdin(stop: impl Fn() + Send + 'static) {
     });
 }
 
-fn node_id(text: &str) -> Result<NodeId, String> {
+pub(crate) fn node_id(text: &str) -> Result<NodeId, String> {
     let number = text.parse::<u16>().ok();
     number.and_then(NodeId::new).ok_or_else(|| format!("`{text}` is no node number: use 1 to 65534"))
 }
 
-fn node_at(text: &str) -> Result<(NodeId, Address), String> {
+pub(crate) fn node_at(text: &str) -> Result<(NodeId, Address), String> {
     let (id, address) =
         text.split_once('=').ok_or_else(|| format!("`{text}` is not ID=ADDR, such as 1=7101"))?;
     Ok((node_id(id)?, address.parse()?))

@@ -103,7 +103,7 @@ impl std::fmt::Display for Reach {
 }
 
 /// A client's failure as exit code, words and way out.
-fn meaning(error: &ClientError) -> CliError {
+pub(crate) fn meaning(error: &ClientError) -> CliError {
     let text = error.to_string();
     match error {
         ClientError::TimedOut { phase: Phase::Connecting, .. } => CliError::new(Code::Unreachable, text)
@@ -125,9 +125,29 @@ fn meaning(error: &ClientError) -> CliError {
         ClientError::TimedOut { outcome: Outcome::NotSent, .. } => {
             CliError::new(Code::TimedOut, text).hint("try again, or give it longer with --timeout")
         }
+        ClientError::ChangeRefused { refusal, reason } => {
+            let (why, what) = reason.split_once(": ").unwrap_or((reason, ""));
+            let fault =
+                CliError::new(Code::Change(refusal.code()), format!("refused, nothing has changed: {why}"));
+            if what.is_empty() { fault } else { fault.hint(what) }
+        }
+        ClientError::Superseded => {
+            CliError::new(Code::Failed, text).hint("look at `raftgram member list`, and say the same again")
+        }
+        ClientError::NotTransferred { .. } => CliError::new(Code::Failed, text)
+            .hint("`raftgram member list` shows who has caught up and answers"),
         ClientError::Busy => CliError::new(Code::Failed, text).hint("try again in a moment"),
         _ => CliError::new(Code::Failed, text),
     }
+}
+
+/// What the failure of a change of the cluster means: nothing of it is lost by asking again.
+pub(crate) fn meaning_of_change(error: &ClientError) -> CliError {
+    let fault = meaning(error);
+    if fault.code != Code::OutcomeUnknown {
+        return fault;
+    }
+    fault.hint("`raftgram member list` shows what it came to; saying the same again does no harm")
 }
 
 #[cfg(test)]

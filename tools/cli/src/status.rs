@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use raftgram::client::Answer;
 use raftgram::types::NodeId;
-use raftgram::wire::status::{NodeRole, NodeStatus, RepairStatus, TransferStatus};
+use raftgram::wire::status::{Divergence, NodeRole, NodeStatus, RepairStatus, Standing, TransferStatus};
 use serde::Serialize;
 
 use crate::address::Address;
@@ -28,7 +28,8 @@ pub(crate) struct Status {
     /// How often, with --watch.
     #[arg(long, value_name = "SPAN", default_value = "1s", requires = "watch")]
     interval: Span,
-    /// Exit non-zero unless all is well: 5 without a leader or quorum, 1 when a node is missing.
+    /// Exit non-zero unless all is well: 5 without a leader or quorum, 7 when replicas differ, 1 when a node is
+    /// missing.
     #[arg(long, conflicts_with = "watch")]
     check: bool,
 }
@@ -62,6 +63,14 @@ pub(crate) struct Told {
     incarnation: u32,
     pub(crate) voters: Vec<u16>,
     learners: Vec<u16>,
+    /// Voters that still count until the change under way has ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    outgoing: Vec<u16>,
+    /// The index of the entry that holds this membership; 0 for that of the founding.
+    version: u64,
+    joint: bool,
+    /// The node's own place: member, joining, removed or replaced.
+    standing: &'static str,
     /// The slowest of its links.
     pub(crate) rtt_us: Option<u64>,
     retransmits: u64,
@@ -80,6 +89,10 @@ pub(crate) struct Told {
     damage: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     repair: Option<Repair>,
+    /// The last entry through which it and another node are known to have come to the same.
+    agreed: u64,
+    /// The first difference found from each other node.
+    divergences: Vec<Difference>,
 }
 
 /// A hole in a node's log that is being filled from other nodes.
@@ -91,6 +104,25 @@ struct Repair {
     last: Option<u64>,
     fetched: u64,
     from: Option<u16>,
+}
+
+/// Where a node's results or state differ from another's.
+#[derive(Debug, Serialize)]
+struct Difference {
+    from: u16,
+    what: &'static str,
+    after: u64,
+    through: u64,
+    #[serde(skip)]
+    text: String,
+}
+
+impl Difference {
+    fn of(divergence: &Divergence) -> Self {
+        let Divergence { node, kind, after, through } = *divergence;
+        let text = divergence.to_string();
+        Self { from: node.as_u16(), what: kind.name(), after: after.0, through: through.0, text }
+    }
 }
 
 /// A snapshot on its way.
@@ -242,6 +274,12 @@ impl Cluster {
         Self { leader, nodes }
     }
 
+    /// The account of the node that leads, or of any.
+    fn newest(&self) -> Option<&Told> {
+        let told = |row: &&Row| row.told.is_some() && (self.leader.is_none() || row.id == self.leader);
+        self.nodes.iter().find(told).and_then(|row| row.told.as_ref())
+    }
+
     /// What a monitor should wake somebody for.
     fn fault(&self) -> Option<CliError> {
         let Some(leader) = self.leader else {
@@ -255,10 +293,27 @@ impl Cluster {
             let message = format!("only {up} of {} voters answer: no quorum", voters.len());
             return Some(CliError::new(Code::NoLeader, message));
         }
+        if let Some(differing) = self.differing() {
+            let hint = "replicas must be equal: replace the node that differs from the others, and find out what in \
+                        the machine is not a function of the log";
+            return Some(CliError::new(Code::Violation, differing).hint(hint));
+        }
         let silent: Vec<&str> =
             self.nodes.iter().filter(|row| !row.reachable).map(|row| row.addr.as_str()).collect();
         (!silent.is_empty())
             .then(|| CliError::new(Code::Failed, format!("no answer from {}", silent.join(", "))))
+    }
+
+    /// What differs between replicas, if anything.
+    fn differing(&self) -> Option<String> {
+        let of = |row: &Row| {
+            let (id, told) = (row.id?, row.told.as_ref()?);
+            let texts: Vec<String> =
+                told.divergences.iter().map(|difference| format!("node {id}: {}", difference.text)).collect();
+            (!texts.is_empty()).then(|| texts.join("; "))
+        };
+        let differing: Vec<String> = self.nodes.iter().filter_map(of).collect();
+        (!differing.is_empty()).then(|| format!("replicas differ: {}", differing.join("; ")))
     }
 
     fn text(&self, format: Format) -> String {
@@ -277,12 +332,24 @@ impl Cluster {
         ];
         let rows: Vec<Vec<String>> = self.nodes.iter().map(Row::cells).collect();
         let mut text = format.table(&headings, &rows);
+        if let Some(told) = self.newest().filter(|told| told.joint) {
+            let list = |ids: &[u16]| ids.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
+            text.push_str(&format!(
+                "\na membership change is under way (version {}): voters {} give way to {}\n",
+                told.version,
+                list(&told.outgoing),
+                list(&told.voters)
+            ));
+        }
         for row in &self.nodes {
             if let (Some(id), Some(repair)) =
                 (row.id, row.told.as_ref().and_then(|told| told.repair.as_ref()))
             {
                 text.push_str(&format!("\nrepair of {id}: {}", repair.text()));
             }
+        }
+        if let Some(differing) = self.differing() {
+            text.push_str(&format!("\n{differing}\n"));
         }
         text
     }
@@ -314,6 +381,10 @@ impl Row {
             incarnation: status.incarnation.0,
             voters: membership.map(|members| ids(&members.voters)).unwrap_or_default(),
             learners: membership.map(|members| ids(&members.learners)).unwrap_or_default(),
+            outgoing: membership.map(|members| ids(&members.outgoing)).unwrap_or_default(),
+            version: status.version.0,
+            joint: membership.is_some_and(raftgram::membership::Membership::is_joint),
+            standing: status.standing.name(),
             rtt_us: status.peers.iter().map(|peer| peer.rtt_us).max(),
             retransmits: status.retransmits,
             duplicates: status.duplicates,
@@ -328,6 +399,8 @@ impl Row {
             transfers: status.transfers.iter().map(Transfer::of).collect(),
             damage: status.damage,
             repair: status.repair.as_ref().map(Repair::of),
+            agreed: status.agreed.0,
+            divergences: status.divergences.iter().map(Difference::of).collect(),
         };
         Self { id: Some(status.node.as_u16()), addr, reachable: true, told: Some(told) }
     }
@@ -340,7 +413,9 @@ impl Row {
         let rtt = told.rtt_us.map_or_else(|| "-".to_owned(), |us| format!("{us}us"));
         let numbers = [told.term, told.commit, told.applied, told.last, u64::from(told.incarnation)];
         let drops: u64 = told.drops.values().sum();
-        let mut cells = vec![id, self.addr.clone(), told.role.to_owned()];
+        // What it is to the cluster says more than that it follows nobody.
+        let role = if told.standing == Standing::Member.name() { told.role } else { told.standing };
+        let mut cells = vec![id, self.addr.clone(), role.to_owned()];
         cells.extend(numbers.map(|number| number.to_string()));
         cells.extend([rtt, told.retransmits.to_string(), drops.to_string()]);
         cells
@@ -383,6 +458,10 @@ mod tests {
             transfers: Vec::new(),
             damage: 0,
             repair: None,
+            version: Index(0),
+            standing: Standing::Member,
+            agreed: Index(0),
+            divergences: Vec::new(),
         }
     }
 

@@ -17,6 +17,11 @@ pub(crate) struct Bytes(pub(crate) u64);
 pub(crate) struct Share(f64);
 
 impl Share {
+    /// The share in parts per million, rounded up.
+    pub(crate) fn parts_per_million(self) -> u32 {
+        (self.0 * 1e6).ceil() as u32
+    }
+
     /// The share as a fraction of 1.
     pub(crate) fn fraction(self) -> f64 {
         self.0

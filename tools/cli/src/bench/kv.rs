@@ -24,6 +24,7 @@ use super::report::{Figures, Latency};
 use super::socket;
 use crate::error::{CliError, Code};
 use crate::interrupt::Interrupt;
+use crate::kv::Freshness;
 use crate::output::Format;
 use crate::reach::Reach;
 use crate::status;
@@ -53,6 +54,8 @@ pub(crate) struct Kv {
     /// This share of operations are linearizable reads.
     #[arg(long, value_name = "P", default_value = "0%")]
     reads: Share,
+    #[command(flatten)]
+    freshness: Freshness,
     /// Measure this long.
     #[arg(long, value_name = "SPAN", default_value = "10s")]
     duration: Span,
@@ -121,6 +124,8 @@ struct Settings {
     /// The slowest of the leader's links.
     rtt_us: Option<u64>,
     reads: String,
+    /// How they are asked for.
+    read_level: String,
     loop_kind: &'static str,
     rate: Option<u32>,
     keys: u64,
@@ -184,12 +189,14 @@ impl Kv {
     /// One run of the load.
     fn measure(&self, run: &Run<'_>) -> Result<(Tally, Duration), CliError> {
         let sockets = (0..self.sockets()).map(|_| run.reach.open()).collect::<Result<Vec<_>, _>>()?;
+        let level = self.freshness.wire()?;
         let began = Instant::now();
         let done = AtomicU64::new(0);
         let load = Load {
             clients: usize::from(self.clients),
             value_bytes: self.size.0,
             reads: self.reads.fraction(),
+            level,
             keys: self.keys,
             rate: self.rate,
             timeout: run.timeout,
@@ -283,6 +290,7 @@ impl Kv {
             loss: leader.map(|told| f64::from(told.loss_ppm_max()) / 1e6),
             rtt_us: leader.and_then(|told| told.rtt_us),
             reads: self.reads.to_string(),
+            read_level: self.freshness.to_string(),
             loop_kind: if self.rate.is_some() { "open" } else { "closed" },
             rate: self.rate,
             keys: self.keys,

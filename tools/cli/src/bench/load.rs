@@ -34,6 +34,7 @@ pub(super) struct Load<'a> {
     pub(super) clients: usize,
     pub(super) value_bytes: u64,
     pub(super) reads: f64,
+    pub(super) level: ReadLevel,
     pub(super) keys: u64,
     /// Operations a second that begin whether or not earlier ones were answered; without it each client begins its next
     /// when its last has ended.
@@ -285,10 +286,7 @@ impl<'a> Share<'a> {
         if is_read {
             let line = invoke(Function::Read, None).map(|line| (line, None));
             let query = Query::Get { key: key.as_bytes() }.to_bytes();
-            return (
-                client.read(query, ReadLevel::Linearizable, deadline),
-                Open { process, began, is_read, line },
-            );
+            return (client.read(query, load.level, deadline), Open { process, began, is_read, line });
         }
         let value = value(number, load.seed, load.value_bytes);
         let line = invoke(Function::Write, Some(&value));

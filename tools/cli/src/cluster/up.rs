@@ -20,7 +20,7 @@ use crate::key;
 use crate::log::LogLevel;
 use crate::output::{self, Format};
 use crate::reach::Reach;
-use crate::units::Span;
+use crate::units::{Share, Span};
 
 /// How often the processes and the signal are looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -47,6 +47,9 @@ pub(crate) struct Up {
     /// Write without waiting for the disk: for measurements only, a machine crash loses data.
     #[arg(long)]
     no_fsync: bool,
+    /// Lease reads, while no node's clock runs more than this fast or slow; see `node --lease-drift`.
+    #[arg(long, value_name = "P")]
+    lease_drift: Option<Share>,
     /// Wait this long for a leader.
     #[arg(long, value_name = "SPAN", default_value = "30s")]
     patience: Span,
@@ -148,6 +151,9 @@ impl Up {
             pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
         arguments.extend(start.flag().map(str::to_owned));
         arguments.extend(self.no_fsync.then(|| "--no-fsync".to_owned()));
+        arguments.extend(
+            self.lease_drift.into_iter().flat_map(|drift| ["--lease-drift".to_owned(), drift.to_string()]),
+        );
         let record = self.record.as_ref().map(|dir| dir.to_string_lossy().into_owned());
         arguments.extend(record.into_iter().flat_map(|dir| ["--record".to_owned(), dir]));
         arguments.extend(self.faults.arguments(u64::from(id)));
@@ -254,6 +260,7 @@ fn tell_plan(starts: &[Start], dir: &Path, logger: &Logger) {
     }
     if !joining.is_empty() {
         warn!(logger, "blank data folders beside founded ones: these nodes lost their data and only listen until they \
-            are made members again"; "nodes" => joining.join(","), "dir" => %dir.display());
+            take their old place by `raftgram member replace ID=ADDR`"; "nodes" => joining.join(","),
+            "dir" => %dir.display());
     }
 }

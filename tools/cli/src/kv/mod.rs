@@ -4,6 +4,7 @@ mod shell;
 mod show;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
@@ -50,9 +51,8 @@ pub(crate) enum Operation {
     /// Print what a key holds; exit 4 when it is missing.
     Get {
         key: OsString,
-        /// How fresh the answer must be.
-        #[arg(long, value_enum, default_value = "linearizable")]
-        level: Level,
+        #[command(flatten)]
+        read: Freshness,
         /// Print no newline behind the value.
         #[arg(long)]
         raw: bool,
@@ -74,10 +74,41 @@ pub(crate) enum Operation {
         /// Print at most this many.
         #[arg(long, value_name = "N")]
         limit: Option<u64>,
-        /// How fresh each page must be.
-        #[arg(long, value_enum, default_value = "linearizable")]
-        level: Level,
+        #[command(flatten)]
+        read: Freshness,
     },
+}
+
+/// How fresh answers must be, and who may give them.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Freshness {
+    /// How fresh the answer must be.
+    #[arg(long, value_enum, default_value = "linearizable")]
+    level: Level,
+    /// Ask any node instead of the leader; it asks the leader how fresh it must be.
+    #[arg(long)]
+    any_node: bool,
+}
+
+impl Freshness {
+    pub(crate) fn wire(self) -> Result<ReadLevel, CliError> {
+        match (self.level, self.any_node) {
+            (Level::Linearizable, true) => Ok(ReadLevel::AnyNode),
+            (Level::Lease, true) => {
+                Err(CliError::usage("only the leader has a lease")
+                    .hint("leave out --any-node, or --level lease"))
+            }
+            (level, _) => Ok(level.wire()),
+        }
+    }
+}
+
+impl fmt::Display for Freshness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let level = self.level.to_possible_value();
+        f.write_str(level.as_ref().map_or("linearizable", |level| level.get_name()))?;
+        if self.any_node { f.write_str(" at any node") } else { Ok(()) }
+    }
 }
 
 /// How fresh an answer must be.
@@ -132,7 +163,7 @@ impl Store<'_> {
                 let shown = Shown::new(&key, Some(&value), index, term);
                 format.answer(&shown, |format| shown.done(format))
             }
-            Operation::Get { key, level, raw } => self.get(&key.into_vec(), level, raw, format),
+            Operation::Get { key, read, raw } => self.get(&key.into_vec(), read.wire()?, raw, format),
             Operation::Delete { key } => {
                 let key = key.into_vec();
                 let (result, index, term) = self.write(&Command::Delete { key: &key })?;
@@ -156,7 +187,9 @@ impl Store<'_> {
                     }
                 }
             }
-            Operation::List { prefix, limit, level } => self.list(&prefix.into_vec(), limit, level, format),
+            Operation::List { prefix, limit, read } => {
+                self.list(&prefix.into_vec(), limit, read.wire()?, format)
+            }
         }
     }
 
@@ -177,10 +210,10 @@ impl Store<'_> {
     fn ask<T>(
         &self,
         query: &Query<'_>,
-        level: Level,
+        level: ReadLevel,
         read: impl FnOnce(kv::Answer<'_>, Index, Term) -> Result<T, CliError>,
     ) -> Result<T, CliError> {
-        let pending = self.client.read(query.to_bytes(), level.wire(), self.timeout);
+        let pending = self.client.read(query.to_bytes(), level, self.timeout);
         let Answer::Read { index, term, result } = self.reach.wait(pending, self.timeout)? else {
             return Err(strange());
         };
@@ -190,7 +223,7 @@ impl Store<'_> {
         }
     }
 
-    fn get(&self, key: &[u8], level: Level, raw: bool, format: Format) -> Result<(), CliError> {
+    fn get(&self, key: &[u8], level: ReadLevel, raw: bool, format: Format) -> Result<(), CliError> {
         self.ask(&Query::Get { key }, level, |answer, index, term| match answer {
             kv::Answer::Missing => Err(missing(key)),
             kv::Answer::Found { value, .. } if format.is_json() => {
@@ -205,7 +238,13 @@ impl Store<'_> {
     }
 
     /// Page after page: each is as fresh as `level` says, but writes may come between two of them.
-    fn list(&self, prefix: &[u8], limit: Option<u64>, level: Level, format: Format) -> Result<(), CliError> {
+    fn list(
+        &self,
+        prefix: &[u8],
+        limit: Option<u64>,
+        level: ReadLevel,
+        format: Format,
+    ) -> Result<(), CliError> {
         let mut listed = Listed::new(prefix);
         let mut after: Option<Vec<u8>> = None;
         loop {
