@@ -344,6 +344,11 @@ fn leadership_is_handed_over_when_asked_for() {
         world.run_for(Duration::from_secs(1));
         let leader = world.leader().unwrap();
         let to = (1..=3).find(|node| *node != leader).unwrap();
+        // A voter that the leader does not hear is no target.
+        world.run_until("they hear each other", |world| {
+            let Some(raft) = world.node(leader).map(|node| node.raft()) else { return false };
+            raft.peers().any(|peer| peer.identity.node == id(to) && peer.match_index == raft.last_index())
+        });
         let asked = world.hand_over(0, Some(id(to)), LONG);
         match world.finish(0, asked) {
             Ok(Answer::Transferred { leader, .. }) => assert_eq!(leader, id(to), "seed {seed}"),
