@@ -149,6 +149,10 @@ impl Up {
         ];
         let mut arguments: Vec<String> =
             pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
+        // The cluster may have been founded at other ports.
+        let others = (1..).zip(addresses).filter(|(other, _): &(u16, _)| *other != id);
+        arguments
+            .extend(others.flat_map(|(other, address)| ["--route".to_owned(), format!("{other}={address}")]));
         arguments.extend(start.flag().map(str::to_owned));
         arguments.extend(self.no_fsync.then(|| "--no-fsync".to_owned()));
         arguments.extend(
