@@ -3,7 +3,7 @@
 //! 1. [`Survivor::open`] takes the folder, so that no node can use it meanwhile, and reads all of it. Nothing is
 //!    changed.
 //! 2. Of several survivors the [`longest`] holds the most: by the term of its last entry, then by its index, as in an
-//!    election. [`covers_every_quorum`] tells whether that is all that was ever acknowledged.
+//!    election. `covers_every_quorum` tells whether that is all that was ever acknowledged.
 //! 3. [`Survivor::recover`] makes the folder a new cluster's, in one step; see [`crate::store::refound`].
 //!
 //! What the log holds is taken as it is: whether the entries above its snapshot were committed is known to nobody any

@@ -344,10 +344,12 @@ impl<M: Machine> Simulation<M> {
         Ending::None
     }
 
-    /// 14: only a copied data folder is taken for one.
+    /// 14: only a copied data folder is taken for one, or one that is gone and for which late datagrams speak.
     fn check_alarm(&mut self, place: usize, peer: Identity) {
         let is_copy = self.servers.iter().any(|server| server.id == peer.node && server.is_old_copy);
-        if !is_copy {
+        let was_wiped = self.servers.iter().any(|server| server.id == peer.node && server.was_wiped);
+        let is_in_use = self.invariants.shadow(peer.node).is_some_and(|shadow| shadow.identity() == peer);
+        if !is_copy && (is_in_use || !was_wiped) {
             let text = format!("takes the data folder of {peer} for a copy, and nobody copied it");
             let (invariant, node) = (Invariant::CampaignMembership, Some(self.servers[place].id));
             self.judge(Err(Violation { invariant, node, at: self.now, text }));

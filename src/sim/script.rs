@@ -129,6 +129,7 @@ impl<M: Machine> Simulation<M> {
     pub fn wipe(&mut self, node: u16) {
         self.crash(node, Crash::Kill);
         let server = &mut self.servers[place(node)];
+        server.was_wiped = true;
         server.disk = super::storage::SharedDisk::default();
         self.invariants.wiped(server.id);
     }

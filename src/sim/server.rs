@@ -93,6 +93,8 @@ pub(super) struct Server<M> {
     pub(super) is_joiner: bool,
     /// Its data folder was put back from an older copy at some time.
     pub(super) is_old_copy: bool,
+    /// It lost a data folder at some time: what still speaks for that one is the past.
+    pub(super) was_wiped: bool,
 }
 
 /// How a node goes down.
@@ -130,6 +132,7 @@ impl<M> Server<M> {
             mtu: None,
             is_joiner: false,
             is_old_copy: false,
+            was_wiped: false,
         }
     }
 
