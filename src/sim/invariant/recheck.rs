@@ -66,7 +66,8 @@ pub(super) fn check_log(
 pub(super) fn check_quorum(node: &impl Subject, oracle: &Oracle, folders: &Folders) -> Result<(), Broken> {
     // Only who has committed the newest entry knows by which membership.
     let commit = node.commit();
-    if commit != oracle.commit() {
+    // Before anything is committed nothing must be kept, and who joins knows no membership yet.
+    if commit != oracle.commit() || commit == Index(0) {
         return Ok(());
     }
     let Some(mark) = oracle.mark(commit) else { return Ok(()) };
