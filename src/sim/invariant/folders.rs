@@ -43,7 +43,15 @@ impl Folders {
         if self.current.get(&node).is_some_and(|shadow| shadow.identity() != found.identity) {
             self.wiped(node);
         }
-        let shadow = self.current.entry(node).or_insert_with(|| Shadow::new(found.identity));
+        // A folder that was wiped is there again: an older copy of it was put back.
+        let returned = self.gone.iter().rev().find(|shadow| shadow.identity() == found.identity);
+        let shadow = self.current.entry(node).or_insert_with(|| match returned.cloned() {
+            Some(mut shadow) => {
+                shadow.forswear();
+                shadow
+            }
+            None => Shadow::new(found.identity),
+        });
         if !shadow.is_forsworn() {
             check_found(shadow, found)?;
         }
