@@ -3,6 +3,7 @@
 mod members;
 mod reads;
 mod repair;
+mod resent;
 mod scenarios_s;
 mod snapshots;
 mod upgrade;
