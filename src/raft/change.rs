@@ -46,7 +46,7 @@ use crate::entry::Payload;
 use crate::membership::{Membership, MembershipChange, MembershipError};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
-use crate::types::{Identity, Index, NodeId, Round};
+use crate::types::{Identity, Index, NodeId};
 
 /// Why a membership was not changed. None of these had any effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,7 +198,7 @@ impl Raft {
         let Some(progress) = leader.progress.get(&node) else {
             return Err(MembershipError::Unknown { node }.into());
         };
-        if !self.is_heard(now, progress) {
+        if !self.is_heard(now, leader, progress) {
             return Err(ChangeError::Silent { node });
         }
         let lag = self.log.last_index().0 - progress.match_index.0;
@@ -226,7 +226,7 @@ impl Raft {
         let Role::Leader(leader) = &self.role else { panic!("only a leader changes the membership") };
         let is_alive = |who: Identity| {
             let progress = leader.progress.get(&who.node).filter(|progress| progress.identity == who);
-            who == own || progress.is_some_and(|progress| self.is_heard(now, progress))
+            who == own || progress.is_some_and(|progress| self.is_heard(now, leader, progress))
         };
         for half in [&next.voters, &next.outgoing] {
             let (alive, needed) = quorum::count(half, is_alive);
@@ -237,10 +237,11 @@ impl Raft {
         Ok(())
     }
 
-    /// It answered in this term, and not long ago; that its leader was elected lately is no sign of its life.
-    fn is_heard(&self, now: Instant, progress: &Progress) -> bool {
-        progress.acked_round > Round(0)
-            && now.saturating_since(progress.heard) < self.config.election_timeout_max
+    /// It answered in this term what it was asked not long ago; that its leader was elected lately is no sign of its
+    /// life, nor is an answer that lay waiting while the leader was paused.
+    fn is_heard(&self, now: Instant, leader: &Leader, progress: &Progress) -> bool {
+        let asked = leader.rounds.begun_at(progress.acked_round);
+        asked.is_some_and(|asked| now.saturating_since(asked) < self.config.election_timeout_max)
     }
 
     /// It acts from here on.

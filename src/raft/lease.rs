@@ -65,7 +65,7 @@ impl Rounds {
     }
 
     /// When this round began, or one before it.
-    fn begun_at(&self, round: Round) -> Option<Instant> {
+    pub(super) fn begun_at(&self, round: Round) -> Option<Instant> {
         let place = self.begun.partition_point(|(begun, _)| *begun <= round);
         self.begun.get(place.checked_sub(1)?).map(|(_, at)| *at)
     }

@@ -145,6 +145,12 @@ fn m12_a_learner_is_promoted_only_when_it_is_near_and_answers() {
     assert!(!node.raft.is_caught_up(node.now, id(4)));
     node.accept(4, 0, 3);
     assert!(node.raft.is_caught_up(node.now, id(4)));
+    // An answer that lay waiting while the leader was paused tells nothing of now.
+    let before = node.now;
+    node.now = before + node.raft.config.election_timeout_max;
+    node.hear(4, 1);
+    assert!(!node.raft.is_caught_up(node.now, id(4)));
+    node.now = before;
     assert_eq!(change(&mut node, &promote(4)), Ok(6));
 }
 
