@@ -145,9 +145,11 @@ impl<M: Machine> Node<M> {
     }
 
     /// Those who are not in the membership are let go of when that is certain, Raft is done with them, and nothing is
-    /// heard of them: the membership of a log that lags may not hold the very leader that sends the rest.
+    /// heard of them: the membership of a log that lags may not hold the very leader that sends the rest. Who is
+    /// not a member yet by its own log lags for sure.
     fn close_strangers(&mut self, now: Instant) {
-        if !self.place.has_strangers || !self.raft.is_membership_settled() {
+        let is_new = matches!(self.standing(), Standing::Joining | Standing::Replaced);
+        if !self.place.has_strangers || is_new || !self.raft.is_membership_settled() {
             return;
         }
         let membership = self.raft.membership();
@@ -155,7 +157,10 @@ impl<M: Machine> Node<M> {
         let in_use: Vec<NodeId> = self.raft.peers().map(|peer| peer.identity.node).collect();
         let is_wanted = |id: &NodeId, peer: &Peer| {
             let heard = self.rpc.link_stats(peer.link).map(|stats| stats.heard);
-            in_use.contains(id) || heard.is_some_and(|heard| now.saturating_since(heard) < silence)
+            let is_leader = self.raft.leader() == Some(*id);
+            is_leader
+                || in_use.contains(id)
+                || heard.is_some_and(|heard| now.saturating_since(heard) < silence)
         };
         let strangers = self.peers.iter().filter(|(id, _)| membership.member(**id).is_none());
         let (wanted, done): (Vec<_>, Vec<_>) = strangers.partition(|(id, peer)| is_wanted(id, peer));
