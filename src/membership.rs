@@ -390,10 +390,11 @@ impl fmt::Display for Membership {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn members(ids: &[u16]) -> Members {
+    /// Members of these ids, each with a store of its own, on loopback.
+    pub(crate) fn members(ids: &[u16]) -> Members {
         let member = |id: &u16| Member {
             store: StoreId([*id as u8; 16]),
             address: format!("127.0.0.1:{}", 7100 + id),

@@ -349,18 +349,18 @@ mod tests {
     use crate::types::{ClusterId, Index, Term};
     use mio::{Events, Poll, Token};
 
+    /// A store in memory with short segments.
+    fn opened() -> Store<MemoryDisk> {
+        let (mut disk, segment_bytes) = (MemoryDisk::new(), 1 << 16);
+        let (store, first_incarnation) = (StoreId([1; 16]), Incarnation(1));
+        Store::format(&mut disk, FormatOptions { store, first_incarnation, segment_bytes }).unwrap();
+        Store::open(disk, OpenOptions { segment_bytes, ..OpenOptions::default() }).unwrap().0
+    }
+
     /// The segment in use has room when the thread tells that there will be none after it (D4).
     #[test]
     fn a_disk_that_is_nearly_full_is_told_before_a_write_finds_it_full_d4() {
-        let (mut disk, bytes) = (MemoryDisk::new(), 1 << 16);
-        let options = FormatOptions {
-            store: StoreId([1; 16]),
-            first_incarnation: Incarnation(1),
-            segment_bytes: bytes,
-        };
-        Store::format(&mut disk, options).unwrap();
-        let opened = Store::open(disk, OpenOptions { segment_bytes: bytes, ..OpenOptions::default() });
-        let (mut store, _) = opened.unwrap();
+        let mut store = opened();
         // The spare of the folder's beginning is in use; there is no room for the next.
         let disk = store.disk();
         let used: usize = disk.file_names().filter_map(|name| disk.content(name)).map(<[u8]>::len).sum();
@@ -387,16 +387,7 @@ mod tests {
     /// Writes in place wait for room like those of the thread, in their order, and the loop is told of both ends (D4).
     #[test]
     fn a_write_in_place_that_finds_no_room_waits_for_it_d4() {
-        let bytes = 1 << 16;
-        let mut disk = MemoryDisk::new();
-        let options = FormatOptions {
-            store: StoreId([1; 16]),
-            first_incarnation: Incarnation(1),
-            segment_bytes: bytes,
-        };
-        Store::format(&mut disk, options).unwrap();
-        let opened = Store::open(disk, OpenOptions { segment_bytes: bytes, ..OpenOptions::default() });
-        let (mut store, _) = opened.unwrap();
+        let mut store = opened();
         let cluster = ClusterId([2; 16]);
         store.record_cluster(cluster).unwrap();
         store.disk_mut().set_capacity(Some(0));

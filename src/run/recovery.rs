@@ -199,14 +199,7 @@ fn covers_every_quorum(membership: &Membership, survivors: &BTreeSet<StoreId>) -
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn members(ids: &[u16]) -> Members {
-        let member = |id: &u16| Member {
-            store: StoreId([*id as u8; 16]),
-            address: format!("127.0.0.1:{}", 7100 + id),
-        };
-        ids.iter().map(|id| (NodeId::new(*id).unwrap(), member(id))).collect()
-    }
+    use crate::membership::tests::members;
 
     #[test]
     fn only_survivors_that_every_quorum_needs_are_known_to_hold_all() {

@@ -5,6 +5,10 @@ use serde_json::Value;
 use crate::cluster::{Cluster, alone};
 use crate::process::run;
 
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
 fn measured(arguments: &[&str]) -> Value {
     let output = run(arguments);
     assert!(output.status.success(), "{arguments:?}: {output:?}");
@@ -17,27 +21,11 @@ fn a_measured_run_leaves_a_history_that_is_linearizable() {
     let cluster = Cluster::founded();
     let history = cluster.dir().join("history.jsonl");
     let names = cluster.names();
-    let told = measured(&[
-        "--json",
-        "--cluster",
-        &names,
-        "bench",
-        "kv",
-        "--clients",
-        "24",
-        "--connections",
-        "3",
-        "--reads",
-        "30%",
-        "--keys",
-        "5",
-        "--warm-up",
-        "0",
-        "--duration",
-        "700ms",
-        "--history",
-        history.to_str().unwrap(),
-    ]);
+    let load = format!(
+        "--json --cluster {names} bench kv --clients 24 --connections 3 --reads 30% --keys 5 --warm-up 0 \
+         --duration 700ms"
+    );
+    let told = measured(&[&words(&load)[..], &["--history", history.to_str().unwrap()]].concat());
     assert!(told["ops"].as_u64().unwrap() > 24, "{told}");
     assert_eq!((told["errors"].as_u64(), told["unknown"].as_u64()), (Some(0), Some(0)), "{told}");
     assert_eq!(
@@ -54,19 +42,8 @@ fn a_measured_run_leaves_a_history_that_is_linearizable() {
 fn figures_stand_beside_the_floor_and_a_baseline_and_a_regression_is_told() {
     let cluster = Cluster::founded();
     let names = cluster.names();
-    let load = [
-        "--json",
-        "--cluster",
-        &names,
-        "bench",
-        "kv",
-        "--clients",
-        "8",
-        "--warm-up",
-        "10ms",
-        "--duration",
-        "100ms",
-    ];
+    let load = format!("--json --cluster {names} bench kv --clients 8 --warm-up 10ms --duration 100ms");
+    let load = words(&load);
     let told = measured(&[&load[..], &["--profile", "floor", "--pairs", "2", "--floor-fsync"]].concat());
     let floor = &told["floor"];
     assert_eq!(floor["pairs"], 2, "{told}");
