@@ -5,10 +5,18 @@
 //! held fast into bytes, on another thread, while the machine goes on. Equal states must give equal bytes on every
 //! node, so that one node can go on with a transfer that another began.
 //!
+//! [`Fold`] makes a machine of a value and a function, [`Codec`] gives commands and states of one's own their bytes.
+//!
 //! The way back is [`Machine::blank`], which makes an empty machine of the same kind, and [`Machine::restore`], which
 //! fills it, on another thread too.
 
+mod codec;
+mod fold;
+
 use core::fmt;
+
+pub use codec::Codec;
+pub use fold::Fold;
 
 use crate::cursor::{CursorError, VARINT_MAX, Writer as _, varint_bytes};
 use crate::types::Index;

@@ -4,9 +4,14 @@
 //! a machine. Everything here may be called from any thread.
 
 mod client;
+mod cluster;
+mod error;
 mod node;
 mod pending;
+mod typed;
 
 pub use client::{Client, OperationResult};
+pub use cluster::{Cluster, ClusterError};
+pub use error::CallError;
 pub use node::Node;
 pub use pending::{Pending, WaitError};
