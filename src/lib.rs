@@ -80,7 +80,7 @@ pub mod sim;
 pub mod handle;
 
 pub use client::{Answer, ClientConfig, ClientError};
-pub use handle::{CallError, Client, Cluster, Node, Pending, WaitError};
+pub use handle::{CallError, Client, Cluster, Node, Pending, WaitError, Watch};
 pub use machine::Machine;
 pub use run::boot::{IfBlank, NodeOptions, StartError};
 pub use store::{Fsync, SharedDisk};

@@ -193,6 +193,7 @@ fn free_addresses(count: u16) -> io::Result<Vec<SocketAddr>> {
 mod tests {
     use super::*;
     use crate::machine::Fold;
+    use crate::types::Index;
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -215,6 +216,14 @@ mod tests {
         ids.iter().for_each(|id| cluster.stop(*id).unwrap());
         ids.iter().for_each(|id| cluster.start(*id).unwrap());
         assert_eq!(client.ask(&(), PATIENCE), Ok(vec!["ada".to_owned(), "bob".to_owned()]));
+
+        // The same client watches the commands, from the beginning of the log.
+        let mut watch = client.watch(Index(0), "");
+        for name in ["ada", "bob"] {
+            use crate::machine::Codec as _;
+            let event = watch.next(PATIENCE).unwrap().unwrap();
+            assert_eq!(String::from_bytes(&event.event).as_deref(), Ok(name));
+        }
     }
 
     #[test]

@@ -9,9 +9,11 @@ mod error;
 mod node;
 mod pending;
 mod typed;
+mod watch;
 
 pub use client::{Client, OperationResult};
 pub use cluster::{Cluster, ClusterError};
 pub use error::CallError;
 pub use node::Node;
 pub use pending::{Pending, WaitError};
+pub use watch::Watch;
