@@ -8,5 +8,5 @@ mod node;
 mod pending;
 
 pub use client::{Client, OperationResult};
-pub use node::Node;
+pub use node::{Node, Onlooker};
 pub use pending::{Pending, WaitError};

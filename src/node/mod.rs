@@ -81,6 +81,7 @@ pub use status::NodeLoad;
 
 use crate::entry::{Entry, Payload};
 use crate::founding::FoundingRecord;
+use crate::histogram::Histogram;
 use crate::machine::Machine;
 use crate::membership::Membership;
 use crate::mutant::{self, Mutant};
@@ -256,6 +257,8 @@ pub struct Node<M> {
     raft_calls: BTreeMap<(LinkId, CallId), NodeId>,
     /// Clients that wait for an entry to be applied.
     writes: Writes,
+    /// How long writes proposed here took until they were applied.
+    commits: Histogram,
     /// Reads that wait for Raft's confirmation.
     reads: BTreeMap<ReadId, PendingRead>,
     /// Confirmed reads that wait for the machine to reach their index.
@@ -334,6 +337,7 @@ impl<M: Machine> Node<M> {
             peer_tokens: BTreeMap::new(),
             raft_calls: BTreeMap::new(),
             writes: Writes::default(),
+            commits: Histogram::default(),
             reads: BTreeMap::new(),
             confirmed_reads: BTreeMap::new(),
             next_token: 0,

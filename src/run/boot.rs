@@ -14,6 +14,7 @@ use std::sync::Arc;
 use slog::{Logger, info, o, warn};
 
 use crate::fault::LinkConfig;
+use crate::histogram::Histogram;
 use crate::machine::Machine;
 use crate::membership::Member;
 use crate::node::founding::{Blank, Founding, FoundingNotice, Output as FoundingOutput, Plan};
@@ -310,7 +311,8 @@ impl<M: Machine + Send + 'static> Booted<M> {
             Fsync::On => Writer::thread(store, net.waker()).map_err(RunError::Poll)?,
             Fsync::Off => Writer::in_place(store),
         };
-        NodeLoop { node, net, writer, snapshots, mailbox, on_event, log }.run()
+        let (syncs, began) = (Histogram::default(), net.now());
+        NodeLoop { node, net, writer, snapshots, mailbox, on_event, log, syncs, began }.run()
     }
 }
 

@@ -10,6 +10,7 @@ mod config;
 mod docs;
 mod error;
 mod faults;
+mod http;
 mod inspect;
 mod interrupt;
 mod key;

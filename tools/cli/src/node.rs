@@ -23,6 +23,7 @@ use slog::{Logger, info, warn};
 use crate::address::Address;
 use crate::error::{CliError, Code};
 use crate::faults::Faults;
+use crate::http::Face;
 use crate::key;
 use crate::output::Format;
 use crate::units::{Bytes, Share};
@@ -70,6 +71,9 @@ pub(crate) struct Node {
     /// Record what the node sends, gets and becomes, in a file for each of its boots; `trace` reads them.
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
+    /// Serve a dashboard, /metrics, /health and /ready here, to be looked at and not to change anything.
+    #[arg(long, value_name = "ADDR")]
+    http: Option<Address>,
     /// Pull snapshots from other nodes no faster than this, per second.
     #[arg(long, value_name = "SIZE")]
     pull_rate: Option<Bytes>,
@@ -110,13 +114,18 @@ impl Node {
         logger: &Logger,
     ) -> Result<(), CliError> {
         let (data, leashed, id) = (self.data.clone(), self.leashed, self.id);
+        let http = self.http.as_ref().map(|address| Face::bind(address.resolve()?, logger)).transpose()?;
         let options = self.options(key_file, logger)?;
         warn_of_openness(&options, logger);
         // Before the node starts: a signal that comes during its start is not lost.
         let mut signals =
             Signals::new([SIGINT, SIGTERM]).map_err(|error| CliError::io("taking over signals", &error))?;
         let node = handle::Node::start(options, kv::Kv::new()).map_err(|error| start_fault(&error))?;
-        announce(format, id, node.address())?;
+        let http_address = http.as_ref().map(Face::address);
+        if let Some(face) = http {
+            face.serve(node.onlooker(), node.address())?;
+        }
+        announce(format, id, node.address(), http_address)?;
         let stop = node.stopper();
         let log = logger.clone();
         std::thread::spawn(move || {
@@ -222,18 +231,31 @@ fn warn_of_openness(options: &NodeOptions, logger: &Logger) {
 }
 
 /// Says where it listens, to programs that read a stream; people read the log, and `--json` is one document.
-fn announce(format: Format, id: NodeId, address: SocketAddr) -> Result<(), CliError> {
+fn announce(
+    format: Format,
+    id: NodeId,
+    address: SocketAddr,
+    http: Option<SocketAddr>,
+) -> Result<(), CliError> {
     #[derive(Serialize)]
     struct Listening {
         event: &'static str,
         id: u16,
         addr: SocketAddr,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        http: Option<SocketAddr>,
         pid: u32,
     }
     if format != Format::JsonStream {
         return Ok(());
     }
-    format.event(&Listening { event: "listening", id: id.as_u16(), addr: address, pid: std::process::id() })
+    format.event(&Listening {
+        event: "listening",
+        id: id.as_u16(),
+        addr: address,
+        http,
+        pid: std::process::id(),
+    })
 }
 
 /// Stops the node at the end of stdin: the other end of the pipe closes when its process dies, however it dies.
