@@ -333,7 +333,7 @@ impl Site {
         let buffers = self.net.buffers();
         if buffers.is_short() {
             warn!(self.log, "the kernel granted smaller socket buffers than asked for; \
-                sysctl -w net.core.rmem_max=16777216 net.core.wmem_max=16777216 raises them";
+                sysctl -w net.core.rmem_max=8388608 net.core.wmem_max=8388608 raises them";
                 "receive_bytes" => buffers.receive_bytes, "send_bytes" => buffers.send_bytes);
         }
     }

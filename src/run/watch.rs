@@ -1,8 +1,8 @@
 //! A look at a live node's datagrams, for a screen: the last few of them, named, while somebody looks.
 //!
-//! A recording ([`crate::run::record`]) has all of them and costs a file; this costs nothing until somebody looks, little
-//! while somebody does, and ends by itself. Memory and work are bounded: what comes faster than a screen can show is
-//! counted and left out.
+//! A recording ([`crate::run::record`]) has all of them and costs a file; this costs nothing until somebody looks,
+//! little while somebody does, and ends by itself. Memory and work are bounded: what comes faster than a screen can
+//! show is counted and left out.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;

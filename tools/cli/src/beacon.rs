@@ -1,11 +1,11 @@
-//! Finding nodes on a network: the question that `raftgram discover` asks, and the answer of a node that was started with
-//! `--beacon`.
+//! Finding nodes on a network: the question that `raftgram discover` asks, and the answer of a node that was started
+//! with `--beacon`.
 //!
 //! A question goes to a multicast group or to an address; every node that listens there answers the asker, with what
 //! somebody needs who wants to join. Nothing is sent unasked and nothing joins by itself. A question is as long as the
-//! longest answer, so that nobody can use a node to send a third party more than he sends himself, and a node answers a few
-//! times a second at most. Answers prove nothing: whoever is on the network can forge them, and a key keeps such a
-//! one out of the cluster all the same.
+//! longest answer, so that nobody can use a node to send a third party more than he sends himself, and a node answers
+//! a few times a second at most. Answers prove nothing: whoever is on the network can forge them, and a key keeps such
+//! a one out of the cluster all the same.
 
 use std::collections::BTreeMap;
 use std::io;

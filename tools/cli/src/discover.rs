@@ -137,7 +137,8 @@ mod tests {
         let of =
             clusters(&[(from, found(1, 2, &[1])), (from, found(2, 5, &[1, 2])), (from, found(1, 4, &[1]))]);
         assert_eq!(of.len(), 1);
-        let join = "raftgram node --id 4 --listen HOST:PORT --voters 1=h1:1,2=h2:1 --data DIR --join --cluster-id c1 --key FILE";
+        let join = "raftgram node --id 4 --listen HOST:PORT --voters 1=h1:1,2=h2:1 --data DIR --join \
+            --cluster-id c1 --key FILE";
         assert_eq!(of[0].join, join);
         assert_eq!(of[0].then, "raftgram --cluster h1:1,h2:1 --key FILE member add 4=HOST:PORT");
     }

@@ -1,7 +1,8 @@
 //! What a service manager hears: that the node has started, how it is, that it stops, and that it still lives.
 //!
-//! It is the protocol of `sd_notify`: without `NOTIFY_SOCKET` in the environment nothing happens. With a watchdog (`WATCHDOG_USEC`)
-//! the sign of life depends on the node's loop, which is asked each time; so a loop that hangs ends in a restart.
+//! It is the protocol of `sd_notify`: without `NOTIFY_SOCKET` in the environment nothing happens. With a watchdog
+//! (`WATCHDOG_USEC`) the sign of life depends on the node's loop, which is asked each time; so a loop that hangs ends
+//! in a restart.
 
 use std::io;
 use std::thread;

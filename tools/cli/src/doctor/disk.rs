@@ -87,7 +87,8 @@ fn judge(sorted: Vec<Duration>) -> Finding {
         median.as_micros(),
         worst.as_micros()
     );
-    let hint = "every commit waits for a sync of a majority: a disk with a power-safe cache takes well under a millisecond";
+    let hint = "every commit waits for a sync of a majority: a disk with a power-safe cache takes well \
+        under a millisecond";
     let is_too_quick = median < Duration::from_micros(5);
     let fault = if median > SLOW {
         Some((Verdict::Poor, hint))

@@ -21,8 +21,8 @@ fn clock() -> Finding {
         None => unknown(what, &"the kernel does not say"),
         Some(source) => {
             let is_slow = matches!(source.as_str(), "hpet" | "acpi_pm" | "jiffies" | "refined-jiffies");
-            let hint = "each look at this clock costs a microsecond or more, and a node looks at it for every datagram; \
-                a kernel that distrusts tsc says why in dmesg";
+            let hint = "each look at this clock costs a microsecond or more, and a node looks at it for every \
+                datagram; a kernel that distrusts tsc says why in dmesg";
             Finding::judged(what, source, is_slow.then(|| (Verdict::Poor, hint.to_owned())))
         }
     }
@@ -60,7 +60,8 @@ fn governor() -> Finding {
     match kernel_says("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") {
         None => Finding::new(what, Verdict::Good, "not governed by this system"),
         Some(governor) => {
-            let hint = "a processor that saves power answers a lone datagram late: `cpupower frequency-set -g performance`";
+            let hint = "a processor that saves power answers a lone datagram late: \
+                `cpupower frequency-set -g performance`";
             let is_saving = governor == "powersave";
             Finding::judged(what, governor, is_saving.then(|| (Verdict::Note, hint.to_owned())))
         }

@@ -1,7 +1,7 @@
 //! `doctor`: what this machine gives a node, and what would give it more.
 //!
-//! Each look is a finding with a verdict: *good*; *note*, which is worth knowing and no fault; *poor*, which costs speed or
-//! datagrams; *bad*, with which a node cannot do its work. Nothing is changed; hints say what would.
+//! Each look is a finding with a verdict: *good*; *note*, which is worth knowing and no fault; *poor*, which costs
+//! speed or datagrams; *bad*, with which a node cannot do its work. Nothing is changed; hints say what would.
 
 mod disk;
 mod machine;

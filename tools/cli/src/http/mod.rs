@@ -1,8 +1,8 @@
 //! What a node shows over HTTP: `node --http ADDR`.
 //!
-//! It only shows: every request is a GET, nothing a request says changes anything, so it needs no authority, and whoever
-//! may not see the figures must be kept from the port. The node's loop is asked for its figures between two of its
-//! turns; a loop that hangs is what `/health` is for.
+//! It only shows: every request is a GET, nothing a request says changes anything, so it needs no authority, and
+//! whoever may not see the figures must be kept from the port. The node's loop is asked for its figures between two of
+//! its turns; a loop that hangs is what `/health` is for.
 //!
 //! | path | answer |
 //! |---|---|

@@ -96,8 +96,8 @@ fn script(blocks: &[Block], first: u16) -> String {
                 let log = format!("background-{}", block.line);
                 writeln!(
                     script,
-                    "{} >{log} 2>{log}.err &\nuntil grep -q '^ready' {log}; do kill -0 $! || {{ cat {log}.err >&2; exit \
-                     1; }}; sleep 0.02; done\necho '@@ {}'",
+                    "{} >{log} 2>{log}.err &\nuntil grep -q '^ready' {log}; do kill -0 $! || {{ cat {log}.err >&2; \
+                     exit 1; }}; sleep 0.02; done\necho '@@ {}'",
                     text.trim_end(),
                     block.line
                 )
