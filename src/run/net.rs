@@ -12,9 +12,9 @@ use crate::rpc::SendErrorKind;
 use crate::run::clock::Clock;
 use crate::run::record::Recorder;
 use crate::run::shaper::{Direction, Shaper};
+use crate::run::sights::{Sights, View};
 use crate::run::socket::{BufferSizes, Outgoing, Socket};
 use crate::run::timer::Timer;
-use crate::run::watch::{View, Watch};
 use crate::time::{Instant, earliest};
 use crate::trace::Outcome;
 use crate::wire::DropReason;
@@ -44,7 +44,7 @@ pub struct Net {
     /// Sees what the machine sends and is given, on the machine's side of the faults.
     recorder: Option<Recorder>,
     /// Sees the same, while somebody looks.
-    watch: Option<Watch>,
+    sights: Option<Sights>,
 }
 
 impl Net {
@@ -68,7 +68,7 @@ impl Net {
             outgoing: Vec::new(),
             shaper: None,
             recorder: None,
-            watch: None,
+            sights: None,
         })
     }
 
@@ -90,7 +90,7 @@ impl Net {
     /// What passed after the datagram of this serial, since somebody looks; to be asked again soon.
     pub fn look(&mut self, after: u64) -> io::Result<View> {
         let (now, address) = (self.clock.now(), self.socket.local_addr()?);
-        Ok(self.watch.get_or_insert_with(|| Watch::new(address, now)).look(now, after))
+        Ok(self.sights.get_or_insert_with(|| Sights::new(address, now)).look(now, after))
     }
 
     /// Logs what was injected, a line per path.
@@ -146,17 +146,17 @@ impl Net {
     /// Reads what has come, at most a bounded batch, and hands each datagram over with the time of its reading;
     /// `take` says why, if it drops it.
     pub fn receive(&mut self, mut take: impl FnMut(Instant, SocketAddr, &[u8]) -> Option<DropReason>) {
-        let Self { clock, recorder, shaper, watch, .. } = self;
-        if watch.as_ref().is_some_and(|watch| watch.is_over(clock.now())) {
-            *watch = None;
+        let Self { clock, recorder, shaper, sights, .. } = self;
+        if sights.as_ref().is_some_and(|sights| sights.is_over(clock.now())) {
+            *sights = None;
         }
         let mut take = |now, from, bytes: &[u8]| {
             let outcome = take(now, from, bytes).map_or(Outcome::Delivered, Outcome::Dropped);
             if let Some(recorder) = recorder {
                 recorder.received(now, from, bytes, outcome);
             }
-            if let Some(watch) = watch {
-                watch.see(now, from, bytes, outcome);
+            if let Some(sights) = sights {
+                sights.see(now, from, bytes, outcome);
             }
         };
         if self.is_readable {
@@ -187,8 +187,8 @@ impl Net {
         if let Some(recorder) = &mut self.recorder {
             recorder.sent(self.clock.now(), to, &bytes);
         }
-        if let Some(watch) = &mut self.watch {
-            watch.see(self.clock.now(), to, &bytes, Outcome::Sent);
+        if let Some(sights) = &mut self.sights {
+            sights.see(self.clock.now(), to, &bytes, Outcome::Sent);
         }
         let passed = match &mut self.shaper {
             None => Some(bytes),

@@ -17,8 +17,8 @@ use crate::run::disk_thread::{Done, Job, Writer};
 use crate::run::figures::{FollowerFigures, LinkFigures, NodeFigures};
 use crate::run::mailbox::Mailbox;
 use crate::run::net::Net;
+use crate::run::sights::View;
 use crate::run::snapshot_thread::{Event, SnapshotThread};
-use crate::run::watch::View;
 use crate::store::{Batch, Disk, OpenError, StoreError};
 use crate::time::{Instant, earliest};
 use crate::trace::NoteKind;
@@ -50,7 +50,7 @@ pub enum Request {
     /// How are you, in numbers?
     Figures(Box<dyn FnOnce(NodeFigures) + Send>),
     /// Which datagrams passed after the one of this serial?
-    Watch(u64, Box<dyn FnOnce(View) + Send>),
+    Look(u64, Box<dyn FnOnce(View) + Send>),
     /// Hand leadership over.
     Transfer(Option<NodeId>),
     /// Hand leadership over if need be, make everything durable and end.
@@ -62,7 +62,7 @@ impl fmt::Debug for Request {
         match self {
             Self::Status(_) => f.write_str("Status"),
             Self::Figures(_) => f.write_str("Figures"),
-            Self::Watch(after, _) => write!(f, "Watch({after})"),
+            Self::Look(after, _) => write!(f, "Look({after})"),
             Self::Transfer(to) => write!(f, "Transfer({to:?})"),
             Self::Stop => f.write_str("Stop"),
         }
@@ -247,7 +247,7 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
             Request::Status(answer) => answer(self.node.status()),
             Request::Figures(answer) => answer(self.figures(now)),
             // Without an address of its own there is no socket to look at, and the loop is about to end.
-            Request::Watch(after, answer) => drop(self.net.look(after).map(answer)),
+            Request::Look(after, answer) => drop(self.net.look(after).map(answer)),
             Request::Transfer(to) => self.node.transfer_leadership(now, to),
             Request::Stop if stopping.is_none() => {
                 *stopping = Some(Stopping { at: now + HANDOVER_MAX, hand_over_at: now, has_led: false });

@@ -183,7 +183,8 @@ fn the_dashboard_draws_a_cluster_that_works_under_loss() {
 
     browser.open(&format!("http://{}/", nodes[0]));
     let names = crate::cluster::names(&nodes);
-    let load = ["--cluster", &names, "bench", "kv", "--clients", "4", "--duration", "2s", "--warm-up", "0s"];
+    let load =
+        ["--cluster", &names, "bench", "kv", "--clients", "4", "--duration", "1500ms", "--warm-up", "0s"];
     assert_eq!(run(&load).status.code(), Some(0));
     browser.wait_for("/^(leader|follower), term \\d+$/.test(document.getElementById('state').textContent)");
     browser.wait_for("document.querySelectorAll('#cluster circle').length === 3");

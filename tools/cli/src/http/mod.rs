@@ -149,7 +149,7 @@ impl View {
         let Ok(after) = after.parse() else {
             return Response::bad_request("after is a number, that of the last datagram seen");
         };
-        match self.onlooker.watch(after).wait(PATIENCE) {
+        match self.onlooker.look(after).wait(PATIENCE) {
             Ok(view) => Response::json(&picture::Strip::of(&view)),
             Err(_) => Response::unavailable(Silence::NotRunning.text()),
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use raftgram::histogram::Histogram;
 use raftgram::raft::ProgressKind;
 use raftgram::run::figures::{FollowerFigures, LinkFigures, NodeFigures};
-use raftgram::run::watch::{Seen, View};
+use raftgram::run::sights::{Seen, View};
 use raftgram::wire::Party;
 use serde::Serialize;
 

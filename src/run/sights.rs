@@ -61,7 +61,7 @@ pub struct View {
 
 /// The datagrams of the last moments.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct Sights {
     address: SocketAddr,
     datagrams: Datagrams,
     seen: VecDeque<Seen>,
@@ -72,7 +72,7 @@ pub(super) struct Watch {
     ends_at: Instant,
 }
 
-impl Watch {
+impl Sights {
     /// Begins with nothing seen at the socket of this address.
     pub(super) fn new(address: SocketAddr, now: Instant) -> Self {
         Self {
@@ -87,7 +87,7 @@ impl Watch {
         }
     }
 
-    /// What was seen after the datagram of this serial; keeps the watch for a while longer.
+    /// What was seen after the datagram of this serial; keeps seeing for a while longer.
     pub(super) fn look(&mut self, now: Instant, after: u64) -> View {
         self.ends_at = now + ATTENTION;
         let seen = self.seen.iter().filter(|seen| seen.serial > after).cloned().collect();
@@ -149,26 +149,26 @@ mod tests {
 
     #[test]
     fn a_look_shows_what_came_after_the_last_one() {
-        let mut watch = Watch::new(address(1), at(0));
-        watch.see(at(1), address(2), b"no datagram of ours", Outcome::Dropped(DropReason::Magic));
-        watch.see(at(2), address(2), b"?", Outcome::Sent);
-        let first = watch.look(at(3), 0);
+        let mut sights = Sights::new(address(1), at(0));
+        sights.see(at(1), address(2), b"no datagram of ours", Outcome::Dropped(DropReason::Magic));
+        sights.see(at(2), address(2), b"?", Outcome::Sent);
+        let first = sights.look(at(3), 0);
         let kinds: Vec<_> = first.seen.iter().map(|seen| (seen.serial, &*seen.kind, seen.dropped)).collect();
         assert_eq!(kinds, [(1, "unreadable", Some(DropReason::Magic)), (2, "unreadable", None)]);
         assert!(!first.seen[0].is_outgoing && first.seen[1].is_outgoing);
-        assert_eq!(watch.look(at(4), 2).seen, []);
+        assert_eq!(sights.look(at(4), 2).seen, []);
     }
 
     #[test]
     fn a_flood_is_counted_and_memory_stays_bounded() {
-        let mut watch = Watch::new(address(1), at(0));
+        let mut sights = Sights::new(address(1), at(0));
         let ms_count = 2000;
         for ms in 0..ms_count {
             for _ in 0..3 {
-                watch.see(at(ms), address(2), b"?", Outcome::Delivered);
+                sights.see(at(ms), address(2), b"?", Outcome::Delivered);
             }
         }
-        let view = watch.look(at(ms_count), 0);
+        let view = sights.look(at(ms_count), 0);
         assert_eq!(view.seen.len(), SEEN_MAX);
         let windows = ms_count / 20;
         assert_eq!(view.left_out, windows * (60 - u64::from(WINDOW_COUNT_MAX)));
@@ -176,10 +176,10 @@ mod tests {
 
     #[test]
     fn it_ends_when_nobody_looks() {
-        let mut watch = Watch::new(address(1), at(0));
-        assert!(!watch.is_over(at(9_999)));
-        watch.look(at(9_999), 0);
-        assert!(!watch.is_over(at(19_998)));
-        assert!(watch.is_over(at(19_999)));
+        let mut sights = Sights::new(address(1), at(0));
+        assert!(!sights.is_over(at(9_999)));
+        sights.look(at(9_999), 0);
+        assert!(!sights.is_over(at(19_998)));
+        assert!(sights.is_over(at(19_999)));
     }
 }
