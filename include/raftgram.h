@@ -151,9 +151,9 @@ enum raftgram_status raftgram_write(struct raftgram_writer *writer,
                                     size_t length);
 
 // Puts a client of the cluster at `addresses` into `*client`: any of its nodes, by commas, a bare port for one of
-// loopback. Nothing is asked of them yet, so that it succeeds where none answers. `key_file` names a file with a key of
-// the cluster, of mode 0600; NULL for plain datagrams. `*client` is set to NULL when it fails. The caller frees it. Any
-// thread.
+// loopback. Nothing is asked of them yet, so that it succeeds where none answers. `key_file` names a file with a key
+// of the cluster, of mode 0600; NULL for plain datagrams. `*client` is set to NULL when it fails. The caller frees
+// it. Any thread.
 //
 // `INVALID`, or `SYSTEM` when an address, the file or a socket cannot be used.
 //
@@ -220,8 +220,8 @@ enum raftgram_status raftgram_node_start(const struct raftgram_node_options *opt
                                          const struct raftgram_machine *machine,
                                          struct raftgram_node **node);
 
-// Puts a client of the node's cluster into `*client`, which asks this node first and has its keys. It belongs to the caller, who frees
-// it, before or after the node. Any thread.
+// Puts a client of the node's cluster into `*client`, which asks this node first and has its keys. It belongs to the
+// caller, who frees it, before or after the node. Any thread.
 //
 // `STOPPED`, `MACHINE_FAILED`, `SYSTEM` when no socket or thread is to be had.
 //

@@ -2,8 +2,8 @@
 //!
 //! An operation is one wait of the application: it ends with the first answer that holds events, or with none when its
 //! time is over. Inside it each question waits at a node for [`WAIT_MAX`] at most, so that a node that died meanwhile
-//! is noticed soon after; the next one goes on where the last answer was complete. A node that no longer knows what came
-//! next is passed over for another one that may, and only when all have said so is the watch compacted.
+//! is noticed soon after; the next one goes on where the last answer was complete. A node that no longer knows what
+//! came next is passed over for another one that may, and only when all have said so is the watch compacted.
 
 use std::time::Duration;
 

@@ -9,8 +9,8 @@
 //! # What a node remembers
 //! The commands applied last and their results, up to `recent_bytes_max` together: both are shared with log and session
 //! table, so that remembering one costs no copy. A write that had no effect, because the session table knew it, is not
-//! among them. What came before the oldest is *compacted*: the asker is told from where it could go on, and must read the
-//! present state first. A boot remembers what it applies from its log; an installed snapshot begins anew.
+//! among them. What came before the oldest is *compacted*: the asker is told from where it could go on, and must read
+//! the present state first. A boot remembers what it applies from its log; an installed snapshot begins anew.
 //!
 //! # What bounds it
 //! At most `waiting_max` requests wait, each with a filter of bounded length and a deadline; more are answered busy.

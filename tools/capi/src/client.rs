@@ -41,9 +41,9 @@ impl Client {
 }
 
 /// Puts a client of the cluster at `addresses` into `*client`: any of its nodes, by commas, a bare port for one of
-/// loopback. Nothing is asked of them yet, so that it succeeds where none answers. `key_file` names a file with a key of
-/// the cluster, of mode 0600; NULL for plain datagrams. `*client` is set to NULL when it fails. The caller frees it. Any
-/// thread.
+/// loopback. Nothing is asked of them yet, so that it succeeds where none answers. `key_file` names a file with a key
+/// of the cluster, of mode 0600; NULL for plain datagrams. `*client` is set to NULL when it fails. The caller frees
+/// it. Any thread.
 ///
 /// `INVALID`, or `SYSTEM` when an address, the file or a socket cannot be used.
 ///

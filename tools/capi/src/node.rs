@@ -176,8 +176,8 @@ pub unsafe extern "C" fn raftgram_node_start(
     })
 }
 
-/// Puts a client of the node's cluster into `*client`, which asks this node first and has its keys. It belongs to the caller, who frees
-/// it, before or after the node. Any thread.
+/// Puts a client of the node's cluster into `*client`, which asks this node first and has its keys. It belongs to the
+/// caller, who frees it, before or after the node. Any thread.
 ///
 /// `STOPPED`, `MACHINE_FAILED`, `SYSTEM` when no socket or thread is to be had.
 ///
