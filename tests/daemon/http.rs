@@ -50,6 +50,32 @@ fn value(page: &str, name: &str) -> f64 {
     line.unwrap_or_else(|| panic!("no {name} in\n{page}")).parse().unwrap()
 }
 
+/// All that the node of this address and name shows over HTTP, once it is ready.
+#[track_caller]
+fn assert_shows(address: SocketAddr, name: &str) {
+    eventually("it is ready", || (get(address, "/ready") == (200, "ready\n".to_owned())).then_some(()));
+    assert_eq!(get(address, "/health"), (200, "ok\n".to_owned()));
+    assert_eq!(run(&["--cluster", name, "kv", "put", "a", "1"]).status.code(), Some(0));
+    let (code, page) = get(address, "/metrics");
+    assert_eq!((code, value(&page, "raftgram_leader")), (200, 1.0));
+    assert!(
+        value(&page, "raftgram_commit_seconds_count") >= 1.0
+            && value(&page, "raftgram_fsync_seconds_count") >= 1.0
+    );
+    assert!(cfg!(not(target_os = "linux")) || value(&page, "raftgram_kernel_drops_total") == 0.0);
+    if let Some(found) = promtool(&page) {
+        assert_eq!(found, "", "promtool on\n{page}");
+    }
+    let status: Value = serde_json::from_str(&get(address, "/status").1).unwrap();
+    assert_eq!((&status["node"]["role"], &status["node"]["id"]), (&Value::from("leader"), &Value::from(1)));
+
+    // It shows and does nothing else.
+    assert_eq!(get(address, "/nothing").0, 404);
+    assert_eq!(get(address, "/strip?after=x").0, 400);
+    assert_eq!(ask(address, "POST /health HTTP/1.1\r\nContent-Length: 0\r\n\r\n").0, 405);
+    assert_eq!(ask(address, "hello\r\n\r\n").0, 400);
+}
+
 #[test]
 fn an_operator_sees_a_node_and_turns_its_log_up_and_down() {
     let _alone = alone();
@@ -79,27 +105,7 @@ fn an_operator_sees_a_node_and_turns_its_log_up_and_down() {
             .then_some(())
     });
 
-    eventually("it is ready", || (get(address, "/ready") == (200, "ready\n".to_owned())).then_some(()));
-    assert_eq!(get(address, "/health"), (200, "ok\n".to_owned()));
-    assert_eq!(run(&["--cluster", &name, "kv", "put", "a", "1"]).status.code(), Some(0));
-    let (code, page) = get(address, "/metrics");
-    assert_eq!((code, value(&page, "raftgram_leader")), (200, 1.0));
-    assert!(
-        value(&page, "raftgram_commit_seconds_count") >= 1.0
-            && value(&page, "raftgram_fsync_seconds_count") >= 1.0
-    );
-    assert!(cfg!(not(target_os = "linux")) || value(&page, "raftgram_kernel_drops_total") == 0.0);
-    if let Some(found) = promtool(&page) {
-        assert_eq!(found, "", "promtool on\n{page}");
-    }
-    let status: Value = serde_json::from_str(&get(address, "/status").1).unwrap();
-    assert_eq!((&status["node"]["role"], &status["node"]["id"]), (&Value::from("leader"), &Value::from(1)));
-
-    // It shows and does nothing else.
-    assert_eq!(get(address, "/nothing").0, 404);
-    assert_eq!(get(address, "/strip?after=x").0, 400);
-    assert_eq!(ask(address, "POST /health HTTP/1.1\r\nContent-Length: 0\r\n\r\n").0, 405);
-    assert_eq!(ask(address, "hello\r\n\r\n").0, 400);
+    assert_shows(address, &name);
 
     // Whoever looks for nodes finds it, and how to join it.
     let found = run(&["--json", "discover", "--at", &beacon.to_string(), "--timeout", "300ms"]);

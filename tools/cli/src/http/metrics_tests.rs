@@ -18,6 +18,23 @@ fn read(path: &str) -> String {
     fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// A link that loses every fourth packet.
+fn link() -> LinkStats {
+    LinkStats {
+        srtt: Some(Duration::from_micros(120)),
+        retransmits: 4,
+        duplicates: 0,
+        probes: 1,
+        spurious: 0,
+        loss: 0.25,
+        in_flight_bytes: 1200,
+        window_bytes: 16_000,
+        calls_open: 1,
+        calls_served: 0,
+        heard: Instant::ZERO,
+    }
+}
+
 /// A leader about which everything can be told.
 fn figures() -> NodeFigures {
     let id = |number| NodeId::new(number).unwrap();
@@ -58,19 +75,6 @@ fn figures() -> NodeFigures {
         agreed: Index(64),
         divergences: Vec::new(),
     };
-    let stats = LinkStats {
-        srtt: Some(Duration::from_micros(120)),
-        retransmits: 4,
-        duplicates: 0,
-        probes: 1,
-        spurious: 0,
-        loss: 0.25,
-        in_flight_bytes: 1200,
-        window_bytes: 16_000,
-        calls_open: 1,
-        calls_served: 0,
-        heard: Instant::ZERO,
-    };
     let (mut commits, mut syncs) = (Histogram::default(), Histogram::default());
     commits.record(Duration::from_micros(900));
     syncs.record(Duration::from_micros(15));
@@ -79,7 +83,7 @@ fn figures() -> NodeFigures {
         rpc: RpcStats { received: 1000, accepted: 990, transmitted: 1200, ..RpcStats::default() },
         rpc_load: RpcLoad { links: 2, clients: 5, greetings: 0, arriving_bytes: 0 },
         load: NodeLoad { writes: 2, reads: 1, peer_tokens: 0, raft_calls: 0 },
-        links: vec![LinkFigures { node: id(2), stats, silent_for: Duration::from_millis(12) }],
+        links: vec![LinkFigures { node: id(2), stats: link(), silent_for: Duration::from_millis(12) }],
         followers: vec![FollowerFigures {
             node: id(2),
             progress: ProgressKind::Replicate,
