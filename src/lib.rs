@@ -36,8 +36,8 @@
 //! | 3 | [`node`]: the whole server · [`client`]: the whole client |
 //! | 2 | [`rpc`]: links and calls · [`trace`]: what happened, an event a line |
 //! | 1 | [`raft`] · [`wire`] · [`store`] · [`fault`] · [`seal`] · [`session`] · [`kv`] · [`check`] |
-//! | 0 | [`types`] [`cursor`] [`entry`] [`founding`] [`hash`] [`layered`] [`membership`] |
-//! | | [`message`] [`machine`] [`mutant`] [`rng`] [`snapshot`] [`time`] |
+//! | 0 | [`types`] [`cursor`] [`entry`] [`founding`] [`hash`] [`histogram`] [`layered`] |
+//! | | [`membership`] [`message`] [`machine`] [`mutant`] [`rng`] [`snapshot`] [`time`] |
 //!
 //! Floors 0 to 3 are sans-I/O: no socket, file, thread, clock or global randomness. Each machine there has
 //! commands, `handle_*(now, …)`, `poll_output` and `poll_timeout`; after any mutation its driver drains the outputs.
@@ -48,6 +48,7 @@ pub mod cursor;
 pub mod entry;
 pub mod founding;
 pub mod hash;
+pub mod histogram;
 pub mod layered;
 pub mod machine;
 pub mod membership;

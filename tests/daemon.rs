@@ -11,6 +11,9 @@
 mod backup;
 #[path = "daemon/bench.rs"]
 mod bench;
+#[path = "../tools/cli/tests/support/browser.rs"]
+#[expect(dead_code, reason = "pages that are only looked at need no mouse")]
+mod browser;
 #[path = "daemon/cluster.rs"]
 mod cluster;
 #[path = "daemon/failover.rs"]
@@ -23,6 +26,8 @@ mod flood;
 mod forged;
 #[path = "daemon/founding.rs"]
 mod founding;
+#[path = "daemon/http.rs"]
+mod http;
 #[path = "daemon/load.rs"]
 mod load;
 #[path = "daemon/members.rs"]

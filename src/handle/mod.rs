@@ -14,6 +14,6 @@ mod watch;
 pub use client::{Client, OperationResult};
 pub use cluster::{Cluster, ClusterError};
 pub use error::CallError;
-pub use node::Node;
+pub use node::{Node, Onlooker};
 pub use pending::{Pending, WaitError};
 pub use watch::Watch;

@@ -14,8 +14,10 @@ use crate::client::ClientConfig;
 use crate::machine::Machine;
 use crate::node::NodeEvent;
 use crate::run::boot::{Booted, NodeOptions, StartError, boot, boot_on, resolve};
+use crate::run::figures::NodeFigures;
 use crate::run::mailbox::Mailbox;
 use crate::run::node::{Request, RunError};
+use crate::run::sights::View;
 use crate::store::SharedDisk;
 use crate::types::NodeId;
 use crate::wire::status::NodeStatus;
@@ -123,6 +125,17 @@ impl Node {
         pending
     }
 
+    /// The node in numbers; no answer while it is being founded.
+    pub fn figures(&self) -> Pending<NodeFigures> {
+        self.onlooker().figures()
+    }
+
+    /// A way to ask for figures from elsewhere, also after this handle has moved on.
+    #[must_use]
+    pub fn onlooker(&self) -> Onlooker {
+        Onlooker { mailbox: Arc::clone(&self.mailbox) }
+    }
+
     /// The next thing that happened to the node, in order; waits at most `timeout` for it. `None` when nothing did,
     /// or the node has ended.
     pub fn next_event(&self, timeout: Duration) -> Option<NodeEvent> {
@@ -172,6 +185,30 @@ impl Node {
     /// A node that has ended takes no requests; its promises then say so.
     fn send(&self, request: Request) {
         drop(self.mailbox.send(request));
+    }
+}
+
+/// Asks a node how it is, and changes nothing. A node that has ended, or is being founded, gives no answer.
+#[derive(Clone, Debug)]
+pub struct Onlooker {
+    mailbox: Arc<Mailbox<Request>>,
+}
+
+impl Onlooker {
+    /// The node in numbers.
+    #[must_use]
+    pub fn figures(&self) -> Pending<NodeFigures> {
+        let (promise, pending) = pending();
+        drop(self.mailbox.send(Request::Figures(Box::new(move |figures| promise.keep(figures)))));
+        pending
+    }
+
+    /// The datagrams that passed after the one of this serial, from the first look on.
+    #[must_use]
+    pub fn look(&self, after: u64) -> Pending<View> {
+        let (promise, pending) = pending();
+        drop(self.mailbox.send(Request::Look(after, Box::new(move |view| promise.keep(view)))));
+        pending
     }
 }
 

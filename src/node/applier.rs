@@ -55,9 +55,12 @@ impl<M: Machine> Node<M> {
 
     /// Answers the client whose proposal became this entry, if it was proposed here and in this term.
     fn answer_write(&mut self, now: Instant, index: Index, term: Term, outcome: &SessionOutcome) {
-        let Some((proposed_in, tokens)) = self.writes.remove(index) else { return };
+        let Some((proposed, tokens)) = self.writes.remove(index) else { return };
+        if proposed.term == term {
+            self.commits.record(now.saturating_since(proposed.at));
+        }
         for token in tokens {
-            if proposed_in != term && !mutant::is(Mutant::L15) {
+            if proposed.term != term && !mutant::is(Mutant::L15) {
                 self.redirect(now, token);
             } else {
                 self.tell_outcome(now, token, outcome);

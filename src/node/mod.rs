@@ -86,6 +86,7 @@ pub use watch::WatchConfig;
 
 use crate::entry::{Entry, Payload};
 use crate::founding::FoundingRecord;
+use crate::histogram::Histogram;
 use crate::machine::Machine;
 use crate::membership::Membership;
 use crate::mutant::{self, Mutant};
@@ -262,6 +263,8 @@ pub struct Node<M> {
     raft_calls: BTreeMap<(LinkId, CallId), NodeId>,
     /// Clients that wait for an entry to be applied.
     writes: Writes,
+    /// How long writes proposed here took until they were applied.
+    commits: Histogram,
     /// Reads that wait for Raft's confirmation.
     reads: BTreeMap<ReadId, PendingRead>,
     /// Confirmed reads that wait for the machine to reach their index.
@@ -342,6 +345,7 @@ impl<M: Machine> Node<M> {
             peer_tokens: BTreeMap::new(),
             raft_calls: BTreeMap::new(),
             writes: Writes::default(),
+            commits: Histogram::default(),
             reads: BTreeMap::new(),
             confirmed_reads: BTreeMap::new(),
             watches: Watches::new(applied),

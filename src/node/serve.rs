@@ -121,7 +121,7 @@ impl<M: Machine> Node<M> {
         }
         let payload = Payload::Command(command.to_bytes().into());
         match self.raft.propose(now, payload) {
-            Ok((index, term)) => self.writes.insert(index, term, name, token),
+            Ok(at) => self.writes.insert(now, at, name, token),
             Err(ProposeError::NotLeader { .. }) => self.redirect(now, token),
             Err(_) => self.busy(now, token),
         }

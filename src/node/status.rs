@@ -1,11 +1,12 @@
 //! A node's account of itself.
 
 use super::Node;
+use crate::histogram::Histogram;
 use crate::machine::Machine;
 use crate::membership::Membership;
 use crate::message::SnapshotOutcome;
 use crate::raft::RoleKind;
-use crate::rpc::Rpc;
+use crate::rpc::{LinkStats, Rpc};
 use crate::session::Sessions;
 use crate::snapshot::SnapshotMeta;
 use crate::types::{ClusterId, Index, NodeId};
@@ -55,6 +56,17 @@ impl<M: Machine> Node<M> {
             peer_tokens: self.peer_tokens.len(),
             raft_calls: self.raft_calls.len(),
         }
+    }
+
+    /// How long writes that were proposed here took until they were applied and answered, since the boot.
+    #[must_use]
+    pub fn commits(&self) -> &Histogram {
+        &self.commits
+    }
+
+    /// The counters of each link to another node, by its id.
+    pub fn links(&self) -> impl Iterator<Item = (NodeId, LinkStats)> {
+        self.peers.iter().filter_map(|(node, peer)| Some((*node, self.rpc.link_stats(peer.link)?)))
     }
 
     /// How the node is.

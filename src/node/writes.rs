@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::rpc::Token;
+use crate::time::Instant;
 use crate::types::{Index, Sequence, SessionId, Term};
 
 /// What makes two proposals the same write: all retries of a client carry it.
@@ -25,9 +26,17 @@ pub(super) struct Writes {
 #[derive(Debug)]
 struct Write {
     term: Term,
+    proposed_at: Instant,
     name: Option<WriteName>,
     token: Token,
     retries: Vec<Token>,
+}
+
+/// When an entry was proposed here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Proposed {
+    pub(super) term: Term,
+    pub(super) at: Instant,
 }
 
 impl Writes {
@@ -46,8 +55,10 @@ impl Writes {
     ///
     /// # Panics
     /// When a call waits for that index already.
-    pub(super) fn insert(&mut self, index: Index, term: Term, name: Option<WriteName>, token: Token) {
-        let other = self.by_index.insert(index, Write { term, name, token, retries: Vec::new() });
+    pub(super) fn insert(&mut self, now: Instant, at: (Index, Term), name: Option<WriteName>, token: Token) {
+        let (index, term) = at;
+        let write = Write { term, proposed_at: now, name, token, retries: Vec::new() };
+        let other = self.by_index.insert(index, write);
         assert!(other.is_none(), "two proposals at index {index}");
         if let Some(name) = name {
             self.by_name.insert(name, index);
@@ -66,14 +77,15 @@ impl Writes {
         true
     }
 
-    /// Those who wait for this entry, and the term in which it was proposed.
-    pub(super) fn remove(&mut self, index: Index) -> Option<(Term, impl Iterator<Item = Token> + use<>)> {
+    /// Those who wait for this entry, and in which term and when it was proposed.
+    pub(super) fn remove(&mut self, index: Index) -> Option<(Proposed, impl Iterator<Item = Token> + use<>)> {
         let write = self.by_index.remove(&index)?;
         if let Some(name) = write.name {
             self.by_name.remove(&name);
         }
         self.calls -= 1 + write.retries.len();
-        Some((write.term, std::iter::once(write.token).chain(write.retries)))
+        let proposed = Proposed { term: write.term, at: write.proposed_at };
+        Some((proposed, std::iter::once(write.token).chain(write.retries)))
     }
 
     /// Everyone who waits.

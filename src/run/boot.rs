@@ -14,6 +14,7 @@ use std::sync::Arc;
 use slog::{Logger, info, o, warn};
 
 use crate::fault::LinkConfig;
+use crate::histogram::Histogram;
 use crate::machine::Machine;
 use crate::membership::Member;
 use crate::node::founding::{Blank, Founding, FoundingNotice, Output as FoundingOutput, Plan};
@@ -324,7 +325,8 @@ impl<M: Machine + Send + 'static, D: SharedDisk> Booted<M, D> {
             Fsync::On => Writer::thread(store, net.waker()).map_err(RunError::Poll)?,
             Fsync::Off => Writer::in_place(store),
         };
-        NodeLoop { node, net, writer, snapshots, mailbox, on_event, log }.run()
+        let (syncs, began) = (Histogram::default(), net.now());
+        NodeLoop { node, net, writer, snapshots, mailbox, on_event, log, syncs, began }.run()
     }
 }
 
@@ -345,7 +347,7 @@ impl Site {
         let buffers = self.net.buffers();
         if buffers.is_short() {
             warn!(self.log, "the kernel granted smaller socket buffers than asked for; \
-                sysctl -w net.core.rmem_max=16777216 net.core.wmem_max=16777216 raises them";
+                sysctl -w net.core.rmem_max=8388608 net.core.wmem_max=8388608 raises them";
                 "receive_bytes" => buffers.receive_bytes, "send_bytes" => buffers.send_bytes);
         }
     }

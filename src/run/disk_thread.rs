@@ -12,6 +12,7 @@ use mio::Waker;
 
 use crate::node::{DiskRoom, PeerRecord};
 use crate::raft::Ticket;
+use crate::run::clock::Clock;
 use crate::snapshot::SnapshotMeta;
 use crate::store::{Adopted, Batch, Disk, LogAfter, PeerSeen, Store, StoreError, Upkeep};
 use crate::time::Instant;
@@ -44,8 +45,8 @@ pub(super) enum Job {
 /// What has been done.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// This write and all before it are durable.
-    Persisted { ticket: Ticket },
+    /// This write and all before it are durable; it took so long.
+    Persisted { ticket: Ticket, took: Duration },
     /// The snapshot is in force, or not newer.
     Adopted { meta: SnapshotMeta, adopted: Adopted },
     /// The peer's boot is durable, or was refused.
@@ -321,10 +322,13 @@ fn gather(first: Job, jobs: &Receiver<Job>) -> (Job, Option<Job>) {
 
 fn carry_out<D: Disk>(store: &mut Store<D>, job: &Job) -> Done {
     match *job {
-        Job::Persist { ticket, ref batch } => match store.persist(batch) {
-            Ok(()) => Done::Persisted { ticket },
-            Err(error) => Done::Failed(error),
-        },
+        Job::Persist { ticket, ref batch } => {
+            let clock = Clock::start();
+            match store.persist(batch) {
+                Ok(()) => Done::Persisted { ticket, took: clock.now().saturating_since(Instant::ZERO) },
+                Err(error) => Done::Failed(error),
+            }
+        }
         Job::Adopt { meta, log } => match store.adopt_snapshot(meta, log) {
             Ok(adopted) => Done::Adopted { meta, adopted },
             Err(error) => Done::Failed(error),

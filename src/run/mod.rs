@@ -8,13 +8,15 @@
 //! [`boot`] turns a data folder and a plan into a running node: it opens the folder, founds or joins if it is blank,
 //! and opens it again as a founded node's. [`shaper`] puts seeded faults between a node's socket and its machine, and
 //! [`record`] writes down what the machine sends, gets and becomes. [`recovery`] begins a new cluster with the folder
-//! of a survivor, where the old one has lost its quorum for good.
+//! of a survivor, where the old one has lost its quorum for good. [`figures`] and [`sights`] are for those who look on:
+//! a loop answers between two turns, so that nothing is shared with it.
 
 pub mod boot;
 pub mod client;
 pub mod clock;
 pub mod disk;
 mod disk_thread;
+pub mod figures;
 pub mod keys;
 pub mod mailbox;
 pub mod net;
@@ -23,6 +25,7 @@ pub mod ram;
 pub mod record;
 pub mod recovery;
 pub mod shaper;
+pub mod sights;
 mod snapshot_thread;
 pub mod socket;
 pub mod timer;

@@ -12,6 +12,7 @@ use crate::rpc::SendErrorKind;
 use crate::run::clock::Clock;
 use crate::run::record::Recorder;
 use crate::run::shaper::{Direction, Shaper};
+use crate::run::sights::{Sights, View};
 use crate::run::socket::{BufferSizes, Outgoing, Socket};
 use crate::run::timer::Timer;
 use crate::time::{Instant, earliest};
@@ -42,6 +43,8 @@ pub struct Net {
     shaper: Option<Shaper>,
     /// Sees what the machine sends and is given, on the machine's side of the faults.
     recorder: Option<Recorder>,
+    /// Sees the same, while somebody looks.
+    sights: Option<Sights>,
 }
 
 impl Net {
@@ -65,6 +68,7 @@ impl Net {
             outgoing: Vec::new(),
             shaper: None,
             recorder: None,
+            sights: None,
         })
     }
 
@@ -81,6 +85,12 @@ impl Net {
     /// What records, if anything does.
     pub fn recorder(&mut self) -> Option<&mut Recorder> {
         self.recorder.as_mut()
+    }
+
+    /// What passed after the datagram of this serial, since somebody looks; to be asked again soon.
+    pub fn look(&mut self, after: u64) -> io::Result<View> {
+        let (now, address) = (self.clock.now(), self.socket.local_addr()?);
+        Ok(self.sights.get_or_insert_with(|| Sights::new(address, now)).look(now, after))
     }
 
     /// Logs what was injected, a line per path.
@@ -136,11 +146,17 @@ impl Net {
     /// Reads what has come, at most a bounded batch, and hands each datagram over with the time of its reading;
     /// `take` says why, if it drops it.
     pub fn receive(&mut self, mut take: impl FnMut(Instant, SocketAddr, &[u8]) -> Option<DropReason>) {
-        let Self { clock, recorder, shaper, .. } = self;
+        let Self { clock, recorder, shaper, sights, .. } = self;
+        if sights.as_ref().is_some_and(|sights| sights.is_over(clock.now())) {
+            *sights = None;
+        }
         let mut take = |now, from, bytes: &[u8]| {
             let outcome = take(now, from, bytes).map_or(Outcome::Delivered, Outcome::Dropped);
             if let Some(recorder) = recorder {
                 recorder.received(now, from, bytes, outcome);
+            }
+            if let Some(sights) = sights {
+                sights.see(now, from, bytes, outcome);
             }
         };
         if self.is_readable {
@@ -170,6 +186,9 @@ impl Net {
     pub fn queue(&mut self, to: SocketAddr, bytes: Vec<u8>) {
         if let Some(recorder) = &mut self.recorder {
             recorder.sent(self.clock.now(), to, &bytes);
+        }
+        if let Some(sights) = &mut self.sights {
+            sights.see(self.clock.now(), to, &bytes, Outcome::Sent);
         }
         let passed = match &mut self.shaper {
             None => Some(bytes),

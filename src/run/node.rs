@@ -8,12 +8,16 @@ use std::sync::Arc;
 
 use slog::{Logger, info, warn};
 
+use crate::histogram::Histogram;
 use crate::machine::Machine;
 use crate::node::{LoadError, Node, NodeEvent, Output};
-use crate::raft::RoleKind;
+use crate::raft::{PeerStatus, RoleKind};
+use crate::rpc::LinkStats;
 use crate::run::disk_thread::{Done, Job, Writer};
+use crate::run::figures::{FollowerFigures, LinkFigures, NodeFigures};
 use crate::run::mailbox::Mailbox;
 use crate::run::net::Net;
+use crate::run::sights::View;
 use crate::run::snapshot_thread::{Event, SnapshotThread};
 use crate::store::{Batch, Disk, OpenError, StoreError};
 use crate::time::{Instant, earliest};
@@ -43,6 +47,10 @@ struct Stopping {
 pub enum Request {
     /// How are you?
     Status(Box<dyn FnOnce(NodeStatus) + Send>),
+    /// How are you, in numbers?
+    Figures(Box<dyn FnOnce(NodeFigures) + Send>),
+    /// Which datagrams passed after the one of this serial?
+    Look(u64, Box<dyn FnOnce(View) + Send>),
     /// Hand leadership over.
     Transfer(Option<NodeId>),
     /// Hand leadership over if need be, make everything durable and end.
@@ -53,6 +61,8 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(_) => f.write_str("Status"),
+            Self::Figures(_) => f.write_str("Figures"),
+            Self::Look(after, _) => write!(f, "Look({after})"),
             Self::Transfer(to) => write!(f, "Transfer({to:?})"),
             Self::Stop => f.write_str("Stop"),
         }
@@ -136,6 +146,9 @@ pub(super) struct NodeLoop<M, D> {
     pub(super) mailbox: Arc<Mailbox<Request>>,
     pub(super) on_event: Box<dyn FnMut(&NodeEvent) + Send>,
     pub(super) log: Logger,
+    /// How long batches took to be durable.
+    pub(super) syncs: Histogram,
+    pub(super) began: Instant,
 }
 
 impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
@@ -232,11 +245,41 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
         let now = self.net.now();
         match request {
             Request::Status(answer) => answer(self.node.status()),
+            Request::Figures(answer) => answer(self.figures(now)),
+            // Without an address of its own there is no socket to look at, and the loop is about to end.
+            Request::Look(after, answer) => drop(self.net.look(after).map(answer)),
             Request::Transfer(to) => self.node.transfer_leadership(now, to),
             Request::Stop if stopping.is_none() => {
                 *stopping = Some(Stopping { at: now + HANDOVER_MAX, hand_over_at: now, has_led: false });
             }
             Request::Stop => {}
+        }
+    }
+
+    fn figures(&self, now: Instant) -> NodeFigures {
+        let rpc = self.node.rpc();
+        let link = |(node, stats): (NodeId, LinkStats)| LinkFigures {
+            node,
+            stats,
+            silent_for: now.saturating_since(stats.heard),
+        };
+        let follower = |peer: PeerStatus| FollowerFigures {
+            node: peer.identity.node,
+            progress: peer.kind,
+            match_index: peer.match_index,
+            inflight_count: peer.inflight_count,
+        };
+        NodeFigures {
+            status: self.node.status(),
+            rpc: *rpc.stats(),
+            rpc_load: rpc.load(),
+            load: self.node.load(),
+            links: self.node.links().map(link).collect(),
+            followers: self.node.raft().peers().map(follower).collect(),
+            commits: *self.node.commits(),
+            syncs: self.syncs,
+            buffers: self.net.buffers(),
+            uptime: now.saturating_since(self.began),
         }
     }
 
@@ -276,7 +319,10 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
         for done in done.drain(..) {
             let now = self.net.now();
             match done {
-                Done::Persisted { ticket } => self.node.handle_persisted(now, ticket),
+                Done::Persisted { ticket, took } => {
+                    self.syncs.record(took);
+                    self.node.handle_persisted(now, ticket);
+                }
                 Done::PeerRecorded { store, incarnation, nonce, seen } => {
                     self.node.handle_peer_recorded(now, store, incarnation, nonce, seen);
                 }

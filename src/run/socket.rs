@@ -86,6 +86,12 @@ impl Socket {
         self.buffers
     }
 
+    /// How many datagrams of one size the kernel takes in one call; 1 where it takes each by itself.
+    #[must_use]
+    pub fn segments_max(&self) -> usize {
+        self.batch.segments_max()
+    }
+
     /// Reads up to about `limit` datagrams and hands each to `take`. True when the socket may hold more; errors of
     /// reading are loss (a peer's closed port reports itself here) and end the batch.
     pub fn receive(&mut self, limit: usize, take: &mut dyn FnMut(SocketAddr, &[u8])) -> bool {
@@ -132,6 +138,10 @@ mod imp {
             Ok(Self { buffer: vec![0; DATAGRAM_BYTES_MAX + 1].into_boxed_slice() })
         }
 
+        pub(super) fn segments_max(&self) -> usize {
+            1
+        }
+
         pub(super) fn receive(
             &mut self,
             io: &UdpSocket,
@@ -176,6 +186,10 @@ mod imp {
             let receive =
                 (0..BATCH_SIZE).map(|_| vec![0; DATAGRAM_BYTES_MAX + 1].into_boxed_slice()).collect();
             Ok(Self { state, receive, segments: Vec::new() })
+        }
+
+        pub(super) fn segments_max(&self) -> usize {
+            self.state.max_gso_segments()
         }
 
         pub(super) fn receive(

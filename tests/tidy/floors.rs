@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::source::{self, Placed, Token, Written};
 
 /// The floor of every room; a room that is not here may not exist.
-const ROOMS: [(&str, u8); 29] = [
+const ROOMS: [(&str, u8); 30] = [
     ("cursor", 0),
     ("entry", 0),
     ("founding", 0),
     ("hash", 0),
+    ("histogram", 0),
     ("layered", 0),
     ("machine", 0),
     ("membership", 0),

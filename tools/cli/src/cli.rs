@@ -10,12 +10,14 @@ use crate::backup;
 use crate::bench;
 use crate::check;
 use crate::cluster;
+use crate::discover;
 use crate::docs;
+use crate::doctor;
 use crate::inspect;
 use crate::key;
 use crate::kv;
 use crate::leader;
-use crate::log::LogLevel;
+use crate::log::{LogFormat, LogLevel, LogSettings};
 use crate::member;
 use crate::node;
 use crate::output::{Format, Json};
@@ -72,7 +74,10 @@ pub(crate) struct Global {
     key_file: Option<PathBuf>,
     /// Log this much to stderr.
     #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
-    pub(crate) log_level: LogLevel,
+    log_level: LogLevel,
+    /// How log lines are written.
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
 }
 
 impl Global {
@@ -84,6 +89,11 @@ impl Global {
     /// The key file, if one was named.
     pub(crate) fn key_file(&self) -> Option<&Path> {
         self.key_file.as_deref()
+    }
+
+    /// How to log.
+    pub(crate) fn log(&self) -> LogSettings {
+        LogSettings { level: self.log_level, format: self.log_format }
     }
 
     /// How to write answers.
@@ -132,6 +142,10 @@ pub(crate) enum Command {
     Wire(wire::Wire),
     /// Look at the data folder of a node that is not running.
     Inspect(inspect::Inspect),
+    /// Look at what this machine gives a node, and how to give it more.
+    Doctor(doctor::Doctor),
+    /// List the nodes on this network that answer, and how to join them.
+    Discover(discover::Discover),
     /// Show where each setting comes from.
     #[command(subcommand)]
     Config(ConfigCommand),

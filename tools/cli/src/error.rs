@@ -186,6 +186,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_code_has_its_row_in_the_index() {
+        let index = include_str!("../../../docs/errors.md");
+        let plain = [
+            Code::Failed,
+            Code::Usage,
+            Code::Unreachable,
+            Code::TimedOut,
+            Code::OutcomeUnknown,
+            Code::TooLarge,
+            Code::NotFound,
+            Code::CompareFailed,
+            Code::NoLeader,
+            Code::Corrupt,
+            Code::Violation,
+            Code::Inconclusive,
+            Code::Interrupted,
+        ];
+        // The last of the reasons is that of a later version.
+        let reasons =
+            (1..).map(Code::Change).take_while(|code| code.name() != "other").chain([Code::Change(u8::MAX)]);
+        for code in plain.into_iter().chain(reasons) {
+            let row = format!("| {} | `{}` |", code.exit(), code.name());
+            assert!(index.lines().any(|line| line.starts_with(&row)), "docs/errors.md has no row `{row}`");
+        }
+    }
+
+    #[test]
     fn a_failure_says_where_how_long_and_what_to_try() {
         let error = CliError::new(Code::Failed, "no answer")
             .at("127.0.0.1:7101")

@@ -2,14 +2,18 @@
 
 mod address;
 mod backup;
+mod beacon;
 mod bench;
 mod check;
 mod cli;
 mod cluster;
 mod config;
+mod discover;
 mod docs;
+mod doctor;
 mod error;
 mod faults;
+mod http;
 mod inspect;
 mod interrupt;
 mod key;
@@ -24,6 +28,7 @@ mod recover;
 mod sim;
 mod snapshot;
 mod status;
+mod supervise;
 mod trace;
 mod units;
 mod wire;
@@ -72,14 +77,14 @@ fn dispatch(
     matches: &ArgMatches,
 ) -> Result<(), CliError> {
     let format = cli.global.format();
-    let level = cli.global.log_level;
+    let log = cli.global.log();
     let reach = cli.global.reach();
     let key_file = cli.global.key_file().map(Path::to_path_buf);
     // Kept to the end: dropping it writes the log lines that are queued.
-    let (logger, _guard) = log::logger(level);
+    let (logger, dial, _guard) = log::logger(log);
     match cli.command {
-        Command::Cluster(cluster) => cluster.run(&reach, format, level, &logger),
-        Command::Node(node) => node.run(key_file.as_deref(), format, &logger),
+        Command::Cluster(cluster) => cluster.run(&reach, format, log, &logger),
+        Command::Node(node) => node.run(key_file.as_deref(), format, &logger, dial),
         Command::Kv(kv) => kv.run(&reach, format),
         Command::Member(member) => member.run(&reach, format),
         Command::Leader(leader) => leader.run(&reach, format),
@@ -95,6 +100,8 @@ fn dispatch(
         Command::Trace(trace) => trace.run(key_file.as_deref(), format),
         Command::Wire(wire) => wire.run(key_file.as_deref(), format),
         Command::Inspect(inspect) => inspect.run(format),
+        Command::Doctor(doctor) => doctor.run(format),
+        Command::Discover(discover) => discover.run(&reach, format),
         Command::Config(ConfigCommand::Show { prefix }) => {
             config::show(file, tree, matches, prefix.as_deref(), format)
         }

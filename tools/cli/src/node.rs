@@ -16,19 +16,24 @@ use raftgram::seal::SealMode;
 use raftgram::store::{Fsync, OpenError, SEGMENT_BYTES, SnapshotError};
 use raftgram::types::{ClusterId, NodeId};
 use serde::Serialize;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use slog::{Logger, info, warn};
 
 use crate::address::Address;
+use crate::beacon;
 use crate::error::{CliError, Code};
 use crate::faults::Faults;
+use crate::http::Face;
 use crate::key;
+use crate::log::{Dial, Turn};
 use crate::output::Format;
+use crate::supervise;
 use crate::units::{Bytes, Share};
 use crate::wire::cluster_id;
 
-/// Run one node in the foreground. SIGTERM and Ctrl-C hand leadership over and exit 0.
+/// Run one node in the foreground. SIGTERM and Ctrl-C hand leadership over and exit 0; SIGUSR1 logs one level more,
+/// SIGUSR2 one level less.
 #[derive(Debug, Args)]
 pub(crate) struct Node {
     /// The node's number, 1 to 65534.
@@ -70,6 +75,13 @@ pub(crate) struct Node {
     /// Record what the node sends, gets and becomes, in a file for each of its boots; `trace` reads them.
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
+    /// Serve a dashboard, /metrics, /health and /ready here, to be looked at and not to change anything.
+    #[arg(long, value_name = "ADDR")]
+    http: Option<Address>,
+    /// Answer `raftgram discover` on this network, at this multicast group or address: tells whoever asks the members'
+    /// addresses and the cluster's id.
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = beacon::GROUP)]
+    beacon: Option<Address>,
     /// Pull snapshots from other nodes no faster than this, per second.
     #[arg(long, value_name = "SIZE")]
     pull_rate: Option<Bytes>,
@@ -108,25 +120,45 @@ impl Node {
         key_file: Option<&Path>,
         format: Format,
         logger: &Logger,
+        dial: Dial,
     ) -> Result<(), CliError> {
         let (data, leashed, id) = (self.data.clone(), self.leashed, self.id);
+        let http = self.http.as_ref().map(|address| Face::bind(address.resolve()?, logger)).transpose()?;
+        let beacon_at = self.beacon.clone();
         let options = self.options(key_file, logger)?;
+        let is_sealed = options.config.rpc.seal.mode != SealMode::Off;
         warn_of_openness(&options, logger);
         // Before the node starts: a signal that comes during its start is not lost.
-        let mut signals =
-            Signals::new([SIGINT, SIGTERM]).map_err(|error| CliError::io("taking over signals", &error))?;
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGUSR2])
+            .map_err(|error| CliError::io("taking over signals", &error))?;
+        let beacon = beacon_at.map(|address| beacon::Beacon::bind(address.resolve()?)).transpose()?;
         let node = handle::Node::start(options, kv::Kv::new()).map_err(|error| start_fault(&error))?;
-        announce(format, id, node.address())?;
+        let http_address = http.as_ref().map(Face::address);
+        if let Some(face) = http {
+            face.serve(node.onlooker(), node.address())?;
+        }
+        if let Some(beacon) = beacon {
+            beacon.answer(node.onlooker(), is_sealed, logger)?;
+        }
+        announce(format, id, node.address(), http_address)?;
+        supervise::started(node.onlooker(), logger);
         let stop = node.stopper();
         let log = logger.clone();
         std::thread::spawn(move || {
-            // The second signal ends the process at once: the first may wait for a handover.
-            for (place, signal) in signals.forever().enumerate() {
-                if place > 0 {
-                    std::process::exit(i32::from(Code::Interrupted.exit()));
+            let mut is_stopping = false;
+            for signal in signals.forever() {
+                match signal {
+                    SIGUSR1 => turn_log(&log, &dial, Turn::Up),
+                    SIGUSR2 => turn_log(&log, &dial, Turn::Down),
+                    // The second one ends the process at once: the first may wait for a handover.
+                    _ if is_stopping => std::process::exit(i32::from(Code::Interrupted.exit())),
+                    _ => {
+                        is_stopping = true;
+                        info!(log, "told to stop"; "signal" => signal);
+                        supervise::stopping();
+                        stop();
+                    }
                 }
-                info!(log, "told to stop"; "signal" => signal);
-                stop();
             }
         });
         if leashed {
@@ -222,19 +254,44 @@ fn warn_of_openness(options: &NodeOptions, logger: &Logger) {
     }
 }
 
+/// Whoever may signal the process may change how much it logs.
+fn turn_log(log: &Logger, dial: &Dial, turn: Turn) {
+    let before = dial.level();
+    if turn == Turn::Up {
+        dial.turn(turn);
+        info!(log, "the log level is changed"; "from" => %before, "to" => %dial.level());
+    } else {
+        info!(log, "the log level is changed"; "from" => %before, "by" => "one level less");
+        dial.turn(turn);
+    }
+}
+
 /// Says where it listens, to programs that read a stream; people read the log, and `--json` is one document.
-fn announce(format: Format, id: NodeId, address: SocketAddr) -> Result<(), CliError> {
+fn announce(
+    format: Format,
+    id: NodeId,
+    address: SocketAddr,
+    http: Option<SocketAddr>,
+) -> Result<(), CliError> {
     #[derive(Serialize)]
     struct Listening {
         event: &'static str,
         id: u16,
         addr: SocketAddr,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        http: Option<SocketAddr>,
         pid: u32,
     }
     if format != Format::JsonStream {
         return Ok(());
     }
-    format.event(&Listening { event: "listening", id: id.as_u16(), addr: address, pid: std::process::id() })
+    format.event(&Listening {
+        event: "listening",
+        id: id.as_u16(),
+        addr: address,
+        http,
+        pid: std::process::id(),
+    })
 }
 
 /// Stops the node at the end of stdin: the other end of the pipe closes when its process dies, however it dies.

@@ -363,7 +363,7 @@ impl Told {
 }
 
 impl Row {
-    fn of(addr: String, status: &NodeStatus) -> Self {
+    pub(crate) fn of(addr: String, status: &NodeStatus) -> Self {
         let ids = |members: &raftgram::membership::Members| members.keys().map(|id| id.as_u16()).collect();
         let membership = status.membership.as_ref();
         let peers = status.peers.iter().map(|peer| Peer {

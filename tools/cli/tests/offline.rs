@@ -1,5 +1,7 @@
 //! Commands that need no node: `wire decode`, `wire vectors` and `inspect`, seen from outside the process.
 
+#[path = "offline/packaging.rs"]
+mod packaging;
 mod support;
 
 use std::path::Path;

@@ -14,6 +14,8 @@ mod rpc;
 mod socket;
 mod udp;
 
+pub(crate) use socket::kernel_drops_of_all;
+
 use clap::Subcommand;
 use slog::Logger;
 

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use slog::Logger;
 
 use crate::error::CliError;
-use crate::log::LogLevel;
+use crate::log::LogSettings;
 use crate::output::Format;
 use crate::reach::Reach;
 
@@ -24,11 +24,11 @@ impl Cluster {
         self,
         reach: &Reach,
         format: Format,
-        level: LogLevel,
+        log: LogSettings,
         logger: &Logger,
     ) -> Result<(), CliError> {
         match self {
-            Self::Up(up) => up.run(reach, format, level, logger),
+            Self::Up(up) => up.run(reach, format, log, logger),
         }
     }
 }

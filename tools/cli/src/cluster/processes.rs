@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::CliError;
+use crate::log::LogFormat;
 
 /// A node that is told to stop hands leadership over and syncs; beyond this it is killed.
 const STOP_MAX: Duration = Duration::from_secs(10);
@@ -24,7 +25,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts `raftgram node` with these arguments.
-    pub(super) fn start(id: u16, arguments: &[String]) -> Result<Self, CliError> {
+    pub(super) fn start(id: u16, arguments: &[String], format: LogFormat) -> Result<Self, CliError> {
         let own = std::env::current_exe().map_err(|error| CliError::io("finding the own program", &error))?;
         let mut command = Command::new(&own);
         command.arg("node").args(arguments);
@@ -39,7 +40,8 @@ impl Process {
         let mut child = command
             .spawn()
             .map_err(|error| CliError::io(format!("starting node {id}"), &error).at(own.display()))?;
-        let log = child.stderr.take().map(|stderr| std::thread::spawn(move || prefix_lines(id, stderr)));
+        let log =
+            child.stderr.take().map(|stderr| std::thread::spawn(move || pass_lines(id, stderr, format)));
         Ok(Self { id, child, ended: None, log })
     }
 
@@ -89,9 +91,14 @@ pub(super) fn stop(processes: &mut [Process]) -> bool {
     processes.iter_mut().all(|process| process.ended().is_some_and(|status| status.success()))
 }
 
-fn prefix_lines(id: u16, stderr: ChildStderr) {
+/// Lines of text say whose they are; documents do so themselves.
+fn pass_lines(id: u16, stderr: ChildStderr, format: LogFormat) {
     for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-        let line = format!("[{id}] {}\n", String::from_utf8_lossy(&line));
+        let line = String::from_utf8_lossy(&line);
+        let line = match format {
+            LogFormat::Text => format!("[{id}] {line}\n"),
+            LogFormat::Json => format!("{line}\n"),
+        };
         // Where nobody reads stderr, the nodes still run.
         let _ = std::io::stderr().write_all(line.as_bytes());
     }

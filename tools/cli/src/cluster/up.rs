@@ -1,6 +1,6 @@
 //! `cluster up`: n node processes on loopback, one terminal.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::error::{CliError, Code};
 use crate::faults::Faults;
 use crate::interrupt::Interrupt;
 use crate::key;
-use crate::log::LogLevel;
+use crate::log::LogSettings;
 use crate::output::{self, Format};
 use crate::reach::Reach;
 use crate::units::{Share, Span};
@@ -41,6 +41,9 @@ pub(crate) struct Up {
     /// Node i listens on this port + i - 1.
     #[arg(long, value_name = "PORT", default_value_t = 7101, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
+    /// Node i serves its dashboard and metrics over HTTP at this port + i - 1; see `node --http`.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    http: Option<u16>,
     /// The address to listen on.
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     address: IpAddr,
@@ -70,6 +73,8 @@ struct Ready {
 struct ReadyNode {
     id: u16,
     addr: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<SocketAddr>,
     pid: u32,
 }
 
@@ -78,10 +83,12 @@ impl Up {
         self,
         reach: &Reach,
         format: Format,
-        level: LogLevel,
+        log: LogSettings,
         logger: &Logger,
     ) -> Result<(), CliError> {
-        let addresses = self.addresses()?;
+        let addresses = self.addresses(self.port)?;
+        let http = self.http.map(|port| self.addresses(port)).transpose()?.unwrap_or_default();
+        self.check_http_ports(&http)?;
         self.faults.links()?;
         check_ports(&addresses)?;
         if let Some(file) = reach.key_file() {
@@ -99,14 +106,14 @@ impl Up {
         for (id, start) in ids.zip(&starts) {
             nodes.push(Process::start(
                 id,
-                &self.arguments(id, *start, dir, &addresses, level, reach.key_file()),
+                &self.arguments(id, *start, dir, &addresses, log, reach.key_file()),
+                log.format,
             )?);
         }
         let served = self.wait_until_served(reach, &addresses, &mut nodes, &interrupt);
         let served = served.and_then(|served| match served {
-            Served::Yes => {
-                announce(format, &addresses, &nodes).and_then(|()| keep(&mut nodes, &interrupt, logger))
-            }
+            Served::Yes => announce(format, &addresses, &http, &nodes)
+                .and_then(|()| keep(&mut nodes, &interrupt, logger)),
             Served::Interrupted => Ok(()),
         });
         let ended_well = processes::stop(&mut nodes);
@@ -117,13 +124,25 @@ impl Up {
         Ok(())
     }
 
-    fn addresses(&self) -> Result<Vec<SocketAddr>, CliError> {
-        let last = u32::from(self.port) + u32::from(self.nodes) - 1;
+    fn addresses(&self, port: u16) -> Result<Vec<SocketAddr>, CliError> {
+        let last = u32::from(port) + u32::from(self.nodes) - 1;
         if last > u32::from(u16::MAX) {
-            let message = format!("{} nodes from port {} need ports up to {last}", self.nodes, self.port);
+            let message = format!("{} nodes from port {} need ports up to {last}", self.nodes, port);
             return Err(CliError::usage(message).hint("the highest port is 65535"));
         }
-        Ok((0..self.nodes).map(|place| SocketAddr::new(self.address, self.port + place)).collect())
+        Ok((0..self.nodes).map(|place| SocketAddr::new(self.address, port + place)).collect())
+    }
+
+    /// Found before any node is started, as the nodes' own are.
+    fn check_http_ports(&self, addresses: &[SocketAddr]) -> Result<(), CliError> {
+        for address in addresses {
+            TcpListener::bind(address).map_err(|error| {
+                CliError::new(Code::Failed, format!("the port cannot be used: {error}"))
+                    .at(address)
+                    .hint("another program may listen there; choose other ports with --http")
+            })?;
+        }
+        Ok(())
     }
 
     /// The arguments of `raftgram node` for node `id`.
@@ -133,7 +152,7 @@ impl Up {
         start: Start,
         dir: &Path,
         addresses: &[SocketAddr],
-        level: LogLevel,
+        log: LogSettings,
         key_file: Option<&Path>,
     ) -> Vec<String> {
         let voters: Vec<String> =
@@ -145,7 +164,8 @@ impl Up {
             ("--listen", listen),
             ("--voters", voters.join(",")),
             ("--data", data),
-            ("--log-level", level.to_string()),
+            ("--log-level", log.level.to_string()),
+            ("--log-format", log.format.to_string()),
         ];
         let mut arguments: Vec<String> =
             pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
@@ -158,6 +178,8 @@ impl Up {
         arguments.extend(
             self.lease_drift.into_iter().flat_map(|drift| ["--lease-drift".to_owned(), drift.to_string()]),
         );
+        let http = self.http.map(|port| SocketAddr::new(self.address, port + id - 1));
+        arguments.extend(http.into_iter().flat_map(|at| ["--http".to_owned(), at.to_string()]));
         let record = self.record.as_ref().map(|dir| dir.to_string_lossy().into_owned());
         arguments.extend(record.into_iter().flat_map(|dir| ["--record".to_owned(), dir]));
         arguments.extend(self.faults.arguments(u64::from(id)));
@@ -208,11 +230,18 @@ enum Served {
     Interrupted,
 }
 
-fn announce(format: Format, addresses: &[SocketAddr], nodes: &[Process]) -> Result<(), CliError> {
+fn announce(
+    format: Format,
+    addresses: &[SocketAddr],
+    http: &[SocketAddr],
+    nodes: &[Process],
+) -> Result<(), CliError> {
     if format.is_json() {
+        let http_of = |process: &Process| http.get(usize::from(process.id) - 1).copied();
         let node = |(addr, process): (&SocketAddr, &Process)| ReadyNode {
             id: process.id,
             addr: *addr,
+            http: http_of(process),
             pid: process.pid(),
         };
         let nodes = addresses.iter().zip(nodes).map(node).collect();
