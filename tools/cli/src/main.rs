@@ -14,6 +14,8 @@ mod inspect;
 mod interrupt;
 mod key;
 mod kv;
+#[expect(dead_code, reason = "the commands that write and render run folders follow")]
+mod lab;
 mod leader;
 mod log;
 mod member;

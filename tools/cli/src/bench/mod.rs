@@ -9,7 +9,7 @@ mod kv;
 mod link;
 mod load;
 mod peer;
-mod report;
+pub(crate) mod report;
 mod rpc;
 mod socket;
 mod udp;
