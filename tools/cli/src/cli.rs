@@ -14,6 +14,7 @@ use crate::docs;
 use crate::inspect;
 use crate::key;
 use crate::kv;
+use crate::lab;
 use crate::leader;
 use crate::log::LogLevel;
 use crate::member;
@@ -122,6 +123,8 @@ pub(crate) enum Command {
     /// Keys for sealed clusters.
     #[command(subcommand)]
     Key(key::KeyCommand),
+    #[command(subcommand)]
+    Lab(lab::Lab),
     /// Run clusters in virtual time under faults, from seeds.
     Sim(sim::Sim),
     /// What nodes and simulations recorded.

@@ -14,7 +14,6 @@ mod inspect;
 mod interrupt;
 mod key;
 mod kv;
-#[expect(dead_code, reason = "the commands that write and render run folders follow")]
 mod lab;
 mod leader;
 mod log;
@@ -93,6 +92,7 @@ fn dispatch(
         Command::Bench(bench) => bench.run(&reach, format, &logger),
         Command::Check(check) => check.run(format),
         Command::Key(key) => key.run(format),
+        Command::Lab(lab) => lab.run(format),
         Command::Sim(sim) => sim.run(format),
         Command::Trace(trace) => trace.run(key_file.as_deref(), format),
         Command::Wire(wire) => wire.run(key_file.as_deref(), format),
