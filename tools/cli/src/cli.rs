@@ -20,6 +20,7 @@ use crate::log::LogLevel;
 use crate::member;
 use crate::node;
 use crate::output::{Format, Json};
+use crate::proxy;
 use crate::reach::Reach;
 use crate::recover;
 use crate::sim;
@@ -125,6 +126,7 @@ pub(crate) enum Command {
     Key(key::KeyCommand),
     #[command(subcommand)]
     Lab(lab::Lab),
+    Proxy(Box<proxy::Proxy>),
     /// Run clusters in virtual time under faults, from seeds.
     Sim(sim::Sim),
     /// What nodes and simulations recorded.

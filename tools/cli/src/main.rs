@@ -20,6 +20,7 @@ mod log;
 mod member;
 mod node;
 mod output;
+mod proxy;
 mod reach;
 mod recover;
 mod sim;
@@ -93,6 +94,7 @@ fn dispatch(
         Command::Check(check) => check.run(format),
         Command::Key(key) => key.run(format),
         Command::Lab(lab) => lab.run(format),
+        Command::Proxy(proxy) => proxy.run(format),
         Command::Sim(sim) => sim.run(format),
         Command::Trace(trace) => trace.run(key_file.as_deref(), format),
         Command::Wire(wire) => wire.run(key_file.as_deref(), format),

@@ -23,6 +23,7 @@ use serde::Serialize;
 
 use crate::error::CliError;
 use crate::output::Format;
+pub(crate) use parse::nearest;
 
 /// Experiments with pictures: a cluster under faults, and what clients saw of it.
 #[derive(Debug, Subcommand)]
