@@ -11,6 +11,7 @@ use crate::bench;
 use crate::check;
 use crate::cluster;
 use crate::docs;
+use crate::fault;
 use crate::inspect;
 use crate::key;
 use crate::kv;
@@ -121,6 +122,8 @@ pub(crate) enum Command {
     Bench(bench::Bench),
     /// Judge whether a recorded history is linearizable.
     Check(check::Check),
+    #[command(subcommand)]
+    Fault(fault::Fault),
     /// Keys for sealed clusters.
     #[command(subcommand)]
     Key(key::KeyCommand),

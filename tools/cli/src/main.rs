@@ -9,6 +9,7 @@ mod cluster;
 mod config;
 mod docs;
 mod error;
+mod fault;
 mod faults;
 mod inspect;
 mod interrupt;
@@ -98,6 +99,7 @@ fn dispatch(
         Command::Sim(sim) => sim.run(format),
         Command::Trace(trace) => trace.run(key_file.as_deref(), format),
         Command::Wire(wire) => wire.run(key_file.as_deref(), format),
+        Command::Fault(fault) => fault.run(&reach, format),
         Command::Inspect(inspect) => inspect.run(format),
         Command::Config(ConfigCommand::Show { prefix }) => {
             config::show(file, tree, matches, prefix.as_deref(), format)

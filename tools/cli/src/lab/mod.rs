@@ -3,15 +3,17 @@
 //! A *scenario* (`scenario`, read by `parse`, the built-in ones in `catalog`) names a cluster, a load, standing and
 //! planned faults, and what is varied. `plan` makes *points* of it, one for each value that is varied, each run some
 //! times over (*repeats*), each repeat with a seed and a schedule of its own. A *ground* carries out one repeat:
-//! `simulator` in virtual time. What clients saw and who led is counted by `meter`, alike on every ground, and goes row
+//! `simulator` in virtual time, `processes` with real nodes in real time. What clients saw and who led is counted by `meter`, alike on every ground, and goes row
 //! by row into the `run_folder`.
 
 mod catalog;
 mod compare;
 mod host;
 mod meter;
+mod overseer;
 mod parse;
 mod plan;
+mod processes;
 mod run;
 pub(crate) mod run_folder;
 mod scenario;
@@ -23,7 +25,7 @@ use serde::Serialize;
 
 use crate::error::CliError;
 use crate::output::Format;
-pub(crate) use parse::nearest;
+pub(crate) use parse::{groups, nearest};
 
 /// Experiments with pictures: a cluster under faults, and what clients saw of it.
 #[derive(Debug, Subcommand)]

@@ -18,7 +18,7 @@ use super::plan::{self, Task};
 use super::run_folder::{Axis, FORMAT, Ground, Latency, Point, Run, Settings, State, Writer};
 use super::scenario::{Scenario, Sweep, SweepKey};
 use super::traced::Traced;
-use super::{catalog, host, simulator};
+use super::{catalog, host, processes, simulator};
 use crate::bench::report::{hgrm, histogram};
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
@@ -107,11 +107,14 @@ impl RunCommand {
             Some(dir) => dir.clone(),
             None => free_folder(&scenario.name, seed),
         };
+        if scenario.on == Ground::Processes {
+            processes::check(&scenario)?;
+        }
         let interrupt = Interrupt::install()?;
         let mut lab = Lab::begin(&dir, &scenario, seed, axis, &tasks, self.repeat_line(seed))?;
         let ended = match scenario.on {
             Ground::Simulator => self.run_simulated(&mut lab, &tasks, &interrupt, format),
-            Ground::Processes => Err(CliError::usage("node processes are not a ground yet")),
+            Ground::Processes => run_processes(&mut lab, &tasks, &interrupt, format),
         };
         let shown = lab.end(ended.as_ref().err())?;
         ended.map_err(|error| error.at(dir.display()))?;
@@ -166,7 +169,7 @@ impl RunCommand {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.map_or(processors, usize::from).min(tasks.len());
         let next = AtomicUsize::new(0);
-        let done: Mutex<BTreeMap<usize, Result<Measured, CliError>>> = Mutex::new(BTreeMap::new());
+        let done = Finished::default();
         let dir = lab.dir().to_path_buf();
         let hook = std::panic::take_hook();
         // A node that panics is a finding, which is told in its place.
@@ -177,37 +180,71 @@ impl RunCommand {
             {
                 let result =
                     trace_of(&dir, task).and_then(|trace| simulator::measure(task, trace, interrupt));
-                let is_over = result.is_err();
-                done.lock().unwrap_or_else(PoisonError::into_inner).insert(place, result);
-                if is_over {
-                    // Nobody needs the rest.
+                if result.is_err() {
                     next.store(tasks.len(), Ordering::Relaxed);
                 }
+                done.lock().unwrap_or_else(PoisonError::into_inner).insert(place, result);
             }
         };
         let ended = thread::scope(|scope| {
             let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            let mut written = 0;
-            let mut bar = Bar::new(tasks.len(), format);
-            loop {
-                let is_over = workers.iter().all(thread::ScopedJoinHandle::is_finished);
-                while let Some(result) = done.lock().unwrap_or_else(PoisonError::into_inner).remove(&written)
-                {
-                    lab.write(&result?, format)?;
-                    written += 1;
-                }
-                bar.draw(written, tasks.get(written));
-                if is_over {
-                    break;
-                }
-                thread::park_timeout(TICK);
-            }
-            let rest = std::mem::take(&mut *done.lock().unwrap_or_else(PoisonError::into_inner));
-            rest.into_values().find_map(Result::err).map_or(Ok(()), Err)
+            let is_over = || workers.iter().all(thread::ScopedJoinHandle::is_finished);
+            let written = write_in_order(lab, tasks, &done, is_over, format);
+            // After a failure nobody needs the rest.
+            next.store(tasks.len(), Ordering::Relaxed);
+            written
         });
         std::panic::set_hook(hook);
         ended
     }
+}
+
+/// What threads have finished, by the place of its task.
+type Finished = Mutex<BTreeMap<usize, Result<Measured, CliError>>>;
+
+/// Writes what is finished, in the order of the tasks, until nobody works any more.
+fn write_in_order(
+    lab: &mut Lab,
+    tasks: &[Task],
+    done: &Finished,
+    is_over: impl Fn() -> bool,
+    format: Format,
+) -> Result<(), CliError> {
+    let take = |place| done.lock().unwrap_or_else(PoisonError::into_inner).remove(&place);
+    let mut bar = Bar::new(tasks.len(), format);
+    let mut written = 0;
+    loop {
+        // Asked first: what is finished by then is all there is.
+        let was_over = is_over();
+        while let Some(result) = take(written) {
+            lab.write(&result?, format)?;
+            written += 1;
+        }
+        bar.draw(written, tasks.get(written));
+        if was_over {
+            break;
+        }
+        thread::park_timeout(TICK);
+    }
+    let rest = std::mem::take(&mut *done.lock().unwrap_or_else(PoisonError::into_inner));
+    rest.into_values().find_map(Result::err).map_or(Ok(()), Err)
+}
+
+/// One task after the other: they would only measure each other.
+fn run_processes(
+    lab: &mut Lab,
+    tasks: &[Task],
+    interrupt: &Interrupt,
+    format: Format,
+) -> Result<(), CliError> {
+    let mut bar = Bar::new(tasks.len(), format);
+    for (done, task) in tasks.iter().enumerate() {
+        bar.draw(done, Some(task));
+        let dir = lab.dir().to_path_buf();
+        let measured = processes::measure(task, &dir, interrupt)?;
+        lab.write(&measured, format)?;
+    }
+    Ok(())
 }
 
 fn trace_of(dir: &Path, task: &Task) -> Result<Option<Traced>, CliError> {

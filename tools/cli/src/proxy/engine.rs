@@ -29,7 +29,7 @@ pub(crate) struct Engine {
     /// Faults strike this way only.
     only: Option<Way>,
     losses: Option<Losses>,
-    rules: Vec<(Rule, u64, u64)>,
+    rules: Vec<Script>,
     seed: u64,
     paths: BTreeMap<(Session, Way), Path>,
     /// What rules hold back, by when it goes on.
@@ -37,6 +37,15 @@ pub(crate) struct Engine {
     serial: u64,
     /// Of sessions that have ended.
     past: [LinkStats; 2],
+}
+
+/// A rule and what became of it.
+#[derive(Debug)]
+struct Script {
+    rule: Rule,
+    /// Datagrams that it speaks of.
+    met: u64,
+    struck: u64,
 }
 
 /// One way of one session.
@@ -56,7 +65,7 @@ impl Engine {
         rules: Vec<Rule>,
         seed: u64,
     ) -> Self {
-        let rules = rules.into_iter().map(|rule| (rule, 0, 0)).collect();
+        let rules = rules.into_iter().map(|rule| Script { rule, met: 0, struck: 0 }).collect();
         let past = [LinkStats::default(); 2];
         Self {
             config,
@@ -94,11 +103,11 @@ impl Engine {
         }
         let seen = Seen::of(way, bytes);
         let mut action = None;
-        for (rule, met, struck) in self.rules.iter_mut().filter(|(rule, ..)| rule.speaks_of(&seen)) {
-            *met += 1;
-            if action.is_none() && rule.strikes(*met) {
-                *struck += 1;
-                action = Some(rule.action());
+        for script in self.rules.iter_mut().filter(|script| script.rule.speaks_of(&seen)) {
+            script.met += 1;
+            if action.is_none() && script.rule.strikes(script.met) {
+                script.struck += 1;
+                action = Some(script.rule.action());
             }
         }
         action
@@ -166,7 +175,7 @@ impl Engine {
 
     /// Each rule and how often it struck.
     pub(crate) fn rules(&self) -> impl Iterator<Item = (&Rule, u64)> {
-        self.rules.iter().map(|(rule, _, struck)| (rule, *struck))
+        self.rules.iter().map(|script| (&script.rule, script.struck))
     }
 }
 

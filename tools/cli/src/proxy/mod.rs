@@ -35,7 +35,8 @@ use crate::units::{Bytes, Share, Span};
 use engine::{Engine, Way};
 use losses::Losses;
 use rules::Rule;
-use words::{Burst, Preset, Rate};
+pub(crate) use words::Burst;
+use words::{Preset, Rate};
 
 /// Put a lossy path before any UDP program. Needs no root; the words are netem's.
 #[derive(Debug, Args)]
@@ -142,7 +143,7 @@ impl Proxy {
         };
         let (listen, upstream) = (listen.resolve()?, upstream.resolve()?);
         let losses = self.loss_trace.as_deref().map(Losses::read).transpose()?;
-        let seed = self.seed.map_or_else(raftgram_seed, Ok)?;
+        let seed = self.seed.unwrap_or_else(crate::sim::any_seed);
         let engine = Engine::new(config, self.only, losses, self.rules, seed);
         let interrupt = Interrupt::install()?;
         let mut proxy = serve::Server::bind(listen, upstream, engine)?;
@@ -182,13 +183,6 @@ impl Proxy {
         config.validate().map_err(|error| CliError::usage(error.to_string()))?;
         Ok(config)
     }
-}
-
-fn raftgram_seed() -> Result<u64, CliError> {
-    let rng = raftgram::run::random_rng().map_err(|error| CliError::io("drawing a seed", &error))?;
-    let mut rng = rng;
-    // Short enough to type.
-    Ok(rng.next_u64() >> 32)
 }
 
 /// Live counters: a line on a terminal, an event in a stream.
