@@ -114,11 +114,21 @@ pub(super) struct Operation {
     pub(super) attempt_count: u32,
     /// How many attempts got an answer, whatever it said.
     pub(super) answered_count: u32,
+    /// How many calls in a row failed.
+    pub(super) failed_count: u32,
 }
 
 impl Operation {
     pub(super) fn new(kind: Kind, deadline: Instant) -> Self {
-        Self { kind, deadline, call: None, timer: deadline, attempt_count: 0, answered_count: 0 }
+        Self {
+            kind,
+            deadline,
+            call: None,
+            timer: deadline,
+            attempt_count: 0,
+            answered_count: 0,
+            failed_count: 0,
+        }
     }
 
     /// True when an attempt without an answer may have had an effect.
