@@ -52,9 +52,10 @@ impl Client {
             watching.begin_attempt(left, self.config.attempt_timeout);
         }
         let (server, class) = match &operation.kind {
-            Kind::Status { server } | Kind::TakeSnapshot { server, .. } | Kind::Pull { server, .. } => {
-                (*server, Class::Again)
-            }
+            Kind::Status { server }
+            | Kind::TakeSnapshot { server, .. }
+            | Kind::SetFaults { server, .. }
+            | Kind::Pull { server, .. } => (*server, Class::Again),
             // Told to ask any node, it asks them in turn; one that could not answer named the leader, if it knew it.
             Kind::Read { level: ReadLevel::AnyNode, .. } if operation.attempt_count == 0 => {
                 (self.next_in_turn(), Class::Again)
@@ -106,6 +107,9 @@ impl Client {
             Kind::Status { .. } => encode_request(group, &ClientRequest::Status, &mut body),
             Kind::TakeSnapshot { through, .. } => {
                 encode_request(group, &ClientRequest::TakeSnapshot { through: *through }, &mut body);
+            }
+            Kind::SetFaults { request, .. } => {
+                encode_request(group, &ClientRequest::SetFaults(*request), &mut body);
             }
             Kind::Pull { pull, .. } => encode_pull(group, pull, &mut body),
             Kind::Watch(watching) => {
@@ -228,6 +232,7 @@ impl Client {
             ClientReply::SnapshotState { taken, in_force } => {
                 self.end(id, Ok(Answer::Snapshot { taken, in_force }));
             }
+            ClientReply::FaultsSet => self.end(id, Ok(Answer::FaultsSet)),
             ClientReply::Changed(changed) => {
                 self.believe_in(link);
                 self.on_changed(now, id, changed);

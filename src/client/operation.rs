@@ -9,6 +9,7 @@ use crate::snapshot::SnapshotMeta;
 use crate::time::Instant;
 use crate::types::{CallId, Index, NodeId, Sequence, Term};
 use crate::wire::client::ReadLevel;
+use crate::wire::fault::FaultRequest;
 use crate::wire::member::MembershipState;
 use crate::wire::status::NodeStatus;
 use crate::wire::transfer::Pull;
@@ -54,6 +55,8 @@ pub enum Answer {
         /// The newest that is durable and in force.
         in_force: Option<SnapshotMeta>,
     },
+    /// The node's links are as they were asked to be.
+    FaultsSet,
     /// A range of a snapshot's file; `None` when that node does not have the file, or cannot read it.
     Range {
         /// Its bytes, unchecked.
@@ -105,6 +108,8 @@ pub(super) enum Kind {
     Status { server: usize },
     /// A snapshot of one node, or how it stands.
     TakeSnapshot { server: usize, through: Index },
+    /// Faults of one node's links.
+    SetFaults { server: usize, request: FaultRequest },
     /// A range of a snapshot's file, of one node.
     Pull { server: usize, pull: Pull },
     /// Whatever the machine carries out next.

@@ -68,6 +68,7 @@ pub mod body_kind {
     pub const MEMBERS: u8 = 0x48;
     pub const TRANSFER_LEADERSHIP: u8 = 0x49;
     pub const WATCH: u8 = 0x4a;
+    pub const SET_FAULTS: u8 = 0x4c;
 
     pub const SESSION_OPENED: u8 = 0x80;
     pub const SESSION_CLOSED: u8 = 0x81;
@@ -88,6 +89,7 @@ pub mod body_kind {
     pub const TRANSFERRING: u8 = 0x90;
     pub const WATCHED: u8 = 0x91;
     pub const COMPACTED: u8 = 0x92;
+    pub const FAULTS_SET: u8 = 0x93;
 }
 
 pub(super) fn begin_body(kind: u8, group: GroupId, out: &mut Vec<u8>) {

@@ -7,6 +7,7 @@ use crate::founding::FoundingRecord;
 use crate::snapshot::SnapshotMeta;
 use crate::types::{GroupId, Index, NodeId, Sequence, SessionId, Term};
 use crate::wire::body::{begin_body, body_kind as k, read_index, read_term};
+use crate::wire::fault::FaultRequest;
 use crate::wire::member::{ChangeRefusal, ChangeRequest, Changed, MembershipState};
 use crate::wire::ranges::Ranges;
 use crate::wire::status::{NodeStatus, read_node};
@@ -57,6 +58,8 @@ pub enum ClientRequest<'a> {
     },
     /// What was carried out after an index, as soon as anything was? `[W-100]`
     Watch(Watch<'a>),
+    /// Let the links of the node that is asked do this to datagrams. `[W-110]`
+    SetFaults(FaultRequest),
 }
 
 /// A command within a session. `[W-48]`
@@ -161,6 +164,8 @@ pub enum ClientReply<'a> {
         /// The lowest index that can be watched from.
         oldest: Index,
     },
+    /// The node's links are as they were asked to be. `[W-112]`
+    FaultsSet,
 }
 
 /// What a command or query came to.
@@ -240,6 +245,10 @@ pub fn encode_request(group: GroupId, request: &ClientRequest<'_>, out: &mut Vec
             begin_body(k::WATCH, group, out);
             watch.encode(out);
         }
+        ClientRequest::SetFaults(request) => {
+            begin_body(k::SET_FAULTS, group, out);
+            request.encode(out);
+        }
     }
 }
 
@@ -269,6 +278,7 @@ pub fn decode_request(body: &[u8]) -> Result<(GroupId, ClientRequest<'_>), Curso
         }
         k::TRANSFER_LEADERSHIP => ClientRequest::TransferLeadership { to: read_node(r)? },
         k::WATCH => ClientRequest::Watch(Watch::decode(r)?),
+        k::SET_FAULTS => ClientRequest::SetFaults(FaultRequest::decode(r)?),
         _ => return Err(CursorError::Value),
     };
     Ok((group, request))
@@ -282,7 +292,10 @@ pub fn encode_reply(group: GroupId, reply: &ClientReply<'_>, out: &mut Vec<u8>) 
     begin_body(kind_of(reply), group, out);
     match reply {
         ClientReply::SessionOpened { session } => out.put_varint(session.0.0),
-        ClientReply::SessionClosed | ClientReply::SessionExpired | ClientReply::SequenceFinished => {}
+        ClientReply::SessionClosed
+        | ClientReply::SessionExpired
+        | ClientReply::SequenceFinished
+        | ClientReply::FaultsSet => {}
         ClientReply::Applied(outcome) | ClientReply::Read(outcome) => {
             out.put_varint(outcome.index.0);
             out.put_varint(outcome.term.0);
@@ -358,6 +371,7 @@ pub fn decode_reply(body: &[u8]) -> Result<(GroupId, ClientReply<'_>), CursorErr
         }
         k::WATCHED => ClientReply::Watched(Watched::decode(r)?),
         k::COMPACTED => ClientReply::Compacted { oldest: read_index(r)? },
+        k::FAULTS_SET => ClientReply::FaultsSet,
         _ => return Err(CursorError::Value),
     };
     Ok((group, reply))
@@ -384,6 +398,7 @@ const fn kind_of(reply: &ClientReply<'_>) -> u8 {
         ClientReply::Transferring { .. } => k::TRANSFERRING,
         ClientReply::Watched(_) => k::WATCHED,
         ClientReply::Compacted { .. } => k::COMPACTED,
+        ClientReply::FaultsSet => k::FAULTS_SET,
     }
 }
 

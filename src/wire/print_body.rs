@@ -12,6 +12,7 @@ use crate::wire::client::{
     ClientReply, ClientRequest, Outcome, ReadLevel, RefusalCode, decode_reply, decode_request,
 };
 use crate::wire::digest::decode_digests;
+use crate::wire::fault::{FaultLinks, FaultRequest};
 use crate::wire::peer::decode_message;
 use crate::wire::print::{Fields, Hex};
 use crate::wire::print_member;
@@ -171,6 +172,7 @@ pub(super) fn request(body: &[u8], fields: &mut Fields) -> Result<(), CursorErro
             fields.put("wait_us", watch.wait_us);
             fields.put("filter", Hex(watch.filter));
         }
+        ClientRequest::SetFaults(request) => put_faults(request, fields),
         ClientRequest::CloseSession { session } => fields.put("session", session.0),
         ClientRequest::Propose(propose) => {
             fields.put("session", propose.session.0);
@@ -197,7 +199,10 @@ pub(super) fn reply(body: &[u8], fields: &mut Fields) -> Result<(), CursorError>
     fields.put("kind", reply_name(&reply));
     fields.put("group", group);
     match &reply {
-        ClientReply::SessionClosed | ClientReply::SessionExpired | ClientReply::SequenceFinished => {}
+        ClientReply::SessionClosed
+        | ClientReply::SessionExpired
+        | ClientReply::SequenceFinished
+        | ClientReply::FaultsSet => {}
         ClientReply::SessionOpened { session } => fields.put("session", session.0),
         ClientReply::Applied(outcome) | ClientReply::Read(outcome) => {
             let Outcome { index, term, result } = outcome;
@@ -292,6 +297,7 @@ pub const fn request_name(request: &ClientRequest<'_>) -> &'static str {
         ClientRequest::Members { .. } => "members",
         ClientRequest::TransferLeadership { .. } => "transfer-leadership",
         ClientRequest::Watch(_) => "watch",
+        ClientRequest::SetFaults(_) => "set-faults",
     }
 }
 
@@ -318,6 +324,41 @@ pub const fn reply_name(reply: &ClientReply<'_>) -> &'static str {
         ClientReply::Transferring { .. } => "transferring",
         ClientReply::Watched(_) => "watched",
         ClientReply::Compacted { .. } => "compacted",
+        ClientReply::FaultsSet => "faults-set",
+    }
+}
+
+fn put_faults(request: &FaultRequest, fields: &mut Fields) {
+    let FaultRequest::Set { links, lasting_ms, faults } = request else {
+        return fields.put("faults", "clear");
+    };
+    fields.put("faults", "set");
+    fields.put("lasting_ms", lasting_ms);
+    match links {
+        FaultLinks::Nodes => fields.put("links", "nodes"),
+        FaultLinks::Clients => fields.put("links", "clients"),
+        FaultLinks::Node(node) => {
+            fields.put("links", "node");
+            fields.put("node", node);
+        }
+    }
+    fields.put("is_blocked", faults.is_blocked);
+    let [to_bad, to_good, bad, good] = faults.burst_ppm;
+    for (name, number) in [
+        ("mtu", faults.mtu),
+        ("loss_ppm", faults.loss_ppm),
+        ("to_bad_ppm", to_bad),
+        ("to_good_ppm", to_good),
+        ("loss_bad_ppm", bad),
+        ("loss_good_ppm", good),
+        ("delay_us", faults.delay_us),
+        ("jitter_us", faults.jitter_us),
+        ("duplicate_ppm", faults.duplicate_ppm),
+        ("reorder_ppm", faults.reorder_ppm),
+        ("reorder_delay_us", faults.reorder_delay_us),
+        ("corrupt_ppm", faults.corrupt_ppm),
+    ] {
+        fields.put(name, number);
     }
 }
 

@@ -13,14 +13,17 @@ use crate::cluster;
 use crate::discover;
 use crate::docs;
 use crate::doctor;
+use crate::fault;
 use crate::inspect;
 use crate::key;
 use crate::kv;
+use crate::lab;
 use crate::leader;
 use crate::log::{LogFormat, LogLevel, LogSettings};
 use crate::member;
 use crate::node;
 use crate::output::{Format, Json};
+use crate::proxy;
 use crate::reach::Reach;
 use crate::recover;
 use crate::sim;
@@ -129,9 +132,14 @@ pub(crate) enum Command {
     Bench(bench::Bench),
     /// Judge whether a recorded history is linearizable.
     Check(check::Check),
+    #[command(subcommand)]
+    Fault(fault::Fault),
     /// Keys for sealed clusters.
     #[command(subcommand)]
     Key(key::KeyCommand),
+    #[command(subcommand)]
+    Lab(lab::Lab),
+    Proxy(Box<proxy::Proxy>),
     /// Run clusters in virtual time under faults, from seeds.
     Sim(sim::Sim),
     /// What nodes and simulations recorded.

@@ -12,17 +12,20 @@ mod discover;
 mod docs;
 mod doctor;
 mod error;
+mod fault;
 mod faults;
 mod http;
 mod inspect;
 mod interrupt;
 mod key;
 mod kv;
+mod lab;
 mod leader;
 mod log;
 mod member;
 mod node;
 mod output;
+mod proxy;
 mod reach;
 mod recover;
 mod sim;
@@ -96,9 +99,12 @@ fn dispatch(
         Command::Bench(bench) => bench.run(&reach, format, &logger),
         Command::Check(check) => check.run(format),
         Command::Key(key) => key.run(format),
+        Command::Lab(lab) => lab.run(format),
+        Command::Proxy(proxy) => proxy.run(format),
         Command::Sim(sim) => sim.run(format),
         Command::Trace(trace) => trace.run(key_file.as_deref(), format),
         Command::Wire(wire) => wire.run(key_file.as_deref(), format),
+        Command::Fault(fault) => fault.run(&reach, format),
         Command::Inspect(inspect) => inspect.run(format),
         Command::Doctor(doctor) => doctor.run(format),
         Command::Discover(discover) => discover.run(&reach, format),

@@ -2,6 +2,8 @@
 
 #[path = "cluster/guides.rs"]
 mod guides;
+#[path = "cluster/lab.rs"]
+mod lab;
 mod support;
 #[path = "support/cluster.rs"]
 mod up;
