@@ -212,22 +212,22 @@ impl Overseer {
     /// Lets links be as the scenario says all the time.
     pub(crate) fn set_standing_faults(&mut self) -> Result<(), CliError> {
         for node in 1..=self.task.scenario.nodes {
-            self.set_standing_of(node).map_or(Ok(()), |pending| wait(&pending))?;
+            wait(&self.set_standing_of(node))?;
         }
         Ok(())
     }
 
     /// The last of the requests is the one to wait for.
-    fn set_standing_of(&self, node: u16) -> Option<Pending<OperationResult>> {
+    fn set_standing_of(&self, node: u16) -> Pending<OperationResult> {
         let links = &self.task.scenario.links;
         let clients = links.between == Between::All;
         self.ask_for_links(node, links, clients)
     }
 
-    fn ask_for_links(&self, node: u16, links: &Links, clients: bool) -> Option<Pending<OperationResult>> {
+    fn ask_for_links(&self, node: u16, links: &Links, clients: bool) -> Pending<OperationResult> {
         let faults = wire_faults(&links.config());
-        let whose = [Some(FaultLinks::Nodes), clients.then_some(FaultLinks::Clients)];
-        whose.into_iter().flatten().map(|links| self.set(node, links, faults)).last()
+        let between_nodes = self.set(node, FaultLinks::Nodes, faults);
+        if clients { self.set(node, FaultLinks::Clients, faults) } else { between_nodes }
     }
 
     fn set(&self, node: u16, links: FaultLinks, faults: LinkFaults) -> Pending<OperationResult> {

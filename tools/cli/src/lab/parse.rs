@@ -36,7 +36,7 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Scenario, CliError> {
             .unwrap_or(Ground::Simulator),
         nodes,
         fsync: root.truth("fsync")?.unwrap_or(true),
-        seed: root.optional("seed", |value| whole(value))?,
+        seed: root.optional("seed", whole)?,
         repeats: root.number("repeats", 1, 1..=u64::from(REPEATS_MAX))? as u32,
         warm_up: root.read("warm-up", Span(Duration::from_secs(1)))?,
         duration: root.read("duration", Span(Duration::from_secs(10)))?,
