@@ -322,5 +322,4 @@ fn escaped(text: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "metrics_tests.rs"]
 mod tests;

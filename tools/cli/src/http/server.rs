@@ -172,11 +172,8 @@ fn converse(mut stream: TcpStream, answer: &dyn Fn(&Request<'_>) -> Response) {
     }
     let mut unread = Vec::new();
     loop {
-        let head = match read_head(&mut stream, &mut unread) {
-            Ok(Some(head)) => head,
-            // Closed, silent for too long, or broken: nobody is left to tell.
-            Ok(None) | Err(_) => return,
-        };
+        // Closed, silent for too long, or broken: nobody is left to tell.
+        let Ok(Some(head)) = read_head(&mut stream, &mut unread) else { return };
         let (response, body, after) = respond(&head, answer);
         if stream.write_all(&response.bytes(body, after)).is_err() || after == After::Close {
             return;

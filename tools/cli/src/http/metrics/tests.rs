@@ -1,3 +1,5 @@
+//! The page against the list, the list against its documentation, and what others ask of it against both.
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
