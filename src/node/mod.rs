@@ -65,7 +65,7 @@ mod tests;
 mod transfer;
 mod writes;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -136,6 +136,8 @@ pub enum Output<M> {
         incarnation: Incarnation,
         /// The number drawn at that boot.
         nonce: BootNonce,
+        /// The stores of which nothing may be forgotten to make room for this one.
+        kept: BTreeSet<StoreId>,
     },
     /// Carry this out where it holds up nobody, then call [`Node::handle_snapshot_done`].
     Snapshot(SnapshotJob<M>),
