@@ -55,6 +55,7 @@ impl<M: Machine> Node<M> {
     /// Answers the client whose proposal became this entry, if it was proposed here and in this term.
     fn answer_write(&mut self, now: Instant, index: Index, term: Term, outcome: &SessionOutcome) {
         let Some((proposed_in, tokens)) = self.writes.remove(index) else { return };
+        self.pace.count(now);
         for token in tokens {
             if proposed_in != term && !mutant::is(Mutant::L15) {
                 self.redirect(now, token);

@@ -50,6 +50,7 @@ mod digest;
 mod digest_tests;
 pub mod founding;
 mod links;
+mod pace;
 mod probe;
 mod pull;
 mod raft_io;
@@ -98,6 +99,7 @@ use crate::wire::status::Standing;
 use digest::Digests;
 use founding::Blank;
 use links::Peer;
+use pace::Pace;
 use probe::Probes;
 use serve::PendingRead;
 use snapshot::Snapshots;
@@ -258,6 +260,7 @@ pub struct Node<M> {
     raft_calls: BTreeMap<(LinkId, CallId), NodeId>,
     /// Clients that wait for an entry to be applied.
     writes: Writes,
+    pace: Pace,
     /// Reads that wait for Raft's confirmation.
     reads: BTreeMap<ReadId, PendingRead>,
     /// Confirmed reads that wait for the machine to reach their index.
@@ -336,6 +339,7 @@ impl<M: Machine> Node<M> {
             peer_tokens: BTreeMap::new(),
             raft_calls: BTreeMap::new(),
             writes: Writes::default(),
+            pace: Pace::default(),
             reads: BTreeMap::new(),
             confirmed_reads: BTreeMap::new(),
             next_token: 0,
