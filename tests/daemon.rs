@@ -5,7 +5,8 @@
 //! `RAFTGRAM_KILLS` (20) leaders are killed, the lossy network lasts `RAFTGRAM_LOSSY_SECONDS` (10), a snapshot of
 //! `RAFTGRAM_TRANSFER_MIB` (16) travels while its ends die, a sealed cluster gets `RAFTGRAM_FORGED` forged
 //! datagrams, whose cost is measured, the stalls of a rolling restart must come to less than `RAFTGRAM_STALL_MS` (not
-//! checked), and `RAFTGRAM_RESENT` (2,000) requests are sent five times each.
+//! checked), `RAFTGRAM_RESENT` (2,000) requests are sent five times each, and a node's clients are too many for
+//! `RAFTGRAM_OVERLOAD_SECONDS` (3).
 
 #[path = "daemon/backup.rs"]
 mod backup;
@@ -29,6 +30,9 @@ mod load;
 mod members;
 #[path = "daemon/network.rs"]
 mod network;
+#[cfg(target_os = "linux")]
+#[path = "daemon/overload.rs"]
+mod overload;
 #[path = "daemon/process.rs"]
 mod process;
 #[path = "daemon/reads.rs"]

@@ -12,6 +12,7 @@
 
 pub mod boot;
 pub mod client;
+mod client_socket;
 pub mod clock;
 pub mod disk;
 mod disk_thread;
