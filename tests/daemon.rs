@@ -6,7 +6,7 @@
 //! `RAFTGRAM_TRANSFER_MIB` (16) travels while its ends die, a sealed cluster gets `RAFTGRAM_FORGED` forged
 //! datagrams, whose cost is measured, the stalls of a rolling restart must come to less than `RAFTGRAM_STALL_MS` (not
 //! checked), `RAFTGRAM_RESENT` (2,000) requests are sent five times each, and a node's clients are too many for
-//! `RAFTGRAM_OVERLOAD_SECONDS` (3).
+//! `RAFTGRAM_OVERLOAD_SECONDS` (3). Those of `faults` stand there.
 
 #[path = "daemon/backup.rs"]
 mod backup;
@@ -16,6 +16,9 @@ mod bench;
 mod cluster;
 #[path = "daemon/failover.rs"]
 mod failover;
+#[cfg(target_os = "linux")]
+#[path = "daemon/faults/mod.rs"]
+mod faults;
 #[cfg(target_os = "linux")]
 #[path = "daemon/flood.rs"]
 mod flood;
