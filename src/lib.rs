@@ -22,8 +22,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! `examples/embed.rs` runs three nodes with a machine of their own in one process; `examples/own_loop.rs` drives the
-//! machines below from a loop of its own, without this crate's sockets and threads.
+//! [`Cluster::in_process`] runs a whole cluster inside a test, [`machine::Fold`] makes a machine of a closure, and
+//! [`machine::Codec`] gives commands their bytes. `examples/01_…` to `08_…` show each on a page; `examples/own_loop.rs`
+//! drives the machines below from a loop of its own, without this crate's sockets and threads.
 //!
 //! # The map of floors
 //! Imports run down only, and rooms on one floor do not know each other.
@@ -79,9 +80,9 @@ pub mod sim;
 pub mod handle;
 
 pub use client::{Answer, ClientConfig, ClientError};
-pub use handle::{Client, Node, Pending, WaitError};
+pub use handle::{CallError, Client, Cluster, Node, Pending, WaitError, Watch};
 pub use machine::Machine;
 pub use run::boot::{IfBlank, NodeOptions, StartError};
-pub use store::Fsync;
+pub use store::{Fsync, SharedDisk};
 pub use types::NodeId;
 pub use wire::client::ReadLevel;

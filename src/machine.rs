@@ -5,10 +5,18 @@
 //! held fast into bytes, on another thread, while the machine goes on. Equal states must give equal bytes on every
 //! node, so that one node can go on with a transfer that another began.
 //!
+//! [`Fold`] makes a machine of a value and a function, [`Codec`] gives commands and states of one's own their bytes.
+//!
 //! The way back is [`Machine::blank`], which makes an empty machine of the same kind, and [`Machine::restore`], which
 //! fills it, on another thread too.
 
+mod codec;
+mod fold;
+
 use core::fmt;
+
+pub use codec::Codec;
+pub use fold::Fold;
 
 use crate::cursor::{CursorError, VARINT_MAX, Writer as _, varint_bytes};
 use crate::types::Index;
@@ -24,6 +32,15 @@ pub trait Machine {
 
     /// Answers a read without changing anything.
     fn query(&self, query: &[u8]) -> Vec<u8>;
+
+    /// What a watcher with this filter is told of a command that was carried out and came to this result; `None` when
+    /// it is not for that watcher. It is asked later than the command was applied, and on any node, so the answer must
+    /// follow from these three alone. Unless a machine says otherwise, a filter is what a command begins with, and the
+    /// event is the command.
+    fn event(&self, filter: &[u8], command: &[u8], result: &[u8]) -> Option<Vec<u8>> {
+        let _ = result;
+        command.starts_with(filter).then(|| command.to_vec())
+    }
 
     /// Holds the present state fast for a snapshot. Its cost should not grow with the state: either share what is
     /// there, as [`LayeredMap`](crate::layered::LayeredMap) does, or state what a copy costs.

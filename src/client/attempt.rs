@@ -47,6 +47,10 @@ impl Client {
                 return;
             }
         }
+        if let Kind::Watch(watching) = &mut operation.kind {
+            let left = operation.deadline.saturating_since(now);
+            watching.begin_attempt(left, self.config.attempt_timeout);
+        }
         let (server, class) = match &operation.kind {
             Kind::Status { server } | Kind::TakeSnapshot { server, .. } | Kind::Pull { server, .. } => {
                 (*server, Class::Again)
@@ -56,6 +60,7 @@ impl Client {
                 (self.next_in_turn(), Class::Again)
             }
             Kind::Read { .. } => (self.pick_server(), Class::Again),
+            Kind::Watch(watching) => (self.server_to_watch(watching.is_passed_over()), Class::Again),
             Kind::Write { .. } | Kind::OpenSession => (self.pick_server(), Class::Once),
             Kind::Admin(admin) => {
                 (self.pick_server(), if admin.is_deed() { Class::Once } else { Class::Again })
@@ -103,6 +108,9 @@ impl Client {
                 encode_request(group, &ClientRequest::TakeSnapshot { through: *through }, &mut body);
             }
             Kind::Pull { pull, .. } => encode_pull(group, pull, &mut body),
+            Kind::Watch(watching) => {
+                encode_request(group, &ClientRequest::Watch(watching.request()), &mut body);
+            }
             Kind::Admin(admin) => encode_request(group, &admin.request(), &mut body),
             Kind::Read { query, level } => {
                 encode_request(group, &ClientRequest::Read { level: *level, query }, &mut body);
@@ -122,11 +130,11 @@ impl Client {
     }
 
     /// The believed leader, or the next server in turn.
-    fn pick_server(&mut self) -> usize {
+    pub(super) fn pick_server(&mut self) -> usize {
         self.leader.unwrap_or_else(|| self.next_in_turn())
     }
 
-    fn next_in_turn(&mut self) -> usize {
+    pub(super) fn next_in_turn(&mut self) -> usize {
         let server = self.next_server;
         self.next_server = (server + 1) % self.servers.len();
         server
@@ -143,6 +151,7 @@ impl Client {
             Kind::Admin(admin) if admin.is_deed() && self.servers[server].node.is_some() => {
                 self.config.attempt_timeout.max(CHANGE_PATIENCE)
             }
+            Kind::Watch(watching) => watching.wait + self.config.attempt_timeout,
             _ => self.config.attempt_timeout,
         }
     }
@@ -226,6 +235,8 @@ impl Client {
             ClientReply::Members(state) => self.on_members(now, id, state),
             ClientReply::ChangeRefused { reason, text } => self.on_change_refused(now, id, reason, text),
             ClientReply::Transferring { to, term } => self.on_transferring(now, id, to, term),
+            ClientReply::Watched(watched) => self.on_watched(now, id, &watched),
+            ClientReply::Compacted { oldest } => self.on_compacted(id, oldest),
             ClientReply::Redirect { leader } => self.on_redirect(now, id, link, leader),
             ClientReply::Busy { retry_after_us } => {
                 self.retry_after(now, id, Duration::from_micros(retry_after_us).max(self.config.retry_pause));
@@ -415,6 +426,9 @@ impl Client {
             };
             let phase = self.phase(call.is_some());
             self.cancel(now, call);
+            if let Some(answer) = self.rest_of_watch(id) {
+                return self.end(id, Ok(answer));
+            }
             return self.end(id, Err(ClientError::TimedOut { outcome, phase }));
         }
         let deadline = operation.deadline;

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::types::NodeId;
+use crate::types::{Index, NodeId};
 use crate::wire::SealRefusal;
 use crate::wire::member::ChangeRefusal;
 
@@ -71,6 +71,11 @@ pub enum ClientError {
         /// Which.
         to: NodeId,
     },
+    /// A watch asked for what came right after an entry that is too old: no node that was asked knows it any more.
+    Compacted {
+        /// The lowest index that the node asked last can be watched from.
+        oldest: Index,
+    },
     /// A node answered with bytes that mean nothing.
     BadReply,
 }
@@ -109,6 +114,10 @@ impl fmt::Display for ClientError {
             Self::NotTransferred { to } => {
                 write!(f, "{to} did not take over in time: the leader leads on")
             }
+            Self::Compacted { oldest } => write!(
+                f,
+                "compacted: what came next is no longer known; the oldest entry that can be watched from is {oldest}"
+            ),
             Self::BadReply => f.write_str("a node's answer could not be read"),
         }
     }

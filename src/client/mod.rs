@@ -27,6 +27,9 @@
 //! Membership changes and transfers are asked for like writes, without a session, and then watched until they have
 //! settled; see `admin`.
 //!
+//! # Watching
+//! Questions that wait at a node until something is carried out; see `watch`.
+//!
 //! # Reading elsewhere
 //! Reads go to the leader, but for those of level *any node*, which go to the servers in turn: each asks the leader how
 //! far it must have applied. One that cannot sends the client to the leader.
@@ -37,13 +40,14 @@ mod error;
 mod operation;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use error::{ClientError, Outcome, Phase};
-pub use operation::{Answer, OperationId};
+pub use operation::{Answer, OperationId, WatchedEvent};
 
 use crate::rng::Rng;
 use crate::rpc::{Event, LinkId, Local, Output as RpcOutput, Rpc, RpcConfig, SendErrorKind};
@@ -289,11 +293,16 @@ impl Client {
 
     fn begin(&mut self, kind: Kind, deadline: Instant) -> OperationId {
         if self.operations.len() >= self.config.operations_max {
-            let id = self.next_operation();
-            self.outputs.push_back(Output::Done { id, result: Err(ClientError::Busy) });
-            return id;
+            return self.refuse(ClientError::Busy);
         }
         self.begin_own(kind, deadline)
+    }
+
+    /// An operation that ends before it begins.
+    fn refuse(&mut self, error: ClientError) -> OperationId {
+        let id = self.next_operation();
+        self.outputs.push_back(Output::Done { id, result: Err(error) });
+        id
     }
 
     fn next_operation(&mut self) -> OperationId {

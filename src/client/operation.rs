@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::admin::Admin;
+use super::watch::Watching;
 use crate::rpc::LinkId;
 use crate::snapshot::SnapshotMeta;
 use crate::time::Instant;
@@ -24,6 +25,7 @@ impl fmt::Display for OperationId {
 
 /// What an operation brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Answer {
     /// A write was carried out.
     Applied {
@@ -66,6 +68,24 @@ pub enum Answer {
         /// In which term.
         term: Term,
     },
+    /// What the machine carried out that a watch was for.
+    Watched {
+        /// It is complete through this entry: the next watch begins after it.
+        through: Index,
+        /// In order; none when the time was over before there were any.
+        events: Vec<WatchedEvent>,
+    },
+}
+
+/// One thing that the machine carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchedEvent {
+    /// The entry it was carried out by.
+    pub index: Index,
+    /// That entry's term.
+    pub term: Term,
+    /// What [`Machine::event`](crate::machine::Machine::event) says of it.
+    pub event: Vec<u8>,
 }
 
 /// What an operation asks for.
@@ -87,6 +107,8 @@ pub(super) enum Kind {
     TakeSnapshot { server: usize, through: Index },
     /// A range of a snapshot's file, of one node.
     Pull { server: usize, pull: Pull },
+    /// Whatever the machine carries out next.
+    Watch(Watching),
     /// Something about the cluster itself, of its leader.
     Admin(Admin),
 }

@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::pending::{Pending, Promise, pending};
+use super::watch::Watch;
 use crate::client::{Answer, ClientConfig, ClientError};
 use crate::membership::MembershipChange;
 use crate::run::client::{Request, Respond, open, run};
@@ -94,6 +95,41 @@ impl Client {
         let (respond, pending) = pending();
         self.send(Request::Pull { server, pull, timeout, respond });
         pending
+    }
+
+    /// Waits for what the machine carries out after this entry and that the filter lets through, as
+    /// [`Machine::event`](crate::Machine::event) tells: [`Answer::Watched`], with no events when there were none in
+    /// time. [`Self::watch`] asks again and again.
+    pub fn watch_once(
+        &self,
+        after: Index,
+        filter: impl Into<Vec<u8>>,
+        timeout: Duration,
+    ) -> Pending<OperationResult> {
+        let (respond, pending) = pending();
+        self.send(Request::Watch { after, filter: filter.into(), timeout, respond });
+        pending
+    }
+
+    /// What the machine carries out after this entry, one event after the other. For everything that comes from now on,
+    /// read first: a read's answer tells the index to begin after.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use raftgram::types::Index;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = raftgram::Client::connect(&["127.0.0.1:7101".parse()?], Default::default())?;
+    /// let mut changes = client.watch(Index(0), "color");
+    /// while let Some(change) = changes.next(Duration::from_secs(60))? {
+    ///     println!("{}: {:?}", change.index, raftgram::kv::Command::decode(&change.event)?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watch(&self, after: Index, filter: impl Into<Vec<u8>>) -> Watch<'_> {
+        Watch::new(self, after, filter.into())
     }
 
     /// Asks the leader who is in the cluster and how far each member is: [`Answer::Members`].

@@ -4,9 +4,16 @@
 //! a machine. Everything here may be called from any thread.
 
 mod client;
+mod cluster;
+mod error;
 mod node;
 mod pending;
+mod typed;
+mod watch;
 
 pub use client::{Client, OperationResult};
+pub use cluster::{Cluster, ClusterError};
+pub use error::CallError;
 pub use node::Node;
 pub use pending::{Pending, WaitError};
+pub use watch::Watch;

@@ -13,9 +13,10 @@ use super::pending::{Pending, pending};
 use crate::client::ClientConfig;
 use crate::machine::Machine;
 use crate::node::NodeEvent;
-use crate::run::boot::{NodeOptions, StartError, boot, resolve};
+use crate::run::boot::{Booted, NodeOptions, StartError, boot, boot_on, resolve};
 use crate::run::mailbox::Mailbox;
 use crate::run::node::{Request, RunError};
+use crate::store::SharedDisk;
 use crate::types::NodeId;
 use crate::wire::status::NodeStatus;
 
@@ -41,17 +42,58 @@ impl Node {
     /// # Panics
     /// Its thread does, when the settings in `options.config` do not validate; [`Node::wait`] then says so.
     pub fn start<M: Machine + Send + 'static>(options: NodeOptions, machine: M) -> Result<Self, StartError> {
+        Self::start_observed(options, machine, |_| {})
+    }
+
+    /// The same, and calls `on_event` with everything that happens to the node, before [`Node::next_event`] tells it.
+    /// It runs on the node's thread: while it does, the node serves nobody. It is dropped when the node has ended.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub fn start_observed<M: Machine + Send + 'static>(
+        options: NodeOptions,
+        machine: M,
+        on_event: impl FnMut(&NodeEvent) + Send + 'static,
+    ) -> Result<Self, StartError> {
         let voters: Vec<String> = options.voters.values().cloned().collect();
-        let booted = boot(options, machine)?;
+        Self::launch(boot(options, machine)?, &voters, on_event)
+    }
+
+    /// Starts a node on a disk of the caller's own; the data folder in the options is what messages call it. A disk
+    /// that keeps its promises passes [`conformance`](crate::store::conformance).
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub fn start_on<M, D>(options: NodeOptions, machine: M, disk: D) -> Result<Self, StartError>
+    where
+        M: Machine + Send + 'static,
+        D: SharedDisk,
+    {
+        let voters: Vec<String> = options.voters.values().cloned().collect();
+        Self::launch(boot_on(options, machine, |_| Ok(disk))?, &voters, |_| {})
+    }
+
+    fn launch<M, D>(
+        booted: Booted<M, D>,
+        voters: &[String],
+        mut on_event: impl FnMut(&NodeEvent) + Send + 'static,
+    ) -> Result<Self, StartError>
+    where
+        M: Machine + Send + 'static,
+        D: SharedDisk,
+    {
         let address = booted.local_addr().map_err(StartError::System)?;
         let mut contacts = vec![address];
-        for voter in &voters {
+        for voter in voters {
             contacts.push(resolve(voter)?);
         }
         let mailbox = booted.mailbox();
         let (sender, events) = sync_channel(EVENTS_MAX);
-        // Nobody has to listen to events.
-        let on_event = Box::new(move |event: &NodeEvent| drop(sender.try_send(event.clone())));
+        let on_event = Box::new(move |event: &NodeEvent| {
+            on_event(event);
+            // Nobody has to ask for events.
+            drop(sender.try_send(event.clone()));
+        });
         let thread = thread::Builder::new()
             .name("raftgram-node".to_owned())
             .spawn(move || booted.run(on_event))

@@ -165,6 +165,19 @@ impl Machine for Kv {
         answer.to_bytes()
     }
 
+    /// A filter is what the key begins with. The event is the put or delete that the command came to; there is none
+    /// when it changed nothing. `[W-104]`
+    fn event(&self, filter: &[u8], command: &[u8], result: &[u8]) -> Option<Vec<u8>> {
+        let command = Command::decode(command).ok().filter(|command| command.key().starts_with(filter))?;
+        let CommandResult::Done { previous } = CommandResult::decode(result).ok()? else { return None };
+        let event = match command {
+            Command::Delete { .. } if previous.is_none() => return None,
+            Command::Cas { key, new, .. } => Command::Put { key, value: new },
+            command => command,
+        };
+        Some(event.to_bytes())
+    }
+
     /// Takes no longer for a larger map, see [`LayeredMap`].
     fn freeze(&mut self) -> Box<dyn Frozen> {
         Box::new(FrozenKv(self.map.freeze()))

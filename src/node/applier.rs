@@ -38,6 +38,7 @@ impl<M: Machine> Node<M> {
             Payload::Command(command) => {
                 let outcome = self.sessions.apply(index, entry.term, command, &mut self.machine);
                 self.answer_write(now, index, entry.term, &outcome);
+                self.watches.note((index, entry.term), command, &outcome, &self.config.watch);
                 digested = Some(outcome);
                 command.len()
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::pull::PullConfig;
 use super::snapshot::StartSnapshot;
+use super::watch::WatchConfig;
 use crate::entry::Entry;
 use crate::founding::FoundingRecord;
 use crate::raft::{ConfigError, RaftConfig};
@@ -37,6 +38,8 @@ pub struct NodeConfig {
     pub log_tail_bytes: usize,
     /// How snapshots are pulled from other nodes.
     pub pull: PullConfig,
+    /// How much is remembered for watchers, and how many may wait.
+    pub watch: WatchConfig,
     /// The layer below.
     pub rpc: RpcConfig,
     /// Changes the defaults of consensus.
@@ -149,6 +152,7 @@ impl NodeConfig {
             waiting_max: 65_536,
             log_tail_bytes: 4 << 20,
             pull: PullConfig::default(),
+            watch: WatchConfig::default(),
             rpc: RpcConfig::default(),
             timing: Timing::default(),
             limits: Limits::default(),

@@ -29,6 +29,9 @@
 //! See [`snapshot`]: frozen in a moment, written elsewhere, then the log below is dropped. `transfer` and `pull` bring
 //! the file to nodes that are too far behind for the log, and put them in its state.
 //!
+//! # Watches
+//! See [`watch`]: a request that waits until something after an index is applied.
+//!
 //! # Damage
 //! A folder whose log or snapshot is damaged starts all the same: Raft fills the hole from other nodes
 //! (`raft::repair`), a lost snapshot is pulled like one that is offered, and the machine stays blank meanwhile. A
@@ -64,6 +67,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod transfer;
+pub mod watch;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -79,6 +83,7 @@ pub use raft_io::PEER_TOKENS_MAX;
 pub use rebuild::rebuild;
 pub use snapshot::{LoadError, SnapshotDone, SnapshotJob, StartError, StartSnapshot};
 pub use status::NodeLoad;
+pub use watch::WatchConfig;
 
 use crate::entry::{Entry, Payload};
 use crate::founding::FoundingRecord;
@@ -105,6 +110,7 @@ use serve::PendingRead;
 use snapshot::Snapshots;
 use standing::Place;
 use transfer::Transfers;
+use watch::Watches;
 use writes::Writes;
 
 /// What the driver is to do.
@@ -265,6 +271,8 @@ pub struct Node<M> {
     reads: BTreeMap<ReadId, PendingRead>,
     /// Confirmed reads that wait for the machine to reach their index.
     confirmed_reads: BTreeMap<(Index, ReadId), PendingRead>,
+    /// What was carried out lately, and clients that wait for more.
+    watches: Watches,
     next_token: u64,
     next_read: u64,
     commit: Index,
@@ -342,6 +350,7 @@ impl<M: Machine> Node<M> {
             pace: Pace::default(),
             reads: BTreeMap::new(),
             confirmed_reads: BTreeMap::new(),
+            watches: Watches::new(applied),
             next_token: 0,
             next_read: 0,
             commit: applied,
@@ -427,6 +436,7 @@ impl<M: Machine> Node<M> {
     pub fn step(&mut self, now: Instant) {
         self.pump(now);
         self.apply_committed(now);
+        self.advance_watches(now);
         self.advance_transfers(now);
         self.tell_repair();
         self.follow_membership(now);
@@ -475,6 +485,7 @@ impl<M: Machine> Node<M> {
         }
         let machines = earliest(self.rpc.poll_timeout(), self.raft.poll_timeout());
         let machines = earliest(machines, self.digests_due());
+        let machines = earliest(machines, self.watches.poll_timeout(self.applied));
         earliest(earliest(machines, self.probes.poll_timeout()), self.transfers.poll_timeout())
     }
 

@@ -78,8 +78,9 @@ impl<M: Machine> Node<M> {
                 }
             }
             Event::Copied { identity, incarnation, .. } => self.warn_copy(identity, incarnation),
-            // A reply to a cancelled request is ignored below, and silence is Raft's to notice.
-            Event::Cancelled { .. } | Event::Silent { .. } | Event::Heard { .. } | Event::Refused { .. } => {}
+            // A reply to another cancelled request is ignored below, and silence is Raft's to notice.
+            Event::Cancelled { token } => self.watches.forget(token),
+            Event::Silent { .. } | Event::Heard { .. } | Event::Refused { .. } => {}
         }
     }
 

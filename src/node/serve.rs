@@ -55,6 +55,7 @@ impl<M: Machine> Node<M> {
                     self.serve_transfer(now, token, to);
                 }
             }
+            ClientRequest::Watch(watch) => self.serve_watch(now, token, &watch),
             ClientRequest::TakeSnapshot { through } => {
                 if through == Index(0) && !self.may_change_cluster(now, token) {
                     return;

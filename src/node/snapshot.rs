@@ -564,6 +564,7 @@ impl<M: Machine> Node<M> {
         self.snapshots.since_mark = state.since_mark;
         self.applied = meta.id.index;
         self.digests.restart();
+        self.watches.restart(self.applied);
         self.commit = self.commit.max(self.applied);
         self.applied_membership = membership.into();
     }

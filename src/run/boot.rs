@@ -32,7 +32,7 @@ use crate::run::snapshot_thread::SnapshotThread;
 use crate::seal::SealMode;
 use crate::store::{
     DiskError, DiskErrorKind, FIRST_INCARNATION_MAX, FormatError, FormatOptions, Fsync, OnDamage, OpenError,
-    OpenOptions, Recovered, SEGMENT_BYTES, SnapshotError, Store, StoreError,
+    OpenOptions, Recovered, SEGMENT_BYTES, SharedDisk, SnapshotError, Store, StoreError,
 };
 use crate::types::{BootNonce, ClusterId, Identity, Incarnation, NodeId, StoreId};
 
@@ -63,6 +63,8 @@ pub struct NodeOptions {
     pub data: PathBuf,
     /// What to do when it is blank.
     pub if_blank: IfBlank,
+    /// How long a file of its log is. Short: many files. Long: room that is taken ahead, twice.
+    pub segment_bytes: u64,
     /// The cluster the folder must belong to, if that is known.
     pub cluster: Option<ClusterId>,
     /// Whether writes are synced.
@@ -87,6 +89,7 @@ impl NodeOptions {
             voters: BTreeMap::new(),
             data,
             if_blank: IfBlank::Refuse,
+            segment_bytes: SEGMENT_BYTES,
             cluster: None,
             fsync: Fsync::On,
             faults: None,
@@ -210,10 +213,10 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 /// A node that is ready to run on a thread of its own.
-pub struct Booted<M> {
+pub struct Booted<M, D> {
     site: Site,
     machine: M,
-    store: Store<FolderDisk>,
+    store: Store<D>,
     recovered: Recovered,
 }
 
@@ -227,8 +230,23 @@ struct Site {
     log: Logger,
 }
 
-/// Does all of a start that can be refused.
-pub fn boot<M: Machine>(mut options: NodeOptions, machine: M) -> Result<Booted<M>, StartError> {
+/// Does all of a start that can be refused, on the folder that the options name.
+pub fn boot<M: Machine>(options: NodeOptions, machine: M) -> Result<Booted<M, FolderDisk>, StartError> {
+    boot_on(options, machine, |options| {
+        // A folder that should be there is not made by looking for it.
+        if options.if_blank == IfBlank::Refuse && !options.data.exists() {
+            return Err(StartError::FolderBlank { folder: options.data.clone() });
+        }
+        take_folder(&options.data)
+    })
+}
+
+/// Does all of a start that can be refused, on the disk that `take` brings; the options' folder is its name.
+pub fn boot_on<M: Machine, D: SharedDisk>(
+    mut options: NodeOptions,
+    machine: M,
+    take: impl FnOnce(&NodeOptions) -> Result<D, StartError>,
+) -> Result<Booted<M, D>, StartError> {
     let id = options.config.id;
     if options.if_blank == IfBlank::Bootstrap && !options.voters.contains_key(&id) {
         return Err(StartError::NotAVoter { id });
@@ -242,16 +260,12 @@ pub fn boot<M: Machine>(mut options: NodeOptions, machine: M) -> Result<Booted<M
         let resolved = options.config.routes.get(voter).copied().unwrap_or(named);
         contacts.push(((options.if_blank == IfBlank::Bootstrap).then_some(*voter), resolved));
     }
-    // A folder that should be there is not made by looking for it.
-    if options.if_blank == IfBlank::Refuse && !options.data.exists() {
-        return Err(StartError::FolderBlank { folder: options.data });
-    }
     if let Some(folder) = &options.record {
         std::fs::create_dir_all(folder)
             .map_err(|error| StartError::Record { folder: folder.clone(), error })?;
     }
     let mut rng = random_rng().map_err(StartError::System)?;
-    let disk = take_folder(&options.data)?;
+    let disk = take(&options)?;
     let refused = |address| move |error| StartError::Bind { address, error };
     let mut net = Net::bind(options.listen).map_err(refused(options.listen))?;
     if let Some(address) = options.client_listen {
@@ -263,7 +277,7 @@ pub fn boot<M: Machine>(mut options: NodeOptions, machine: M) -> Result<Booted<M
     Ok(Booted { site: Site { options, contacts, net, mailbox, rng, log }, machine, store, recovered })
 }
 
-impl<M: Machine + Send + 'static> Booted<M> {
+impl<M: Machine + Send + 'static, D: SharedDisk> Booted<M, D> {
     /// The way in from other threads.
     #[must_use]
     pub fn mailbox(&self) -> Arc<Mailbox<Request>> {
@@ -379,11 +393,11 @@ impl Site {
     }
 
     /// The blank node's life, if it is blank. `None` when it was told to stop before it became a member.
-    fn become_member(
+    fn become_member<D: SharedDisk>(
         &mut self,
-        mut store: Store<FolderDisk>,
+        mut store: Store<D>,
         recovered: Recovered,
-    ) -> Result<Option<(Store<FolderDisk>, Recovered)>, RunError> {
+    ) -> Result<Option<(Store<D>, Recovered)>, RunError> {
         if !recovered.cluster.is_zero() {
             return Ok(Some((store, recovered)));
         }
@@ -485,23 +499,24 @@ fn take_folder(folder: &Path) -> Result<FolderDisk, StartError> {
 fn open_options(options: &NodeOptions) -> OpenOptions {
     OpenOptions {
         cluster: options.cluster,
-        segment_bytes: SEGMENT_BYTES,
+        segment_bytes: options.segment_bytes,
         kernel_boot: kernel_boot().unwrap_or_default(),
         fsync: options.fsync,
         on_damage: OnDamage::Keep,
     }
 }
 
-fn open_or_format(
-    disk: FolderDisk,
+fn open_or_format<D: SharedDisk>(
+    mut disk: D,
     options: &NodeOptions,
     rng: &mut Rng,
-) -> Result<(Store<FolderDisk>, Recovered), StartError> {
+) -> Result<(Store<D>, Recovered), StartError> {
     let folder = || options.data.clone();
+    let not_taken = |error| StartError::Folder { folder: folder(), error };
     let refused = |error| StartError::Open { folder: folder(), error };
     // What has no cluster yet cannot be of the wrong one; which one it joins is checked when it does.
     let blank = OpenOptions { cluster: None, ..open_options(options) };
-    let opened = match Store::open(disk, open_options(options)) {
+    let opened = match Store::open(disk.share().map_err(not_taken)?, open_options(options)) {
         Err(
             OpenError::NotFormatted
             | OpenError::FormatUnfinished
@@ -513,17 +528,16 @@ fn open_or_format(
         Err(OpenError::ForeignCluster { found: ClusterId::ZERO, .. })
             if options.if_blank == IfBlank::Join =>
         {
-            Store::open(take_folder(&options.data)?, blank).map_err(refused)?
+            Store::open(disk, blank).map_err(refused)?
         }
         Err(OpenError::NotFormatted | OpenError::FormatUnfinished) if options.if_blank != IfBlank::Refuse => {
-            let mut disk = take_folder(&options.data)?;
             let format = FormatOptions {
                 store: StoreId(rng.bytes16()),
                 first_incarnation: Incarnation(rng.below(u64::from(FIRST_INCARNATION_MAX)) as u32 + 1),
-                segment_bytes: SEGMENT_BYTES,
+                segment_bytes: options.segment_bytes,
             };
             Store::format(&mut disk, format).map_err(|error| match error {
-                FormatError::Disk(error) => StartError::Folder { folder: folder(), error },
+                FormatError::Disk(error) => not_taken(error),
                 FormatError::NotEmpty { .. } => StartError::FolderBlank { folder: folder() },
             })?;
             Store::open(disk, blank).map_err(refused)?

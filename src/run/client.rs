@@ -104,6 +104,17 @@ pub enum Request<R> {
         /// Who waits.
         respond: R,
     },
+    /// Wait for what the machine carries out.
+    Watch {
+        /// What is known of already.
+        after: Index,
+        /// What the watcher cares for.
+        filter: Vec<u8>,
+        /// When to give up.
+        timeout: Duration,
+        /// Who waits.
+        respond: R,
+    },
     /// End the loop; whoever waits is let go without an answer.
     Stop,
 }
@@ -158,6 +169,9 @@ pub fn run<R: Respond>(
                 }
                 Request::Pull { server, pull, timeout, respond } => {
                     (client.pull(server, pull, now + timeout), respond)
+                }
+                Request::Watch { after, filter, timeout, respond } => {
+                    (client.watch(after, filter, now + timeout), respond)
                 }
                 Request::Members { timeout, respond } => (client.members(now + timeout), respond),
                 Request::ChangeMembership { expected, change, timeout, respond } => {

@@ -6,7 +6,7 @@ use std::io::{Error, ErrorKind};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::store::{Disk, DiskError, DiskErrorKind, KernelBoot, Operation};
+use crate::store::{Disk, DiskError, DiskErrorKind, KernelBoot, Operation, SharedDisk};
 
 /// The file whose lock says that a process uses the folder. It stays when the process ends; the lock does not.
 const LOCK: &str = "lock";
@@ -99,6 +99,16 @@ impl FolderDisk {
                 Err(DiskError { operation, file, kind: DiskErrorKind::Denied, code: None })
             }
         }
+    }
+}
+
+impl SharedDisk for FolderDisk {
+    fn share(&self) -> Result<Self, DiskError> {
+        Self::share(self)
+    }
+
+    fn close_files(&mut self) {
+        Self::close_files(self);
     }
 }
 

@@ -20,6 +20,7 @@ pub mod keys;
 pub mod mailbox;
 pub mod net;
 pub mod node;
+pub mod ram;
 pub mod record;
 pub mod recovery;
 pub mod shaper;

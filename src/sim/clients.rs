@@ -86,6 +86,15 @@ impl<M: Machine> Simulation<M> {
         id.unwrap_or_else(|| panic!("client {client} is being called"))
     }
 
+    /// A client waits for what the machine carries out after this entry.
+    ///
+    /// # Panics
+    /// When there is no such client.
+    pub fn watch(&mut self, client: usize, after: Index, filter: &[u8], patience: Duration) -> OperationId {
+        let deadline = self.now + patience;
+        self.ask(client, |machine| machine.watch(after, filter.to_vec(), deadline))
+    }
+
     /// A client asks the leader who is in the cluster.
     ///
     /// # Panics

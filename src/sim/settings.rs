@@ -2,7 +2,7 @@
 
 use crate::client::ClientConfig;
 use crate::fault::LinkConfig;
-use crate::node::{Limits, NodeConfig, PullConfig, Timing};
+use crate::node::{Limits, NodeConfig, PullConfig, Timing, WatchConfig};
 use crate::rpc::{RpcConfig, WireLevel};
 use crate::seal::SealMode;
 use crate::sim::invariant::Language;
@@ -41,6 +41,8 @@ pub struct Settings {
     pub lease_drift_ppm: Option<u32>,
     /// How often nodes tell each other what they come to; never without.
     pub digest_interval: Option<Duration>,
+    /// Bytes of what was carried out that nodes remember for watchers.
+    pub watch_bytes_max: usize,
     /// The lower layer of the nodes.
     pub rpc: RpcConfig,
     /// Nodes that run the version after this one, as far as the wire shows.
@@ -80,6 +82,7 @@ impl Settings {
             session_limits: None,
             lease_drift_ppm: None,
             digest_interval: None,
+            watch_bytes_max: WatchConfig::default().recent_bytes_max,
             rpc: RpcConfig::default(),
             upgraded: BTreeSet::new(),
             client: ClientConfig::default(),
@@ -102,6 +105,7 @@ impl Settings {
             apply_count_max: self.apply_count_max,
             lease_drift_ppm: self.lease_drift_ppm,
             digest_interval: self.digest_interval,
+            watch: WatchConfig { recent_bytes_max: self.watch_bytes_max, ..WatchConfig::default() },
             ..NodeConfig::new(id, address)
         }
     }

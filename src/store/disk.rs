@@ -40,6 +40,16 @@ pub trait Disk {
     fn sync_folder(&mut self) -> Result<(), DiskError>;
 }
 
+/// A disk that a node can run on: its two threads use it at the same time, each by a way of its own.
+pub trait SharedDisk: Disk + Send + Sized + 'static {
+    /// A second way to the same files, for another thread of this process. Neither uses a file that the other removes
+    /// or renames.
+    fn share(&self) -> Result<Self, DiskError>;
+
+    /// Lets go of what is held open, where anything is; each file is opened again when it is next used.
+    fn close_files(&mut self) {}
+}
+
 /// A disk that its owner only lends out: to a store, and takes back whatever comes of it.
 impl<D: Disk + ?Sized> Disk for &mut D {
     fn list(&mut self) -> Result<Vec<String>, DiskError> {

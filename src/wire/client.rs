@@ -10,6 +10,7 @@ use crate::wire::body::{begin_body, body_kind as k, read_index, read_term};
 use crate::wire::member::{ChangeRefusal, ChangeRequest, Changed, MembershipState};
 use crate::wire::ranges::Ranges;
 use crate::wire::status::{NodeStatus, read_node};
+use crate::wire::watch::{Watch, Watched};
 
 /// The longest text that tells a person why a request was refused, in bytes.
 pub const REFUSAL_TEXT_BYTES_MAX: usize = 255;
@@ -54,6 +55,8 @@ pub enum ClientRequest<'a> {
         /// To this voter, or to the fittest.
         to: Option<NodeId>,
     },
+    /// What was carried out after an index, as soon as anything was? `[W-100]`
+    Watch(Watch<'a>),
 }
 
 /// A command within a session. `[W-48]`
@@ -151,6 +154,13 @@ pub enum ClientReply<'a> {
         /// The term that ends by it.
         term: Term,
     },
+    /// What was carried out. `[W-101]`
+    Watched(Watched<'a>),
+    /// The node no longer knows what came right after the index asked about. `[W-102]`
+    Compacted {
+        /// The lowest index that can be watched from.
+        oldest: Index,
+    },
 }
 
 /// What a command or query came to.
@@ -226,6 +236,10 @@ pub fn encode_request(group: GroupId, request: &ClientRequest<'_>, out: &mut Vec
             begin_body(k::TRANSFER_LEADERSHIP, group, out);
             out.put_u16(to.map_or(0, NodeId::as_u16));
         }
+        ClientRequest::Watch(watch) => {
+            begin_body(k::WATCH, group, out);
+            watch.encode(out);
+        }
     }
 }
 
@@ -254,6 +268,7 @@ pub fn decode_request(body: &[u8]) -> Result<(GroupId, ClientRequest<'_>), Curso
             ClientRequest::Members { of: (of.index != Index(0)).then_some(of) }
         }
         k::TRANSFER_LEADERSHIP => ClientRequest::TransferLeadership { to: read_node(r)? },
+        k::WATCH => ClientRequest::Watch(Watch::decode(r)?),
         _ => return Err(CursorError::Value),
     };
     Ok((group, request))
@@ -305,6 +320,8 @@ pub fn encode_reply(group: GroupId, reply: &ClientReply<'_>, out: &mut Vec<u8>) 
             out.put_u16(to.as_u16());
             out.put_varint(term.0);
         }
+        ClientReply::Watched(watched) => watched.encode(out),
+        ClientReply::Compacted { oldest } => out.put_varint(oldest.0),
     }
 }
 
@@ -339,6 +356,8 @@ pub fn decode_reply(body: &[u8]) -> Result<(GroupId, ClientReply<'_>), CursorErr
             let to = read_node(r)?.ok_or(CursorError::Value)?;
             ClientReply::Transferring { to, term: read_term(r)? }
         }
+        k::WATCHED => ClientReply::Watched(Watched::decode(r)?),
+        k::COMPACTED => ClientReply::Compacted { oldest: read_index(r)? },
         _ => return Err(CursorError::Value),
     };
     Ok((group, reply))
@@ -363,6 +382,8 @@ const fn kind_of(reply: &ClientReply<'_>) -> u8 {
         ClientReply::Members(_) => k::MEMBERSHIP_STATE,
         ClientReply::ChangeRefused { .. } => k::CHANGE_REFUSED,
         ClientReply::Transferring { .. } => k::TRANSFERRING,
+        ClientReply::Watched(_) => k::WATCHED,
+        ClientReply::Compacted { .. } => k::COMPACTED,
     }
 }
 

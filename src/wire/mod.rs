@@ -31,6 +31,7 @@ pub mod sealed;
 pub mod status;
 pub mod transfer;
 pub mod walk;
+pub mod watch;
 
 pub use calls::{CallRefusal, Class, Fragment};
 pub use datagram::{

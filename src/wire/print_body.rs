@@ -166,6 +166,11 @@ pub(super) fn request(body: &[u8], fields: &mut Fields) -> Result<(), CursorErro
         ClientRequest::TransferLeadership { to } => {
             fields.put("to", to.map_or_else(|| "any".to_owned(), |to| to.to_string()));
         }
+        ClientRequest::Watch(watch) => {
+            fields.put("after", watch.after);
+            fields.put("wait_us", watch.wait_us);
+            fields.put("filter", Hex(watch.filter));
+        }
         ClientRequest::CloseSession { session } => fields.put("session", session.0),
         ClientRequest::Propose(propose) => {
             fields.put("session", propose.session.0);
@@ -228,6 +233,17 @@ pub(super) fn reply(body: &[u8], fields: &mut Fields) -> Result<(), CursorError>
             fields.put("to", to);
             fields.put("term", term);
         }
+        ClientReply::Watched(watched) => {
+            fields.put("through", watched.through);
+            for (place, event) in watched.events.iter().enumerate() {
+                fields.within(&format!("event{place}"), |fields| {
+                    fields.put("index", event.index);
+                    fields.put("term", event.term);
+                    fields.put("event", Hex(event.event));
+                });
+            }
+        }
+        ClientReply::Compacted { oldest } => fields.put("oldest", oldest),
         ClientReply::Founded(record) => {
             fields.put("cluster", record.cluster);
             put_membership(&record.membership, fields);
@@ -275,6 +291,7 @@ pub const fn request_name(request: &ClientRequest<'_>) -> &'static str {
         ClientRequest::ChangeMembership(_) => "change-membership",
         ClientRequest::Members { .. } => "members",
         ClientRequest::TransferLeadership { .. } => "transfer-leadership",
+        ClientRequest::Watch(_) => "watch",
     }
 }
 
@@ -299,6 +316,8 @@ pub const fn reply_name(reply: &ClientReply<'_>) -> &'static str {
         ClientReply::Members(_) => "membership-state",
         ClientReply::ChangeRefused { .. } => "change-refused",
         ClientReply::Transferring { .. } => "transferring",
+        ClientReply::Watched(_) => "watched",
+        ClientReply::Compacted { .. } => "compacted",
     }
 }
 

@@ -7,6 +7,7 @@ mod resent;
 mod scenarios_s;
 mod snapshots;
 mod upgrade;
+mod watch;
 
 use std::time::Duration;
 
@@ -45,7 +46,11 @@ fn blank(seed: u64, link: LinkConfig) -> World {
 
 /// Three founders, a leader and a client.
 fn founded(seed: u64, link: LinkConfig) -> World {
-    let mut world = blank(seed, link);
+    founded_with(Settings { link, ..Settings::new(seed, 3) })
+}
+
+fn founded_with(settings: Settings) -> World {
+    let mut world = Simulation::new(Settings { language: Language::Kv, ..settings }, Kv::new);
     world.found();
     world
 }

@@ -24,6 +24,7 @@ use raftgram::wire::status::{
     TransferStatus,
 };
 use raftgram::wire::transfer::{Pull, PullReply, encode_pull, encode_pull_reply};
+use raftgram::wire::watch::{Watch, WatchEvent, Watched};
 use raftgram::wire::{Ranges, Span};
 
 use super::case::{Case, Kind};
@@ -270,6 +271,15 @@ fn requests() -> Vec<(&'static str, ClientRequest<'static>)> {
         ("status", ClientRequest::Status),
         ("founding", ClientRequest::Founding),
         ("take-snapshot", ClientRequest::TakeSnapshot { through: Index(0) }),
+        // [W-100]
+        (
+            "watch",
+            ClientRequest::Watch(Watch { after: Index(1_000_000), wait_us: 1_000_000, filter: b"col" }),
+        ),
+        (
+            "watch-all-and-wait-for-nothing",
+            ClientRequest::Watch(Watch { after: Index(0), wait_us: 0, filter: b"" }),
+        ),
     ]
 }
 
@@ -296,7 +306,20 @@ fn replies() -> Vec<(&'static str, ClientReply<'static>)> {
             ClientReply::SnapshotState { taken: Index(1_000_002), in_force: Some(snapshot()) },
         ),
         ("snapshot-state-none", ClientReply::SnapshotState { taken: Index(0), in_force: None }),
+        // [W-101] [W-102] [W-104]
+        ("watched", ClientReply::Watched(watched(&[(1_000_003, PUT_EVENT)]))),
+        ("watched-two", ClientReply::Watched(watched(&[(1_000_003, PUT_EVENT), (1_000_007, b"\x01color")]))),
+        ("watched-nothing", ClientReply::Watched(watched(&[]))),
+        ("compacted", ClientReply::Compacted { oldest: Index(999_000) }),
     ]
+}
+
+/// `blue` put to `color`.
+const PUT_EVENT: &[u8] = b"\x00\x05colorblue";
+
+fn watched(events: &[(u64, &'static [u8])]) -> Watched<'static> {
+    let event = |&(index, event)| WatchEvent { index: Index(index), term: Term(5), event };
+    Watched { through: Index(1_000_007), events: events.iter().map(event).collect() }
 }
 
 fn snapshot() -> SnapshotMeta {

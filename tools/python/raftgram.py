@@ -8,13 +8,14 @@
         kv.cas("greeting", "hello", "bonjour")  # Compared(done=True, ...), true when it took place
         for row in kv.list("gre"):
             print(row.key, row.value)
+        for event in kv.watch("gre"):           # until it is broken off
+            print(event.key, event.value)
 
 A write takes effect once, however often it had to be sent and whoever led meanwhile: it has a number within a session
 that the nodes keep. When a write's deadline passes after it was sent, nobody here can know whether it took effect, and
 `OutcomeUnknown` says so; every other error means that it did not. Keys and values are bytes; `str` is sent as UTF-8.
 
-Nodes that take sealed datagrams only are reached through a proxy that holds the key; this client holds none. Watching
-keys is left out: the wire has no frame for it yet.
+Nodes that take sealed datagrams only are reached through a proxy that holds the key; this client holds none.
 
 One operation runs at a time; a client may be shared by threads, which then wait for each other. Written against
 wire-spec.md alone, with its bytes in `raftgram_wire.py` and its links in `raftgram_link.py`, which must lie beside.
@@ -37,10 +38,12 @@ VALUE_BYTES_MAX = 1 << 20
 PAGE_ROWS, PAGE_BYTES = 1024, 1 << 18
 HANDSHAKE_S = 1.0
 NODES_MAX = 64
-OPEN, CLOSE, PROPOSE, READ, STATUS = 0x40, 0x41, 0x42, 0x43, 0x44
+OPEN, CLOSE, PROPOSE, READ, STATUS, WATCH = 0x40, 0x41, 0x42, 0x43, 0x44, 0x4A
 OPENED, CLOSED, APPLIED, READ_REPLY, STATUS_REPLY = 0x80, 0x81, 0x82, 0x83, 0x84
 REDIRECT, BUSY, EXPIRED, SEQUENCE_FINISHED, TOO_LARGE, REFUSED = 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A
+WATCHED, COMPACTED_REPLY = 0x91, 0x92
 UNAVAILABLE = 3
+WATCH_WAIT_S, WATCH_GRACE_S = 1.0, 0.5
 LEVELS = {"linearizable": 0, "lease": 1, "local": 2}
 
 Data = Union[str, bytes]
@@ -87,6 +90,10 @@ class Unreadable(RaftgramError):
     """The answer to a read is not what the wire's text allows."""
 
 
+class Compacted(RaftgramError):
+    """What a watch should go on with is no longer known: read the keys, and watch from there."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Held:
     """What a key held: the value, and the log index it was written at. `value` is None for a long one that the answer
@@ -122,6 +129,16 @@ class Row:
     key: bytes
     value: bytes
     index: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What became of a key: `value` is None when it was deleted. The index is the entry's, to go on after."""
+
+    key: bytes
+    value: Optional[bytes]
+    index: int
+    term: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,7 +278,57 @@ class Client:
                 link.close()
             self._links = {}
 
+    def watch(
+        self, prefix: Data = b"", *, after: Optional[int] = None, timeout: Optional[float] = None
+    ) -> Iterator[Change]:
+        """What becomes of keys that begin with the prefix: from now on, or after the entry `after`. It goes on until it
+        is broken off or `timeout` seconds brought no change; then it ends. `Compacted` says that what came after `after`
+        is no longer known: read the keys, and watch after the index of that read. An operation of another thread
+        waits meanwhile, for a second at most."""
+        prefix = _key(prefix)
+        if after is None:
+            after = self._present(prefix, timeout)
+        end = None if timeout is None else time.monotonic() + timeout
+        while end is None or time.monotonic() < end:
+            changes, after = self._watch_once(prefix, after, end)
+            yield from changes
+            if changes and timeout is not None:
+                end = time.monotonic() + timeout
+
     # -- one request --
+
+    def _present(self, prefix: bytes, timeout: Optional[float]) -> int:
+        with self._lock:
+            deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
+            body = encode_body({"kind": READ, "level": 0, "query": b"\1\1\1" + varint(len(prefix)) + prefix})
+            return int(self._ask(body, False, deadline, READ_REPLY)["index"])
+
+    def _watch_once(self, prefix: bytes, after: int, end: Optional[float]) -> Tuple[List[Change], int]:
+        """One question, which waits a second at most. [W-100] to [W-104]"""
+        wait = WATCH_WAIT_S if end is None else max(0.0, min(WATCH_WAIT_S, end - time.monotonic()))
+        watch = {"kind": WATCH, "after": after, "wait_us": int(wait * 1e6), "filter": prefix}
+        with self._lock:
+            oldest = 0
+            for _ in range(len(self._nodes)):
+                # A node that died is given up half a second after it should have answered, and another is asked.
+                reply = self._ask_any(encode_body(watch), wait + WATCH_GRACE_S)
+                if reply["kind"] == WATCHED:
+                    with _readable():
+                        return [_change(event) for event in reply["events"]], reply["through"]
+                oldest, self._leader = reply["oldest"], None
+                self._next += 1
+        raise Compacted(f"what came after entry {after} is no longer known; the oldest to watch after is {oldest}")
+
+    def _ask_any(self, body: bytes, patience: float) -> Values:
+        """Asks node after node with this patience for each, until the client's timeout."""
+        deadline = time.monotonic() + max(self._timeout, patience)
+        while True:
+            try:
+                return self._ask(body, False, min(deadline, time.monotonic() + patience), WATCHED)
+            except (Unreachable, NoLeader):
+                if time.monotonic() >= deadline:
+                    raise
+
 
     def _write(self, command: bytes, timeout: Optional[float]) -> Compared:
         """[W-48]"""
@@ -326,9 +393,9 @@ class Client:
             except OSError as error:
                 attempt.note(name, str(error))
             else:
-                if reply["kind"] == wanted:
+                if reply["kind"] == wanted or (wanted, reply["kind"]) == (WATCHED, COMPACTED_REPLY):
                     # Whoever answers what only a leader does leads; a local read tells nothing.
-                    if wanted != READ_REPLY or self._leader:
+                    if wanted not in (READ_REPLY, WATCHED) or self._leader:
                         self._leader = name
                     return reply
                 self._other_reply(name, reply, attempt)
@@ -452,6 +519,18 @@ def _value(data: Data) -> bytes:
     if len(value) > VALUE_BYTES_MAX:
         raise TooLarge(f"a value has at most {VALUE_BYTES_MAX} bytes, not {len(value)}")
     return value
+
+
+def _change(event: Values) -> Change:
+    """[W-104]"""
+    reader = Reader(event["event"])
+    verb = reader.uint(1)
+    if verb == 0:
+        key = reader.take(reader.varint())
+        return Change(key, reader.rest(), event["index"], event["term"])
+    if verb == 1:
+        return Change(reader.rest(), None, event["index"], event["term"])
+    raise Malformed(f"an event of kind {verb}")
 
 
 def _result(applied: Values) -> Compared:

@@ -268,6 +268,19 @@ def check_range(v: Values) -> None:
         raise Malformed("a range of entries that cannot be")
 
 
+def check_watch(v: Values) -> None:
+    """[W-103]"""
+    if v["wait_us"] > 60_000_000 or len(v["filter"]) > 4096:
+        raise Malformed("a watch that waits too long, or for too much")
+
+
+def check_watched(v: Values) -> None:
+    """[W-101]"""
+    indexes = [event["index"] for event in v["events"]] + [v["through"] + 1]
+    if any(index >= later for index, later in zip(indexes, indexes[1:])):
+        raise Malformed("events out of order")
+
+
 def check_digests(v: Values) -> None:
     """[W-92]"""
     if any(window["last"] % window["span"] for window in v["windows"]):
@@ -350,6 +363,7 @@ BODIES: Dict[int, Tuple[str, Schema]] = {
     })))),
     0x48: ("members", (("index", NotZero(below=SMALL)), ("term", NotZero(below=SMALL)))),
     0x49: ("transfer-leadership", (("to", Node("any")),)),
+    0x4A: ("watch", (("after", INDEX), ("wait_us", Varint()), ("filter", Rest()))),
     0x80: ("session-opened", (("session", SESSION),)),
     0x81: ("session-closed", ()),
     0x82: ("applied", OUTCOME),
@@ -376,8 +390,14 @@ BODIES: Dict[int, Tuple[str, Schema]] = {
     )),
     0x8F: ("change-refused", (("reason", ChangeRefusal()), ("text", Text()))),
     0x90: ("transferring", (("to", Node()), ("term", TERM))),
+    0x91: ("watched", (
+        ("through", INDEX), ("events", ListOf((("index", INDEX), ("term", TERM), ("event", Bytes())), "event", 4096)),
+    )),
+    0x92: ("compacted", (("oldest", INDEX),)),
 }  # fmt: skip
-CHECKS: Dict[int, Callable[[Values], None]] = {0x12: check_pull, 0x14: check_range, 0x18: check_digests}
+CHECKS: Dict[int, Callable[[Values], None]] = {
+    0x12: check_pull, 0x14: check_range, 0x18: check_digests, 0x4A: check_watch, 0x91: check_watched,
+}  # fmt: skip
 
 
 def decode_body(body: bytes) -> Values:

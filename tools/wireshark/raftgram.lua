@@ -63,7 +63,7 @@ local SHOWN = {
   members = "string", learners = "string", name = "string", prev_term = "uint64", commit = "uint64",
   leader_commit = "uint64", greeting = "string", entries = "none", entry_count = "uint32",
   leader_address = "string", address = "string", not_zero = "uint64", expected = "uint64", any_node = "string",
-  no_node = "string", divergences = "string",
+  no_node = "string", divergences = "string", filter = "bytes", prefixed = "bytes", event_index = "uint64",
 }
 
 local function declare(group, schema)
@@ -218,6 +218,7 @@ local BODIES = {
   } } } },
   [0x48] = { "members", { { "index", "not_zero" }, { "term", "not_zero" } } },
   [0x49] = { "transfer-leadership", { { "to", "any_node" } } },
+  [0x4a] = { "watch", { { "after", "term" }, { "wait_us", "varint", below = 60000001 }, { "filter", "filter" } } },
   [0x80] = { "session-opened", { { "session", "session" } } },
   [0x81] = { "session-closed", {} },
   [0x82] = { "applied", OUTCOME },
@@ -243,6 +244,10 @@ local BODIES = {
   } } }) },
   [0x8f] = { "change-refused", { { "reason", "refusal" }, { "text", "text" } } },
   [0x90] = { "transferring", { { "to", "node" }, { "term", "term" } } },
+  [0x91] = { "watched", { { "through", "term" }, { "events", "list", group = "event", most = 4096, of = {
+    { "index", "event_index" }, { "term", "term" }, { "event", "prefixed" },
+  } } } },
+  [0x92] = { "compacted", { { "oldest", "term" } } },
 }
 
 -- [W-55], [W-61]
@@ -331,6 +336,7 @@ local H = {
   transfer = field("transfer", "none", "Snapshot on its way"),
   member = field("member", "none", "Member"),
   window = field("window", "none", "Window"),
+  event = field("event", "none", "Event"),
   drops = field("drops", "none", "Drops"),
   request_in = field("request_in", "framenum", "Request in", base.NONE, frametype.REQUEST),
   reply_in = field("reply_in", "framenum", "Reply in", base.NONE, frametype.RESPONSE),
@@ -615,6 +621,26 @@ function KINDS.rest(ctx, name)
   if range then put(ctx, name, range) end
 end
 
+-- [W-103]
+function KINDS.filter(ctx, name)
+  if ctx.reader:left() > 4096 then malformed("a filter of more than 4,096 bytes") end
+  KINDS.rest(ctx, name)
+end
+
+function KINDS.prefixed(ctx, name)
+  local count = ctx.reader:varint()
+  if count > ctx.reader:left() then malformed("bytes end inside a field") end
+  if count > 0 then put(ctx, name, ctx.reader:take(count)) end
+end
+
+-- Events stand in order, and none beyond what the answer goes through. [W-101]
+function KINDS.event_index(ctx, name)
+  KINDS.term(ctx, name)
+  local outer, index = ctx.outer, ctx.values[name]
+  if index > outer.through or index <= (outer.last_event or -1) then malformed("events out of order") end
+  outer.last_event = index
+end
+
 function KINDS.part(ctx, name)
   local range = ctx.reader:take_all()
   if not range or ctx.values.offset + range:len() > ctx.values.total_bytes then
@@ -769,7 +795,7 @@ function KINDS.list(ctx, _, item)
   for _ = 1, count do
     local begin = ctx.reader.at
     local tree = ctx.tree:add(H[item.group], ctx.reader.tvb(begin, 1))
-    local inner = { reader = ctx.reader, tree = tree, group = item.group .. ".", values = {} }
+    local inner = { reader = ctx.reader, tree = tree, group = item.group .. ".", values = {}, outer = ctx.values }
     read(inner, item.of)
     -- [W-92]
     if inner.values.span and inner.values.last % inner.values.span ~= 0 then malformed("a window cut short") end

@@ -59,6 +59,11 @@ impl<M: Machine> Machine for Observed<M> {
     fn query(&self, query: &[u8]) -> Vec<u8> {
         self.machine.query(query)
     }
+
+    fn event(&self, filter: &[u8], command: &[u8], result: &[u8]) -> Option<Vec<u8>> {
+        self.machine.event(filter, command, result)
+    }
+
     fn freeze(&mut self) -> Box<dyn Frozen> {
         Box::new(FrozenObserved { last: self.last(), machine: self.machine.freeze() })
     }

@@ -22,6 +22,7 @@ use crate::wire::status::{
     Divergence, DivergenceKind, DropCount, NodeRole, NodeStatus, PeerStatus, RepairStatus, Standing,
     TransferStatus,
 };
+use crate::wire::watch::{FILTER_BYTES_MAX, WATCH_WAIT_MAX_US, Watch, WatchEvent, Watched};
 
 fn request_bytes(request: &ClientRequest<'_>) -> Vec<u8> {
     let mut body = Vec::new();
@@ -312,6 +313,34 @@ fn kinds_of_one_family_are_not_read_as_another() {
         );
     }
     assert_eq!(family(&[]), None);
+}
+
+// [W-101] [W-103]
+#[test]
+fn watches_outside_their_domain_are_malformed() {
+    let request = |wait_us: u64, filter: &[u8]| {
+        let mut body = vec![body_kind::WATCH, 0, 5];
+        body.put_varint(wait_us);
+        body.put_bytes(filter);
+        body
+    };
+    let longest = request(WATCH_WAIT_MAX_US, &[b'k'; FILTER_BYTES_MAX]);
+    let watch = Watch { after: Index(5), wait_us: WATCH_WAIT_MAX_US, filter: &[b'k'; FILTER_BYTES_MAX] };
+    assert_eq!(decode_request(&longest), Ok((GroupId(0), ClientRequest::Watch(watch))));
+    let too_long = [request(WATCH_WAIT_MAX_US + 1, b""), request(0, &[b'k'; FILTER_BYTES_MAX + 1])];
+    for body in too_long {
+        assert_eq!(decode_request(&body), Err(CursorError::Value));
+    }
+    let event = |index| WatchEvent { index: Index(index), term: Term(1), event: b"e" };
+    for (through, indexes, is_good) in [(9, &[8, 9][..], true), (9, &[8, 10], false), (9, &[8, 8], false)] {
+        let events = indexes.iter().map(|index| event(*index)).collect();
+        let reply = ClientReply::Watched(Watched { through: Index(through), events });
+        let body = reply_bytes(&reply);
+        let read = decode_reply(&body).map(|(_, reply)| reply);
+        assert_eq!(read, if is_good { Ok(reply) } else { Err(CursorError::Value) });
+    }
+    let many = [&[body_kind::WATCHED, 0, 9][..], &[0x50, 1]].concat();
+    assert_eq!(decode_reply(&many), Err(CursorError::Value), "4,097 events");
 }
 
 // [W-44] [W-48] [W-50]

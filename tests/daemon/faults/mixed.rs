@@ -1,6 +1,6 @@
-//! Three nodes in namespaces of their own, one fault after the other, drawn from a seed: of the network, of the process,
-//! of the disk, of the files. After each all of it heals, and the cluster must be whole again. Clients go on all the
-//! time, and what they saw is judged at the end.
+//! Three nodes in namespaces of their own, one fault after the other, drawn from a seed: of the network, of the
+//! process, of the disk, of the files. After each all of it heals, and the cluster must be whole again. Clients go on
+//! all the time, and what they saw is judged at the end.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;

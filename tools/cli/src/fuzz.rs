@@ -1,5 +1,5 @@
-//! Arbitrary bytes into what this program reads of files: settings, histories, captures. libFuzzer's end of it when built
-//! with `--cfg fuzzing` by `fuzz/run`, with `FUZZ_TARGET` naming the reader; a few seeds of it in `cargo test`.
+//! Arbitrary bytes into what this program reads of files: settings, histories, captures. libFuzzer's end of it when
+//! built with `--cfg fuzzing` by `fuzz/run`, with `FUZZ_TARGET` naming the reader; a few seeds of it in `cargo test`.
 
 use clap::CommandFactory as _;
 
@@ -36,28 +36,24 @@ mod tests {
 
     use super::*;
 
+    const SETTINGS: &[u8] =
+        b"log-level = \"debug\"\ncluster = [\"7101\"]\n[bench-kv]\nclients = 8\nreads = \"40%\"\n";
+    const JSONL: &[u8] =
+        b"{\"index\":0,\"process\":3,\"type\":\"invoke\",\"f\":\"cas\",\"key\":\"k\",\"value\":[1,null]}\n\
+          {\"index\":1,\"process\":3,\"type\":\"ok\",\"f\":\"cas\",\"key\":\"k\",\"value\":[1,null]}\n";
+    const JEPSEN: &[u8] =
+        b"INFO  jepsen.util - 0\t:invoke\t:read\tnil\nINFO  jepsen.util - 0\t:ok\t:read\t3\n";
+    const PORCUPINE: &[u8] = b"{:process 0, :type :invoke, :f :put, :key \"0\", :value \"x 0 1 y\"}\n";
+    const PCAP: &[u8] = b"\xd4\xc3\xb2\xa1\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\x01\0\x65\0\0\0\
+        \0\0\0\0\0\0\0\0\x20\0\0\0\x20\0\0\0\
+        \x45\0\0\0\0\0\x40\0\x40\x11\0\0\x0a\0\0\x01\x0a\0\0\x02\0\x07\0\x09\0\x0b\0\0abc\xff";
+    const PCAPNG: &[u8] = b"\x0a\x0d\x0d\x0a\x1c\0\0\0\x4d\x3c\x2b\x1a\x01\0\0\0\
+        \xff\xff\xff\xff\xff\xff\xff\xff\x1c\0\0\0\
+        \x01\0\0\0\x14\0\0\0\x65\0\0\0\0\0\0\0\x14\0\0\0";
+
     /// What each reader takes.
-    const SAMPLES: [(&str, &[&[u8]]); 3] = [
-        ("config", &[b"log-level = \"debug\"\ncluster = [\"7101\", \"7102\"]\n[bench-kv]\nclients = 8\nreads = \"40%\"\n"]),
-        (
-            "history",
-            &[
-                b"{\"index\":0,\"time_ns\":1,\"process\":3,\"type\":\"invoke\",\"f\":\"cas\",\"key\":\"k\",\"value\":[1,null]}\n\
-                  {\"index\":1,\"time_ns\":2,\"process\":3,\"type\":\"ok\",\"f\":\"cas\",\"key\":\"k\",\"value\":[1,null]}\n",
-                b"INFO  jepsen.util - 0\t:invoke\t:read\tnil\nINFO  jepsen.util - 0\t:ok\t:read\t3\n",
-                b"{:process 0, :type :invoke, :f :put, :key \"0\", :value \"x 0 1 y\"}\n",
-            ],
-        ),
-        (
-            "capture",
-            &[
-                b"\xd4\xc3\xb2\xa1\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\x01\0\x65\0\0\0\0\0\0\0\0\0\0\0\x20\0\0\0\x20\0\0\0\
-                  \x45\0\0\0\0\0\x40\0\x40\x11\0\0\x0a\0\0\x01\x0a\0\0\x02\0\x07\0\x09\0\x0b\0\0abc\xff",
-                b"\x0a\x0d\x0d\x0a\x1c\0\0\0\x4d\x3c\x2b\x1a\x01\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\x1c\0\0\0\
-                  \x01\0\0\0\x14\0\0\0\x65\0\0\0\0\0\0\0\x14\0\0\0",
-            ],
-        ),
-    ];
+    const SAMPLES: [(&str, &[&[u8]]); 3] =
+        [("config", &[SETTINGS]), ("history", &[JSONL, JEPSEN, PORCUPINE]), ("capture", &[PCAP, PCAPNG])];
 
     #[test]
     fn no_changed_file_makes_a_reader_panic() {

@@ -13,7 +13,7 @@ use raftgram::rpc::{SealConfig, WireLevel};
 use raftgram::run::boot::{IfBlank, NodeOptions, StartError};
 use raftgram::run::node::RunError;
 use raftgram::seal::SealMode;
-use raftgram::store::{Fsync, OpenError, SnapshotError};
+use raftgram::store::{Fsync, OpenError, SEGMENT_BYTES, SnapshotError};
 use raftgram::types::{ClusterId, NodeId};
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -199,6 +199,7 @@ impl Node {
             voters,
             data,
             if_blank,
+            segment_bytes: SEGMENT_BYTES,
             cluster,
             fsync,
             faults,

@@ -4,7 +4,7 @@ mod support;
 #[path = "support/cluster.rs"]
 mod up;
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -44,6 +44,8 @@ fn a_cluster_serves_until_it_is_told_to_stop() {
     assert_eq!(cluster.run(&["kv", "delete", "color"]).status.code(), Some(0));
     assert_eq!(stdout(&cluster.run(&["kv", "list"])), "");
 
+    watches_tell_what_becomes_of_keys(&cluster);
+
     let (code, document) = json(&cluster.run(&["--json", "status"]));
     let nodes = document["nodes"].as_array().unwrap();
     assert_eq!((code, nodes.len()), (0, 3));
@@ -59,6 +61,42 @@ fn a_cluster_serves_until_it_is_told_to_stop() {
 
     cluster.signal("-TERM");
     assert_eq!(cluster.end(), (Some(0), String::new()));
+}
+
+fn watches_tell_what_becomes_of_keys(cluster: &Cluster) {
+    let address = cluster.port.to_string();
+    let mut command =
+        command(&["--json-stream", "--cluster", &address, "kv", "watch", "col", "--count", "2"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    let began = next();
+    assert_eq!((&began["event"], &began["prefix"]), (&"watching".into(), &"col".into()));
+    for put in [["color", "green"], ["shape", "round"], ["colt", "45"]] {
+        assert_eq!(cluster.run(&["kv", "put", put[0], put[1]]).status.code(), Some(0));
+    }
+    for (key, value) in [("color", "green"), ("colt", "45")] {
+        let event = next();
+        assert_eq!(
+            (&event["event"], &event["key"], &event["value"]),
+            (&"put".into(), &key.into(), &value.into())
+        );
+        assert!(event["index"].as_u64() > began["after"].as_u64() && event["term"].is_u64());
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+
+    // What has been, in a pipe and as one document; and a document without an end.
+    let after = began["after"].to_string();
+    let from =
+        |flags: &[&str]| cluster.run(&[flags, &["kv", "watch", "--after", &after, "--count", "2"]].concat());
+    let text = stdout(&from(&[]));
+    assert!(text.contains("\tput\tcolor\tgreen\n") && text.ends_with("\tput\tshape\tround\n"), "{text}");
+    let (code, document) = json(&from(&["--json"]));
+    assert_eq!((code, document["events"].as_array().unwrap().len()), (0, 2));
+    assert_eq!(fault(&cluster.run(&["--json", "kv", "watch"])), (2, "usage".into()));
+    for key in ["colt", "shape", "color"] {
+        cluster.run(&["kv", "delete", key]);
+    }
 }
 
 #[test]

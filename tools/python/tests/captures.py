@@ -13,7 +13,7 @@ from .support import ROOT
 
 DISSECTOR = ROOT / "tools" / "wireshark" / "raftgram.lua"
 PORT = 7101
-GROUPS = ("frame", "entry", "peer", "transfer", "member", "window")
+GROUPS = ("frame", "entry", "peer", "transfer", "member", "window", "event")
 """Groups of fields of which there may be several."""
 Sent = Tuple[float, str, str, bytes]
 """When, from and to which address (`a.b.c.d:port`), and the payload."""

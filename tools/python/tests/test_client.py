@@ -110,6 +110,29 @@ class Errors(unittest.TestCase):
             said = self.expect(raftgram.WrongCluster, node, 5, cluster_id=OTHER_CLUSTER.hex())
             self.assertIn(CLUSTER.hex(), said)
 
+    def test_a_watch_tells_changes_and_ends_by_its_timeout_or_its_error(self) -> None:
+        def watched(through: int, *events: bytes) -> bytes:
+            rows = [{"index": through, "term": 2, "event": event} for event in events]
+            return encode_body({"kind": 0x91, "through": through, "events": rows})
+
+        put, delete = b"\0\1kv", b"\1k"
+        with FakeNode(replying(watched(5, put), watched(7, delete), watched(7))) as node:
+            with raftgram.Client(node.address) as client:
+                changes = list(client.watch("k", after=3, timeout=0.3))
+        self.assertEqual(
+            [(c.key, c.value, c.index) for c in changes], [(b"k", b"v", 5), (b"k", None, 7)]
+        )
+
+        def follow(kv: raftgram.Client) -> None:
+            list(kv.watch("k", after=3, timeout=0.5))
+
+        with FakeNode(replying(encode_body({"kind": 0x92, "oldest": 900}))) as node:
+            self.expect(raftgram.Compacted, node, 5, "900", follow)
+        with FakeNode(replying(watched(5, b"\7k"))) as node:
+            self.expect(raftgram.Unreadable, node, 5, "an event of kind 7", follow)
+        with FakeNode(replying(then_silent=True)) as node:
+            self.expect(raftgram.Unreachable, node, 1.2, "no answer", follow)
+
     def test_a_garbage_reply_is_an_error_and_no_answer(self) -> None:
         with FakeNode(replying(OPENED, b"\x82\x00\xff")) as node:
             self.expect(raftgram.OutcomeUnknown, node, 0.5, "cannot be read")

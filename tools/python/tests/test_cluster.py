@@ -70,6 +70,7 @@ class Lossy(Processes):
                 exec(code.replace("127.0.0.1:7101,127.0.0.1:7102,127.0.0.1:7103", nodes), {})
         lines = said.getvalue().splitlines()
         self.assertEqual(lines[:2], ["b'hello'", "changed"])
+        self.assertTrue(any(line.endswith("b'color' b'blue'") for line in lines), lines)
         self.assertEqual(lines[-1], "b'10'")
 
     def test_a_sealed_cluster_is_told_from_a_dead_one(self) -> None:
@@ -110,11 +111,28 @@ class Kills(Processes):
                 except raftgram.RaftgramError as error:
                     unknown.append(str(error))
 
+    def follow(self, seen: List[int], errors: List[str], is_over: threading.Event) -> None:
+        """Watches the counter until it was told that nothing more comes, and nothing came."""
+        try:
+            with raftgram.Client(list(self.addresses.values()), timeout=60) as kv:
+                after = 0
+                while True:
+                    is_last = is_over.is_set()
+                    for change in kv.watch("counter", after=after, timeout=2):
+                        seen.append(int(change.value or 0))
+                        after = change.index
+                    if is_last:
+                        return
+        except raftgram.RaftgramError as error:
+            errors.append(str(error))
+
     def test_every_write_is_applied_once_through_leader_kills(self) -> None:
         done: List[int] = []
         errors: List[str] = []
+        seen: List[int] = []
         is_over = threading.Event()
         workers = [threading.Thread(target=self.count, args=(done, errors, is_over)) for _ in range(WORKERS)]
+        workers.append(threading.Thread(target=self.follow, args=(seen, errors, is_over)))
         watcher = raftgram.Client(list(self.addresses.values()), timeout=30)
         self.addCleanup(watcher.close)
         self.addCleanup(is_over.set)
@@ -142,6 +160,7 @@ class Kills(Processes):
             self.assertFalse(worker.is_alive())
         self.assertEqual(errors, [])
         self.assertEqual(watcher.get("counter"), str(len(done)).encode())
+        self.assertEqual(seen, list(range(1, len(done) + 1)), "the watcher saw each once and in order")
         print(f"{len(done)} increments through {KILLS} leader kills, each applied once")
 
 

@@ -2,6 +2,7 @@
 
 mod shell;
 mod show;
+mod watch;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -77,6 +78,8 @@ pub(crate) enum Operation {
         #[command(flatten)]
         read: Freshness,
     },
+    /// Print what becomes of keys with this prefix, as it happens.
+    Watch(watch::Watched),
 }
 
 /// How fresh answers must be, and who may give them.
@@ -190,6 +193,7 @@ impl Store<'_> {
             Operation::List { prefix, limit, read } => {
                 self.list(&prefix.into_vec(), limit, read.wire()?, format)
             }
+            Operation::Watch(watched) => self.watch(watched, format),
         }
     }
 

@@ -90,7 +90,7 @@ impl Listed {
     }
 }
 
-fn put_bytes<M: serde::ser::SerializeMap>(
+pub(super) fn put_bytes<M: serde::ser::SerializeMap>(
     map: &mut M,
     names: [&str; 2],
     bytes: &[u8],

@@ -1,0 +1,165 @@
+//! The C side: the header is what the sources say, and programs in C compile without a warning and run under valgrind
+//! without an error or a leak. What is not installed here is left out, counted and named.
+
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use raftgram::kv::Kv;
+use raftgram::{Fsync, IfBlank, Node, NodeId, NodeOptions};
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// Where cargo puts the shared and the static library of this very build.
+fn libraries() -> PathBuf {
+    let program = std::env::current_exe().unwrap();
+    let folder = program.parent().unwrap();
+    let places = [folder, folder.parent().unwrap()];
+    let found = places.iter().find(|place| place.join("libraftgram_capi.so").exists());
+    (*found.unwrap_or_else(|| panic!("no shared library in {places:?}"))).to_owned()
+}
+
+fn is_here(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+#[track_caller]
+fn run(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let (said, complained) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(status.success(), "{command:?}: {status}\n{said}\n{complained}");
+    said.into_owned()
+}
+
+/// Compiles and links a program against the installed library.
+fn compile(source: &str, installed: &Path, link: Link) -> PathBuf {
+    let program = installed.join(Path::new(source).file_stem().unwrap());
+    let mut command = Command::new("cc");
+    command
+        .args(["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g"])
+        .arg("-I")
+        .arg(installed.join("include"))
+        .arg(repository().join(source))
+        .arg("-o")
+        .arg(&program);
+    match link {
+        Link::Shared => command.arg("-L").arg(installed.join("lib")).arg("-lraftgram_capi"),
+        Link::Static => command.arg(installed.join("lib/libraftgram_capi.a")).args([
+            "-lpthread",
+            "-ldl",
+            "-lm",
+            "-lgcc_s",
+        ]),
+    };
+    run(&mut command);
+    program
+}
+
+enum Link {
+    Shared,
+    Static,
+}
+
+/// The program under valgrind, or alone where that is not installed.
+fn checked(program: &Path, installed: &Path) -> Command {
+    let mut command = if is_here("valgrind") {
+        let mut command = Command::new("valgrind");
+        command.args([
+            "--quiet",
+            "--error-exitcode=99",
+            "--leak-check=full",
+            "--show-leak-kinds=definite,possible",
+            "--errors-for-leak-kinds=definite,possible",
+            "--fair-sched=yes",
+        ]);
+        command.arg(program);
+        command
+    } else {
+        eprintln!("skipped 1: valgrind is not installed; {} runs without it", program.display());
+        Command::new(program)
+    };
+    command.env("LD_LIBRARY_PATH", installed.join("lib"));
+    command
+}
+
+/// Three ports in a row that nobody uses.
+fn free_ports() -> u16 {
+    let is_free = |port: &u16| (*port..port + 3).all(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok());
+    let start = 41_000 + u16::try_from(std::process::id() % 1000).unwrap() * 20;
+    (start..start + 20).find(is_free).unwrap()
+}
+
+#[test]
+fn the_header_is_what_the_sources_say() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let config = cbindgen::Config::from_file(folder.join("cbindgen.toml")).unwrap();
+    // From the sources: given the package, it would ask cargo for all dependencies of all platforms.
+    let builder = cbindgen::Builder::new().with_config(config);
+    let header = builder.with_src(folder.join("src/lib.rs")).generate().unwrap();
+    let mut made = Vec::new();
+    header.write(&mut made);
+    let made = String::from_utf8(made).unwrap();
+    let file = repository().join("include/raftgram.h");
+    if std::env::var_os("RAFTGRAM_UPDATE").is_some() {
+        std::fs::write(&file, &made).unwrap();
+    }
+    let committed = std::fs::read_to_string(&file).unwrap();
+    assert!(
+        committed == made,
+        "include/raftgram.h is behind tools/capi/src; RAFTGRAM_UPDATE=1 writes it anew"
+    );
+    // Which `every function is documented` means: a comment line right above each declaration.
+    let lines: Vec<&str> = made.lines().collect();
+    let declared = lines.windows(2).filter(|pair| {
+        !pair[1].starts_with([' ', '/', '}']) && pair[1].contains("raftgram_") && pair[1].contains('(')
+    });
+    let mut count = 0;
+    for pair in declared {
+        assert!(pair[0].starts_with("//"), "{} stands there without a word", pair[1]);
+        count += 1;
+    }
+    assert_eq!(count, 16, "functions in the header");
+}
+
+/// All in one test: they share two processors, and nodes under valgrind are slow.
+#[test]
+fn programs_in_c_compile_without_a_warning_and_run_without_a_leak() {
+    if !is_here("cc") {
+        return eprintln!("skipped 3: there is no C compiler");
+    }
+    let installed = tempfile::tempdir().unwrap();
+    let installed = installed.path();
+    run(Command::new(repository().join("tools/capi/install")).arg(installed).arg(libraries()));
+    if is_here("pkg-config") {
+        let found = run(Command::new("pkg-config")
+            .args(["--cflags", "--libs", "raftgram"])
+            .env("PKG_CONFIG_PATH", installed.join("lib/pkgconfig")));
+        assert!(found.contains("-lraftgram_capi") && found.contains("/include"), "{found}");
+    } else {
+        eprintln!("skipped 1: pkg-config is not installed");
+    }
+
+    let port = free_ports();
+    let misuse = compile("tools/capi/tests/misuse.c", installed, Link::Shared);
+    let said = run(checked(&misuse, installed).arg(installed.join("one")).arg(port.to_string()));
+    assert_eq!(said, format!("all noticed by raftgram {}\n", env!("CARGO_PKG_VERSION")));
+
+    let counter = compile("examples/c/counter.c", installed, Link::Shared);
+    let said = run(checked(&counter, installed).arg(installed.join("three")).arg(port.to_string()));
+    assert!(said.contains("added 10: 55 (entry ") && said.contains("\ntotal 55\n"), "{said}");
+
+    let kv = compile("examples/c/kv.c", installed, Link::Static);
+    let mut options = NodeOptions::new(NodeId::MIN, ([127, 0, 0, 1], port).into(), installed.join("store"));
+    options.voters = NodeOptions::voters_from(&[options.listen]);
+    (options.if_blank, options.fsync) = (IfBlank::Bootstrap, Fsync::Off);
+    let node = Node::start(options, Kv::new()).unwrap();
+    let port = port.to_string();
+    run(checked(&kv, installed).args([&port, "put", "greeting", "hello"]));
+    assert_eq!(run(checked(&kv, installed).args([&port, "get", "greeting"])), "hello\n");
+    run(checked(&kv, installed).args([&port, "delete", "greeting"]));
+    let gone = checked(&kv, installed).args([&port, "get", "greeting"]).output().unwrap();
+    assert_eq!(gone.status.code(), Some(4), "{gone:?}");
+    node.shutdown().unwrap();
+}
