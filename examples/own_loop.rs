@@ -139,8 +139,8 @@ fn turn(site: &mut Site, time: &Time) -> Result<(), Failure> {
                 node.handle_persisted(time.now(), ticket);
                 node.turn(time.now());
             }
-            Output::RecordPeer { store: peer, incarnation, nonce } => {
-                let seen = match store.record_peer(peer, incarnation, nonce)? {
+            Output::RecordPeer { store: peer, incarnation, nonce, kept } => {
+                let seen = match store.record_peer(peer, incarnation, nonce, &kept)? {
                     PeerSeen::Adopted => PeerRecord::Adopted,
                     PeerSeen::Copy { .. } => PeerRecord::Copy,
                 };

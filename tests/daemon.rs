@@ -5,7 +5,8 @@
 //! `RAFTGRAM_KILLS` (20) leaders are killed, the lossy network lasts `RAFTGRAM_LOSSY_SECONDS` (10), a snapshot of
 //! `RAFTGRAM_TRANSFER_MIB` (16) travels while its ends die, a sealed cluster gets `RAFTGRAM_FORGED` forged
 //! datagrams, whose cost is measured, the stalls of a rolling restart must come to less than `RAFTGRAM_STALL_MS` (not
-//! checked), and `RAFTGRAM_RESENT` (2,000) requests are sent five times each.
+//! checked), `RAFTGRAM_RESENT` (2,000) requests are sent five times each, and a node's clients are too many for
+//! `RAFTGRAM_OVERLOAD_SECONDS` (3). Those of `faults` stand there.
 
 #[path = "daemon/backup.rs"]
 mod backup;
@@ -18,6 +19,9 @@ mod browser;
 mod cluster;
 #[path = "daemon/failover.rs"]
 mod failover;
+#[cfg(target_os = "linux")]
+#[path = "daemon/faults/mod.rs"]
+mod faults;
 #[cfg(target_os = "linux")]
 #[path = "daemon/flood.rs"]
 mod flood;
@@ -34,6 +38,9 @@ mod load;
 mod members;
 #[path = "daemon/network.rs"]
 mod network;
+#[cfg(target_os = "linux")]
+#[path = "daemon/overload.rs"]
+mod overload;
 #[path = "daemon/process.rs"]
 mod process;
 #[path = "daemon/reads.rs"]

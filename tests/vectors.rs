@@ -1,6 +1,8 @@
 //! The test vectors: those of `tests/vectors/` and those that stand in wire-spec.md are what the encoder writes,
 //! and the decoder finds in them what they say.
 //!
+//! Beside them, in `fuzz`: bytes that nobody wrote, and everything that reads bytes.
+//!
 //! `RAFTGRAM_UPDATE=1 cargo test --test vectors` writes the files and the blocks of the spec anew; run it
 //! a second time without to check them.
 
@@ -12,6 +14,8 @@ mod case;
 mod datagrams;
 #[path = "vectors/drops.rs"]
 mod drops;
+#[path = "fuzz/mod.rs"]
+mod fuzz;
 #[path = "vectors/members.rs"]
 mod members;
 #[cfg(feature = "seal")]

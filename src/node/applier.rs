@@ -59,6 +59,7 @@ impl<M: Machine> Node<M> {
         if proposed.term == term {
             self.commits.record(now.saturating_since(proposed.at));
         }
+        self.pace.count(now);
         for token in tokens {
             if proposed.term != term && !mutant::is(Mutant::L15) {
                 self.redirect(now, token);

@@ -1,5 +1,6 @@
 //! Who is behind each link, and who is listened to.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use slog::{debug, warn};
 use super::admin::address_of;
 use super::{Node, NodeEvent, Output};
 use crate::machine::Machine;
+use crate::membership::Membership;
 use crate::rpc::{LinkId, PeerInfo, Token};
 use crate::time::Instant;
 use crate::types::{BootNonce, Identity, Incarnation, NodeId, StoreId};
@@ -72,7 +74,25 @@ impl<M: Machine> Node<M> {
             store: identity.store,
             incarnation: info.incarnation,
             nonce: info.boot_nonce,
+            kept: self.stores_in_use(),
         });
+    }
+
+    /// Whose boots must stay known when strangers come: the members by every membership that may be in force, and
+    /// who has a link.
+    fn stores_in_use(&self) -> BTreeSet<StoreId> {
+        let founding = self.founding.as_ref().map(|record| &record.membership);
+        let memberships = [self.raft.membership(), &self.applied_membership].map(|it| &**it);
+        let members = memberships
+            .into_iter()
+            .chain(founding)
+            .flat_map(Membership::iter)
+            .map(|(_, member)| member.store);
+        let linked = self.peers.values().filter_map(|peer| match &peer.standing {
+            Standing::Recording { identity, .. } | Standing::Adopted { identity } => Some(identity.store),
+            Standing::Unknown | Standing::Ignored => None,
+        });
+        members.chain(linked).collect()
     }
 
     /// A wiped node, most likely: what it says is not the member's word, and it is counted nowhere (M6).
@@ -122,7 +142,7 @@ impl<M: Machine> Node<M> {
         match seen {
             PeerRecord::Copy => self.warn_copy(identity, boot.0),
             PeerRecord::NoRoom => {
-                warn!(self.log, "too many data folders seen; this one is not listened to"; "peer" => %identity);
+                warn!(self.log, "too many data folders in use; this one is not listened to"; "peer" => %identity);
             }
             PeerRecord::Adopted => {
                 peer.standing = Standing::Adopted { identity };

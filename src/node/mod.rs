@@ -53,6 +53,7 @@ mod digest;
 mod digest_tests;
 pub mod founding;
 mod links;
+mod pace;
 mod probe;
 mod pull;
 mod raft_io;
@@ -69,7 +70,7 @@ mod transfer;
 pub mod watch;
 mod writes;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -105,6 +106,7 @@ use crate::wire::status::Standing;
 use digest::Digests;
 use founding::Blank;
 use links::Peer;
+use pace::Pace;
 use probe::Probes;
 use serve::PendingRead;
 use snapshot::Snapshots;
@@ -144,6 +146,8 @@ pub enum Output<M> {
         incarnation: Incarnation,
         /// The number drawn at that boot.
         nonce: BootNonce,
+        /// The stores of which nothing may be forgotten to make room for this one.
+        kept: BTreeSet<StoreId>,
     },
     /// Carry this out where it holds up nobody, then call [`Node::handle_snapshot_done`].
     Snapshot(SnapshotJob<M>),
@@ -268,6 +272,7 @@ pub struct Node<M> {
     writes: Writes,
     /// How long writes proposed here took until they were applied.
     commits: Histogram,
+    pace: Pace,
     /// Reads that wait for Raft's confirmation.
     reads: BTreeMap<ReadId, PendingRead>,
     /// Confirmed reads that wait for the machine to reach their index.
@@ -349,6 +354,7 @@ impl<M: Machine> Node<M> {
             raft_calls: BTreeMap::new(),
             writes: Writes::default(),
             commits: Histogram::default(),
+            pace: Pace::default(),
             reads: BTreeMap::new(),
             confirmed_reads: BTreeMap::new(),
             watches: Watches::new(applied),

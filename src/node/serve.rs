@@ -1,7 +1,5 @@
 //! What clients ask, and what they are answered.
 
-use std::time::Duration;
-
 use super::{DiskRoom, LiveFaults, Node, NodeEvent, Output};
 use crate::entry::Payload;
 use crate::machine::Machine;
@@ -15,9 +13,6 @@ use crate::wire::client::{
     encode_reply,
 };
 use crate::wire::fault::FaultRequest;
-
-/// When to come again after "busy": a few commits later.
-const BUSY_PAUSE: Duration = Duration::from_millis(2);
 
 /// A read on its way.
 #[derive(Debug)]
@@ -120,7 +115,7 @@ impl<M: Machine> Node<M> {
     }
 
     fn propose(&mut self, now: Instant, token: Token, command: &Command<'_>) {
-        if self.writes.len() >= self.config.waiting_max {
+        if self.writes.len() >= self.pace.waiting_max(self.config.waiting_max) {
             return self.busy(now, token);
         }
         let name = match command {
@@ -194,7 +189,8 @@ impl<M: Machine> Node<M> {
     }
 
     pub(super) fn busy(&mut self, now: Instant, token: Token) {
-        let retry_after_us = u64::try_from(BUSY_PAUSE.as_micros()).unwrap_or(u64::MAX);
+        let pause = self.pace.pause(self.writes.len());
+        let retry_after_us = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
         self.answer(now, token, &ClientReply::Busy { retry_after_us });
     }
 

@@ -142,7 +142,7 @@ impl<M: Machine> Net<M> {
                 match output {
                     Output::Transmit { to, bytes } => sent.push((number, to.port() - 7100, bytes)),
                     Output::Persist { ticket, .. } => node.handle_persisted(now, ticket),
-                    Output::RecordPeer { store, incarnation, nonce } => {
+                    Output::RecordPeer { store, incarnation, nonce, .. } => {
                         node.handle_peer_recorded(now, store, incarnation, nonce, PeerRecord::Adopted);
                     }
                     Output::Snapshot(_) | Output::AdoptSnapshot { .. } => {

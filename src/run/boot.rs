@@ -55,6 +55,9 @@ pub struct NodeOptions {
     pub config: NodeConfig,
     /// Where its socket is bound.
     pub listen: SocketAddr,
+    /// Where clients are heard as well, on a socket of their own: however many they are, they are in the way of each
+    /// other only, not of what nodes say. Whoever knows the address above may still ask there.
+    pub client_listen: Option<SocketAddr>,
     /// The voters' advertised addresses: read when the folder is blank, and to find members by name.
     pub voters: BTreeMap<NodeId, String>,
     /// The data folder.
@@ -83,6 +86,7 @@ impl NodeOptions {
         Self {
             config: NodeConfig::new(id, listen.to_string()),
             listen,
+            client_listen: None,
             voters: BTreeMap::new(),
             data,
             if_blank: IfBlank::Refuse,
@@ -263,8 +267,11 @@ pub fn boot_on<M: Machine, D: SharedDisk>(
     }
     let mut rng = random_rng().map_err(StartError::System)?;
     let disk = take(&options)?;
-    let net =
-        Net::bind(options.listen).map_err(|error| StartError::Bind { address: options.listen, error })?;
+    let refused = |address| move |error| StartError::Bind { address, error };
+    let mut net = Net::bind(options.listen).map_err(refused(options.listen))?;
+    if let Some(address) = options.client_listen {
+        net.listen_for_clients(address).map_err(refused(address))?;
+    }
     let (store, recovered) = open_or_format(disk, &options, &mut rng)?;
     let mailbox = Arc::new(Mailbox::new(net.waker()));
     let log = options.logger.new(o!("node" => id.as_u16()));
@@ -281,6 +288,11 @@ impl<M: Machine + Send + 'static, D: SharedDisk> Booted<M, D> {
     /// Where the socket is bound.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.site.net.local_addr()
+    }
+
+    /// Where clients are heard.
+    pub fn client_addr(&self) -> io::Result<SocketAddr> {
+        self.site.net.client_addr()
     }
 
     /// Founds or joins where the folder is blank, then runs the node until it is told to stop.

@@ -1,6 +1,6 @@
 //! Durable writes beside the event loop.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -39,7 +39,7 @@ pub(super) enum Job {
     /// Make this snapshot the one in force.
     Adopt { meta: SnapshotMeta, log: LogAfter },
     /// Make this peer's boot durable.
-    RecordPeer { store: StoreId, incarnation: Incarnation, nonce: BootNonce },
+    RecordPeer { store: StoreId, incarnation: Incarnation, nonce: BootNonce, kept: BTreeSet<StoreId> },
 }
 
 /// What has been done.
@@ -333,8 +333,8 @@ fn carry_out<D: Disk>(store: &mut Store<D>, job: &Job) -> Done {
             Ok(adopted) => Done::Adopted { meta, adopted },
             Err(error) => Done::Failed(error),
         },
-        Job::RecordPeer { store: peer, incarnation, nonce } => {
-            let seen = match store.record_peer(peer, incarnation, nonce) {
+        Job::RecordPeer { store: peer, incarnation, nonce, ref kept } => {
+            let seen = match store.record_peer(peer, incarnation, nonce, kept) {
                 Ok(PeerSeen::Adopted) => PeerRecord::Adopted,
                 Ok(PeerSeen::Copy { .. }) => PeerRecord::Copy,
                 // What peers show must not end the node.

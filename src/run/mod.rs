@@ -13,6 +13,7 @@
 
 pub mod boot;
 pub mod client;
+mod client_socket;
 pub mod clock;
 pub mod disk;
 mod disk_thread;

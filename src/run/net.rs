@@ -9,6 +9,7 @@ use mio::{Events, Poll, Token, Waker};
 use slog::{Logger, info};
 
 use crate::rpc::SendErrorKind;
+use crate::run::client_socket::ClientSocket;
 use crate::run::clock::Clock;
 use crate::run::record::Recorder;
 use crate::run::shaper::{Direction, Shaper};
@@ -23,6 +24,7 @@ use crate::wire::fault::FaultRequest;
 const SOCKET: Token = Token(0);
 const TIMER: Token = Token(1);
 const WAKER: Token = Token(2);
+const CLIENTS: Token = Token(3);
 
 /// How many datagrams one turn reads before it looks at anything else, so that a flood cannot keep timers from
 /// firing.
@@ -34,6 +36,8 @@ pub struct Net {
     poll: Poll,
     events: Events,
     socket: Socket,
+    /// Where clients are heard, if not where nodes are.
+    clients: Option<ClientSocket>,
     timer: Timer,
     clock: Clock,
     waker: Arc<Waker>,
@@ -62,6 +66,7 @@ impl Net {
             poll,
             events,
             socket,
+            clients: None,
             timer,
             clock,
             waker,
@@ -71,6 +76,17 @@ impl Net {
             recorder: None,
             sights: None,
         })
+    }
+
+    /// Hears clients at an address of their own, too.
+    pub fn listen_for_clients(&mut self, address: SocketAddr) -> io::Result<()> {
+        self.clients = Some(ClientSocket::bind(address, self.poll.registry(), CLIENTS)?);
+        Ok(())
+    }
+
+    /// Where clients are heard; where nodes are, unless they were given an address of their own.
+    pub fn client_addr(&self) -> io::Result<SocketAddr> {
+        self.clients.as_ref().map_or_else(|| self.local_addr(), ClientSocket::local_addr)
     }
 
     /// Puts faults between the socket and whoever uses this.
@@ -136,7 +152,8 @@ impl Net {
     /// socket may still hold something.
     pub fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         let deadline = earliest(deadline, self.shaper.as_ref().and_then(Shaper::poll_timeout));
-        let deadline = if self.is_readable { Some(Instant::ZERO) } else { deadline };
+        let is_readable = self.is_readable || self.clients.as_ref().is_some_and(|it| it.is_readable);
+        let deadline = if is_readable { Some(Instant::ZERO) } else { deadline };
         let timeout = self.timer.arm(self.clock.now(), deadline)?;
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
@@ -145,6 +162,7 @@ impl Net {
         for event in &self.events {
             match event.token() {
                 SOCKET => self.is_readable = true,
+                CLIENTS => self.clients.iter_mut().for_each(|it| it.is_readable = true),
                 TIMER => self.timer.acknowledge(),
                 _ => {}
             }
@@ -155,7 +173,7 @@ impl Net {
     /// Reads what has come, at most a bounded batch, and hands each datagram over with the time of its reading;
     /// `take` says why, if it drops it.
     pub fn receive(&mut self, mut take: impl FnMut(Instant, SocketAddr, &[u8]) -> Option<DropReason>) {
-        let Self { clock, recorder, shaper, sights, .. } = self;
+        let Self { clock, recorder, shaper, sights, clients, .. } = self;
         if sights.as_ref().is_some_and(|sights| sights.is_over(clock.now())) {
             *sights = None;
         }
@@ -168,18 +186,22 @@ impl Net {
                 sights.see(now, from, bytes, outcome);
             }
         };
-        if self.is_readable {
-            self.is_readable = self.socket.receive(RECEIVE_COUNT_MAX, &mut |from, bytes| {
-                let now = clock.now();
-                match shaper {
-                    None => take(now, from, bytes),
-                    Some(shaper) => {
-                        if let Some(bytes) = shaper.offer(now, from, Direction::In, bytes.to_vec()) {
-                            take(now, from, &bytes);
-                        }
+        let mut pass = |from: SocketAddr, bytes: &[u8]| {
+            let now = clock.now();
+            match shaper {
+                None => take(now, from, bytes),
+                Some(shaper) => {
+                    if let Some(bytes) = shaper.offer(now, from, Direction::In, bytes.to_vec()) {
+                        take(now, from, &bytes);
                     }
                 }
-            });
+            }
+        };
+        if self.is_readable {
+            self.is_readable = self.socket.receive(RECEIVE_COUNT_MAX, &mut pass);
+        }
+        if let Some(clients) = clients {
+            clients.receive(&mut pass);
         }
         if let Some(shaper) = shaper {
             shaper.expire(clock.now());
@@ -214,12 +236,16 @@ impl Net {
             return;
         }
         let Self { clock, recorder, .. } = self;
-        self.socket.send(&mut self.outgoing, &mut |to, error| {
+        let mut tell = |to, error| {
             if let Some(recorder) = recorder {
                 recorder.send_failed(clock.now(), to, error);
             }
             failed(to, error);
-        });
+        };
+        if let Some(clients) = &mut self.clients {
+            clients.send(&mut self.outgoing, &mut tell);
+        }
+        self.socket.send(&mut self.outgoing, &mut tell);
     }
 
     /// What has passed its path without delay goes out in the turn it was queued in.

@@ -297,8 +297,8 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
                     let batch = Batch { hard_state, truncate_from, entries };
                     self.writer.ask(Job::Persist { ticket, batch });
                 }
-                Output::RecordPeer { store, incarnation, nonce } => {
-                    self.writer.ask(Job::RecordPeer { store, incarnation, nonce });
+                Output::RecordPeer { store, incarnation, nonce, kept } => {
+                    self.writer.ask(Job::RecordPeer { store, incarnation, nonce, kept });
                 }
                 Output::Snapshot(job) => self.snapshots.ask(job),
                 Output::AdoptSnapshot { meta, log } => self.writer.ask(Job::Adopt { meta, log }),

@@ -323,8 +323,8 @@ impl<M: Machine> Simulation<M> {
                     let batch = Batch { hard_state, truncate_from, entries };
                     server.writer.ask(Job::Persist { ticket, batch });
                 }
-                Output::RecordPeer { store, incarnation, nonce } => {
-                    server.writer.ask(Job::RecordPeer { store, incarnation, nonce });
+                Output::RecordPeer { store, incarnation, nonce, kept } => {
+                    server.writer.ask(Job::RecordPeer { store, incarnation, nonce, kept });
                 }
                 Output::Snapshot(job) => server.snapshots.ask(job),
                 Output::AdoptSnapshot { meta, log } => server.writer.ask(Job::Adopt { meta, log }),

@@ -2,7 +2,7 @@
 
 use core::cell::RefCell;
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use crate::founding::FoundingRecord;
@@ -98,7 +98,7 @@ impl Disk for SharedDisk {
 pub(super) enum Job {
     Persist { ticket: Ticket, batch: Batch },
     Adopt { meta: SnapshotMeta, log: LogAfter },
-    RecordPeer { store: StoreId, incarnation: Incarnation, nonce: BootNonce },
+    RecordPeer { store: StoreId, incarnation: Incarnation, nonce: BootNonce, kept: BTreeSet<StoreId> },
     Found(FoundingRecord),
     Join(ClusterId),
 }
@@ -269,8 +269,8 @@ fn carry_out(store: &mut Store<SharedDisk>, job: Job) -> Done {
             Err(StoreError::Full) => Done::Full(Job::Adopt { meta, log }),
             Err(error) => Done::Failed(error),
         },
-        Job::RecordPeer { store: peer, incarnation, nonce } => {
-            let seen = match store.record_peer(peer, incarnation, nonce) {
+        Job::RecordPeer { store: peer, incarnation, nonce, kept } => {
+            let seen = match store.record_peer(peer, incarnation, nonce, &kept) {
                 Ok(PeerSeen::Adopted) => PeerRecord::Adopted,
                 Ok(PeerSeen::Copy { .. }) => PeerRecord::Copy,
                 Err(StoreError::PeersFull) => PeerRecord::NoRoom,

@@ -2,7 +2,7 @@
 
 use crate::mutant::{self, Mutant};
 use crate::snapshot::SnapshotMeta;
-use crate::store::disk::Disk;
+use crate::store::disk::{Disk, DiskErrorKind};
 use crate::store::error::StoreError;
 use crate::store::segment::SegmentRef;
 use crate::store::spare::Spare;
@@ -78,11 +78,12 @@ impl<D: Disk> Store<D> {
         Ok(Adopted::Yes { replaced })
     }
 
-    /// Removes the files of segments that no record names any more.
+    /// Removes the files of segments that no record names any more. One that is missing was found so at the boot, and
+    /// what it held has come from elsewhere.
     pub(super) fn remove_segments(&mut self, dropped: &[SegmentRef]) -> Result<(), StoreError> {
-        dropped.iter().try_for_each(|segment| {
-            let removed = self.disk.remove(&segment.generation.file());
-            self.guard(removed)
+        dropped.iter().try_for_each(|segment| match self.disk.remove(&segment.generation.file()) {
+            Err(error) if error.kind == DiskErrorKind::Missing => Ok(()),
+            removed => self.guard(removed),
         })
     }
 

@@ -3,6 +3,7 @@
 //! An implementor calls [`check`] from a test of its own. A failed check panics and says what was expected. What
 //! a power cut does cannot be asked of a real disk here: [`MemoryDisk`](crate::store::MemoryDisk) plays it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::entry::{Entry, Payload};
@@ -228,14 +229,17 @@ fn identity_outlives_boots<S: Subject>(subject: &mut S) {
     let refused = store.record_founding(&other);
     assert_eq!(refused, Err(StoreError::AlreadyFounded { cluster: CLUSTER }));
 
-    let (peer, nonce) = (StoreId([0x99; 16]), BootNonce([7; 16]));
-    assert_eq!(store.record_peer(peer, Incarnation(5), nonce), Ok(PeerSeen::Adopted));
+    let (peer, nonce, none) = (StoreId([0x99; 16]), BootNonce([7; 16]), BTreeSet::new());
+    assert_eq!(store.record_peer(peer, Incarnation(5), nonce, &none), Ok(PeerSeen::Adopted));
     let (mut store, recovered) = reopen(subject, store);
     let known = recovered.peers[&peer];
     assert_eq!((known.incarnation, known.nonce), (Incarnation(5), nonce));
-    assert_eq!(store.record_peer(peer, Incarnation(5), nonce), Ok(PeerSeen::Adopted));
+    assert_eq!(store.record_peer(peer, Incarnation(5), nonce, &none), Ok(PeerSeen::Adopted));
     for (incarnation, nonce) in [(4, nonce), (5, BootNonce([8; 16]))] {
-        assert_eq!(store.record_peer(peer, Incarnation(incarnation), nonce), Ok(PeerSeen::Copy { known }));
+        assert_eq!(
+            store.record_peer(peer, Incarnation(incarnation), nonce, &none),
+            Ok(PeerSeen::Copy { known })
+        );
     }
 }
 

@@ -295,7 +295,7 @@ impl fmt::Display for StoreError {
                 write!(f, "already founded: this store is of cluster {cluster}")
             }
             Self::BackupDamaged => f.write_str("the restored backup is damaged: restore it again"),
-            Self::PeersFull => f.write_str("the table of stores seen is full"),
+            Self::PeersFull => f.write_str("the table of stores seen is full, and all of them are in use"),
             Self::Full => f.write_str("disk full: no room for another log segment"),
             Self::Failed(error) => write!(f, "the store has failed: {error}"),
         }

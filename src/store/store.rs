@@ -1,5 +1,7 @@
 //! The open store: durable writes, one at a time.
 
+use std::collections::BTreeSet;
+
 use crate::entry::Entry;
 use crate::founding::FoundingRecord;
 use crate::mutant::{self, Mutant};
@@ -315,31 +317,29 @@ impl<D: Disk> Store<D> {
     }
 
     /// Adopts the boot that another store has proven, unless it shows a copy. Durable before it returns.
+    ///
+    /// In a full table the newcomer takes the place of a store that is not one of `kept`: those whose word counts, or
+    /// may count soon. Of one that is forgotten a copy would be taken for new, which nobody counts either.
     pub fn record_peer(
         &mut self,
         store: StoreId,
         incarnation: Incarnation,
         nonce: BootNonce,
+        kept: &BTreeSet<StoreId>,
     ) -> Result<PeerSeen, StoreError> {
         self.check_alive()?;
         match self.record.peers.get(&store) {
             Some(known) if known.incarnation == incarnation && known.nonce == nonce => Ok(PeerSeen::Adopted),
             Some(known) if known.incarnation >= incarnation => Ok(PeerSeen::Copy { known: *known }),
-            None if self.record.peers.len() >= PEERS_MAX => Err(StoreError::PeersFull),
-            Some(_) | None => {
+            known => {
+                if known.is_none() && self.record.peers.len() >= PEERS_MAX {
+                    let forgotten = self.record.peers.keys().find(|store| !kept.contains(store)).copied();
+                    self.record.peers.remove(&forgotten.ok_or(StoreError::PeersFull)?);
+                }
                 self.record.peers.insert(store, BootSeen { incarnation, nonce });
                 self.write_record()?;
                 Ok(PeerSeen::Adopted)
             }
-        }
-    }
-
-    /// Forgets a store that no membership will hold again, to make room for others.
-    pub fn forget_peer(&mut self, store: StoreId) -> Result<(), StoreError> {
-        self.check_alive()?;
-        match self.record.peers.remove(&store) {
-            Some(_) => self.write_record(),
-            None => Ok(()),
         }
     }
 

@@ -22,6 +22,7 @@ macro_rules! in_both_modes {
 mod bounds;
 mod exchange;
 mod figures;
+mod hostile;
 mod laws;
 mod scenarios;
 #[cfg(feature = "seal")]

@@ -45,10 +45,12 @@ impl Incoming {
     pub fn missing<D: Disk>(&self, disk: &mut D) -> Result<Vec<Range<u64>>, SnapshotError> {
         let here = disk.file_bytes(&self.file)?;
         let tail_place = self.layout.tail();
-        let mut tail = vec![0; (tail_place.end - tail_place.start) as usize];
-        if here == self.meta.bytes {
-            disk.read_at(&self.file, tail_place.start, &mut tail)?;
+        // Nothing is taken for a length that somebody offered and nobody has sent.
+        if here != self.meta.bytes {
+            return Ok(vec![tail_place]);
         }
+        let mut tail = vec![0; (tail_place.end - tail_place.start) as usize];
+        disk.read_at(&self.file, tail_place.start, &mut tail)?;
         let Ok(table) = decode_tail(&self.layout, self.meta.digest, &tail) else {
             return Ok(vec![tail_place]);
         };

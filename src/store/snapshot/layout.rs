@@ -17,6 +17,8 @@ const TRAILER_MAGIC: [u8; 4] = *b"rgst";
 const PREFIX_BYTES: usize = 12;
 const CHECKSUM_BYTES: u64 = 4;
 pub(super) const TRAILER_BYTES: u64 = 32;
+/// A tebibyte. What other nodes offer is believed up to here: the table of so many blocks has 64 MiB.
+const FILE_BYTES_MAX: u64 = 1 << 40;
 /// Longer than any membership makes it: a joint one names 255 voters twice, with 273 bytes and a length each.
 const HEAD_BYTES_MAX: usize = 256 * 1024;
 
@@ -90,7 +92,7 @@ impl Layout {
     /// The layout of a file of this length; `None` when no file has it.
     #[must_use]
     pub fn of_file(bytes: u64) -> Option<Self> {
-        let rest = bytes.checked_sub(TRAILER_BYTES)?;
+        let rest = bytes.checked_sub(TRAILER_BYTES).filter(|_| bytes <= FILE_BYTES_MAX)?;
         let blocks = rest.div_ceil(BLOCK_BYTES as u64 + CHECKSUM_BYTES);
         let content = rest.checked_sub(blocks * CHECKSUM_BYTES)?;
         let layout = Self::of_content(content);
@@ -200,6 +202,9 @@ mod tests {
             (1..3 * block).map(|content| Layout::of_content(content).file_bytes()).collect();
         for bytes in 0..3 * block {
             assert_eq!(Layout::of_file(bytes).is_some(), lengths.contains(&bytes), "{bytes}");
+        }
+        for bytes in [(1 << 40) + 1, 1 << 60, u64::MAX] {
+            assert_eq!(Layout::of_file(bytes), None, "{bytes}");
         }
     }
 }

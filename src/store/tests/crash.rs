@@ -1,5 +1,7 @@
 //! Crashes at any operation: what was shown is there afterwards, what was not is there whole or not at all.
 
+use std::collections::BTreeSet;
+
 use crate::entry::Entry;
 use crate::rng::Rng;
 use crate::store::batch::Batch;
@@ -126,7 +128,10 @@ impl Shown {
             2 => {
                 self.maybe_peer = Incarnation(self.peer.0 + 1);
                 let nonce = BootNonce([1; 16]);
-                assert_eq!(store.record_peer(PEER, self.maybe_peer, nonce)?, PeerSeen::Adopted);
+                assert_eq!(
+                    store.record_peer(PEER, self.maybe_peer, nonce, &BTreeSet::new())?,
+                    PeerSeen::Adopted
+                );
                 self.peer = self.maybe_peer;
             }
             _ => self.persist(store, rng)?,

@@ -1,5 +1,7 @@
 //! Disks that fail: no failure is swallowed, none is tried again, and a full disk is no failure (E4, D3, D4, L16).
 
+use std::collections::BTreeSet;
+
 use crate::store::batch::Batch;
 use crate::store::conformance::{CHECK_SEGMENT_BYTES, Log, format_options, founding, open_options};
 use crate::store::disk::{DiskErrorKind, Operation};
@@ -48,7 +50,9 @@ impl Run {
             self.log = self.wanted.clone();
             store.quiet()?;
             store.maintain()?;
-            let seen = store.record_peer(StoreId([9; 16]), Incarnation(term as u32), BootNonce([1; 16]))?;
+            let none = BTreeSet::new();
+            let seen =
+                store.record_peer(StoreId([9; 16]), Incarnation(term as u32), BootNonce([1; 16]), &none)?;
             assert_eq!(seen, PeerSeen::Adopted);
         }
         store.shutdown()
@@ -87,14 +91,14 @@ fn every_single_failing_operation_ends_the_store_for_good_l16_e4_d3_d8() {
         );
         assert_eq!(operations, at + 1, "the disk is left alone after a failure");
 
+        let none = BTreeSet::new();
         let later = [
             store.persist(&Batch::default()),
             store.quiet(),
             store.maintain().map(|_| ()),
             store.record_founding(&founding(CLUSTER)),
             store.record_cluster(CLUSTER),
-            store.record_peer(StoreId([8; 16]), Incarnation(1), BootNonce([1; 16])).map(|_| ()),
-            store.forget_peer(StoreId([9; 16])),
+            store.record_peer(StoreId([8; 16]), Incarnation(1), BootNonce([1; 16]), &none).map(|_| ()),
             store.shutdown(),
         ];
         assert!(later.iter().all(|result| *result == Err(error.clone())), "after {at}: {later:?}");

@@ -4,6 +4,7 @@ mod conform;
 mod crash;
 mod damage;
 mod fault;
+mod peers;
 mod refound;
 mod refusal;
 mod repair;

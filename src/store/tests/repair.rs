@@ -3,6 +3,8 @@
 use crate::entry::Entry;
 use crate::founding::FoundingRecord;
 use crate::remains::LogEnd;
+use crate::snapshot::{SnapshotId, SnapshotMeta};
+use crate::store::adopt::{Adopted, LogAfter};
 use crate::store::batch::Batch;
 use crate::store::block::{BLOCK_BYTES, HEADER_BYTES, SECTOR_BYTES};
 use crate::store::conformance::{Log, format, founding, open_options};
@@ -59,6 +61,22 @@ fn batches(disk: &MemoryDisk) -> Vec<(String, usize, Index, Index)> {
         report.batches.iter().map(row).collect::<Vec<_>>()
     });
     rows.collect()
+}
+
+/// A file of the log that somebody removed is gone, and no reason to end when its turn comes to be removed.
+#[test]
+fn a_missing_file_of_the_log_is_dropped_like_one_that_is_there() {
+    let (mut disk, log) = folder();
+    let (missing, ..) = batches(&disk).swap_remove(2);
+    disk.lose(&missing);
+    let (mut store, found) = open(disk);
+    assert!(found.remains.is_some(), "{found:?}");
+    let last = log.entries.last().unwrap();
+    let id = SnapshotId { index: last.index, term: last.term, chain: last.chain };
+    let meta = SnapshotMeta { id, bytes: 100, digest: 1 };
+    let adopted = store.adopt_snapshot(meta, LogAfter::Begun);
+    assert!(matches!(adopted, Ok(Adopted::Yes { .. })), "{adopted:?}");
+    assert!(!store.disk().file_names().any(|name| name == missing));
 }
 
 fn open(disk: MemoryDisk) -> (Store<MemoryDisk>, Recovered) {

@@ -103,6 +103,22 @@ fn segment_count(disk: &MemoryDisk) -> usize {
     disk.file_names().filter(|name| name.starts_with("log-")).count()
 }
 
+/// What a leader offers is no more than a number until its bytes come (U16).
+#[test]
+fn an_offer_of_the_largest_file_costs_nothing_and_a_larger_one_is_none() {
+    let mut disk = founded().into_disk();
+    let id = SnapshotId { index: Index(9), term: Term(1), chain: 7 };
+    let offer = |bytes| SnapshotMeta { id, bytes, digest: 1 };
+    let largest = (0..20).map(|less| (1 << 40) - less).find(|bytes| Layout::of_file(*bytes).is_some());
+    let incoming = Incoming::open(&mut disk, offer(largest.unwrap())).unwrap();
+    let tail = Layout::of_file(largest.unwrap()).unwrap().tail();
+    assert_eq!(incoming.missing(&mut disk).unwrap(), [tail]);
+    for bytes in [(1 << 40) + 1, 1 << 60, u64::MAX >> 2] {
+        let refused = Incoming::open(&mut disk, offer(bytes)).err();
+        assert_eq!(refused, Some(SnapshotError::Foreign), "{bytes}");
+    }
+}
+
 #[test]
 fn a_snapshot_takes_the_place_of_the_log_below_it() {
     let (mut store, mut log) = logged(20);

@@ -35,10 +35,15 @@ impl File {
         let text = std::fs::read_to_string(&path).map_err(|error| {
             CliError::usage(format!("reading the configuration: {error}")).at(path.display())
         })?;
-        let table = text
-            .parse::<Table>()
-            .map_err(|error| CliError::usage(error.to_string().trim_end().to_owned()).at(path.display()))?;
-        Ok(Self { path: Some(path), table })
+        let file = Self::parse(&text).map_err(|error| error.at(path.display()))?;
+        Ok(Self { path: Some(path), ..file })
+    }
+
+    /// Reads the text of a file.
+    pub(crate) fn parse(text: &str) -> Result<Self, CliError> {
+        let parsed = text.parse::<Table>();
+        let table = parsed.map_err(|error| CliError::usage(error.to_string().trim_end().to_owned()))?;
+        Ok(Self { path: None, table })
     }
 
     /// Gives every option of the tree its environment variable and its default from this file.

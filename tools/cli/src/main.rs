@@ -1,5 +1,8 @@
 //! The raftgram command line: parse, run, map the failure to an exit code.
 
+// libFuzzer brings its own, see `fuzz`.
+#![cfg_attr(fuzzing, no_main)]
+
 mod address;
 mod backup;
 mod beacon;
@@ -15,6 +18,8 @@ mod error;
 mod fault;
 mod faults;
 mod http;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod inspect;
 mod interrupt;
 mod key;
@@ -47,6 +52,7 @@ use crate::cli::{Cli, Command, ConfigCommand};
 use crate::error::{CliError, Code};
 use crate::output::{Format, Json};
 
+#[cfg_attr(fuzzing, expect(dead_code, reason = "libFuzzer begins elsewhere"))]
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match run(&arguments) {

@@ -42,6 +42,9 @@ pub(crate) struct Node {
     /// Where to listen.
     #[arg(long, value_name = "ADDR")]
     listen: Address,
+    /// Hear clients here, too, on a socket of their own: then they are in no node's way. Name these addresses to them.
+    #[arg(long, value_name = "ADDR")]
+    client_listen: Option<Address>,
     /// Where others reach it, if that is not where it listens.
     #[arg(long, value_name = "ADDR")]
     advertise: Option<Address>,
@@ -225,10 +228,12 @@ impl Node {
             _ => IfBlank::Refuse,
         };
         let fsync = if self.no_fsync { Fsync::Off } else { Fsync::On };
+        let client_listen = self.client_listen.as_ref().map(Address::resolve).transpose()?;
         let (cluster, faults, data) = (self.cluster_id, self.faults.links()?, self.data);
         Ok(NodeOptions {
             config,
             listen,
+            client_listen,
             voters,
             data,
             if_blank,
@@ -244,17 +249,16 @@ impl Node {
 
 /// Who listens beyond loopback and takes plain datagrams is told so at every start.
 fn warn_of_openness(options: &NodeOptions, logger: &Logger) {
-    if options.listen.ip().is_loopback() {
-        return;
-    }
+    let listens = [Some(options.listen), options.client_listen];
+    let Some(listen) = listens.into_iter().flatten().find(|it| !it.ip().is_loopback()) else { return };
     match options.config.rpc.seal.mode {
         SealMode::Off => {
             warn!(logger, "listening beyond loopback without a key: whoever reaches this port can read and write";
-                "listen" => %options.listen);
+                "listen" => %listen);
         }
         SealMode::Accept => {
             warn!(logger, "listening beyond loopback and accepting plain datagrams: whoever reaches this port can \
-                read and write until --seal require"; "listen" => %options.listen);
+                read and write until --seal require"; "listen" => %listen);
         }
         SealMode::Require => {}
     }

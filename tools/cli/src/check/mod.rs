@@ -133,6 +133,21 @@ impl Check {
     }
 }
 
+/// Any bytes as a history in every notation, and what can be read judged with few steps.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for (read, model) in [
+        (jsonl::read as fn(&str) -> _, Register::absent()),
+        (jepsen::read, Register::absent()),
+        (porcupine::read, Register::empty()),
+    ] {
+        if let Ok(history) = read(&text) {
+            check::check(&history, &model, &mut Budget::steps(1000));
+        }
+    }
+}
+
 /// Writes the verdict to stdout; a failure says so on stderr too, or in the document.
 fn show(format: Format, mut judged: Judged<'_>, error: Option<CliError>) -> Result<(), CliError> {
     if format.is_json() {

@@ -31,3 +31,9 @@ impl Wire {
         }
     }
 }
+
+/// Any bytes as a capture.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    drop(capture::read(bytes));
+}
