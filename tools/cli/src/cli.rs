@@ -14,6 +14,7 @@ use crate::docs;
 use crate::inspect;
 use crate::key;
 use crate::kv;
+use crate::lab;
 use crate::leader;
 use crate::log::LogLevel;
 use crate::member;
@@ -124,6 +125,9 @@ pub(crate) enum Command {
     Key(key::KeyCommand),
     /// Run clusters in virtual time under faults, from seeds.
     Sim(sim::Sim),
+    /// Experiments with pictures: a cluster under faults, and what clients saw of it.
+    #[command(subcommand)]
+    Lab(lab::Lab),
     /// What nodes and simulations recorded.
     #[command(subcommand)]
     Trace(trace::Trace),

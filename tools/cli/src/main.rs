@@ -7,6 +7,7 @@ mod check;
 mod cli;
 mod cluster;
 mod config;
+mod diagram;
 mod docs;
 mod error;
 mod faults;
@@ -14,13 +15,13 @@ mod inspect;
 mod interrupt;
 mod key;
 mod kv;
-#[expect(dead_code, reason = "the commands that write and render run folders follow")]
 mod lab;
 mod leader;
 mod log;
 mod member;
 mod node;
 mod output;
+mod picture;
 mod reach;
 mod recover;
 mod sim;
@@ -94,6 +95,7 @@ fn dispatch(
         Command::Check(check) => check.run(format),
         Command::Key(key) => key.run(format),
         Command::Sim(sim) => sim.run(format),
+        Command::Lab(lab) => lab.run(format),
         Command::Trace(trace) => trace.run(key_file.as_deref(), format),
         Command::Wire(wire) => wire.run(key_file.as_deref(), format),
         Command::Inspect(inspect) => inspect.run(format),
