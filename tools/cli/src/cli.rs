@@ -25,6 +25,7 @@ use crate::recover;
 use crate::sim;
 use crate::snapshot;
 use crate::status;
+use crate::top;
 use crate::trace;
 use crate::units::Span;
 use crate::wire;
@@ -109,6 +110,7 @@ pub(crate) enum Command {
     Kv(kv::Kv),
     /// Show a row per node, unreachable ones included.
     Status(status::Status),
+    Top(top::Top),
     Member(member::Member),
     Leader(leader::Leader),
     Snapshot(snapshot::Snapshot),

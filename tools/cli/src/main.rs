@@ -27,6 +27,7 @@ mod recover;
 mod sim;
 mod snapshot;
 mod status;
+mod top;
 mod trace;
 mod units;
 mod wire;
@@ -91,6 +92,7 @@ fn dispatch(
         Command::Restore(restore) => restore.run(format),
         Command::Recover(recover) => recover.run(format),
         Command::Status(status) => status.run(&reach, format),
+        Command::Top(top) => top.run(&reach, format),
         Command::Bench(bench) => bench.run(&reach, format, &logger),
         Command::Check(check) => check.run(format),
         Command::Key(key) => key.run(format),
