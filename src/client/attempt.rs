@@ -22,7 +22,7 @@ use crate::wire::{Ranges, Span};
 /// own deadlines; it is tried again as long as any waits.
 const OPEN_SESSION_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// How often the pause after a failed call is doubled: up to 64 times the pause between rounds.
+/// How often the pause after failed calls is doubled: up to 64 times the pause between rounds.
 const FAILURE_DOUBLINGS_MAX: u32 = 6;
 
 impl Server {
@@ -48,9 +48,10 @@ impl Client {
             }
         }
         let (server, class) = match &operation.kind {
-            Kind::Status { server } | Kind::TakeSnapshot { server, .. } | Kind::Pull { server, .. } => {
-                (*server, Class::Again)
-            }
+            Kind::Status { server }
+            | Kind::TakeSnapshot { server, .. }
+            | Kind::SetFaults { server, .. }
+            | Kind::Pull { server, .. } => (*server, Class::Again),
             // Told to ask any node, it asks them in turn; one that could not answer named the leader, if it knew it.
             Kind::Read { level: ReadLevel::AnyNode, .. } if operation.attempt_count == 0 => {
                 (self.next_in_turn(), Class::Again)
@@ -101,6 +102,9 @@ impl Client {
             Kind::Status { .. } => encode_request(group, &ClientRequest::Status, &mut body),
             Kind::TakeSnapshot { through, .. } => {
                 encode_request(group, &ClientRequest::TakeSnapshot { through: *through }, &mut body);
+            }
+            Kind::SetFaults { request, .. } => {
+                encode_request(group, &ClientRequest::SetFaults(*request), &mut body);
             }
             Kind::Pull { pull, .. } => encode_pull(group, pull, &mut body),
             Kind::Admin(admin) => encode_request(group, &admin.request(), &mut body),
@@ -196,6 +200,7 @@ impl Client {
         if let Some(operation) = self.operations.get_mut(&id) {
             operation.call = None;
             operation.answered_count += 1;
+            operation.failed_count = 0;
         }
         self.on_sign_of_life(link);
         if let Some(Operation { kind: Kind::Pull { pull, .. }, .. }) = self.operations.get(&id) {
@@ -218,6 +223,7 @@ impl Client {
             ClientReply::SnapshotState { taken, in_force } => {
                 self.end(id, Ok(Answer::Snapshot { taken, in_force }));
             }
+            ClientReply::FaultsSet => self.end(id, Ok(Answer::FaultsSet)),
             ClientReply::Changed(changed) => {
                 self.believe_in(link);
                 self.on_changed(now, id, changed);
@@ -384,17 +390,21 @@ impl Client {
             }
             CallFailure::OutcomeUnknown | CallFailure::PeerRestarted | CallFailure::LinkClosed => {
                 self.forget_leader(link);
+                if let Some(operation) = self.operations.get_mut(&id) {
+                    operation.failed_count += 1;
+                }
                 self.retry_after(now, id, self.failure_pause(id));
             }
         }
     }
 
-    /// The first failed call is made again at once, for another node may answer it; later ones less and less
-    /// often, for the cause may be one that stays.
+    /// The first failed call is made again at once, for another node may answer it; each round of failures that no
+    /// answer ends doubles the pause, for the cause may be one that stays.
     fn failure_pause(&self, id: OperationId) -> Duration {
-        match self.operations.get(&id).map_or(0, |operation| operation.attempt_count) {
+        let rounds = |count: u32| count / self.servers.len().max(1) as u32;
+        match self.operations.get(&id).map_or(0, |operation| operation.failed_count) {
             0 | 1 => Duration::ZERO,
-            count => self.config.retry_pause * (1 << count.min(FAILURE_DOUBLINGS_MAX)),
+            count => self.config.retry_pause * (1 << rounds(count).min(FAILURE_DOUBLINGS_MAX)),
         }
     }
 

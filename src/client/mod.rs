@@ -51,6 +51,7 @@ use crate::session::Window;
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, CallId, Index, NodeId, SessionId};
 use crate::wire::client::ReadLevel;
+use crate::wire::fault::FaultRequest;
 use crate::wire::transfer::Pull;
 use crate::wire::{DropReason, SealRefusal};
 use operation::{Kind, Operation};
@@ -212,6 +213,16 @@ impl Client {
     pub fn take_snapshot(&mut self, server: usize, through: Index, deadline: Instant) -> OperationId {
         assert!(server < self.servers.len(), "server {server} of {}", self.servers.len());
         self.begin(Kind::TakeSnapshot { server, through }, deadline)
+    }
+
+    /// Lets the links of the node at the `server`th of the addresses given do this to datagrams, if it was started for
+    /// that. `[W-110]`
+    ///
+    /// # Panics
+    /// When there are fewer addresses.
+    pub fn set_faults(&mut self, server: usize, request: FaultRequest, deadline: Instant) -> OperationId {
+        assert!(server < self.servers.len(), "server {server} of {}", self.servers.len());
+        self.begin(Kind::SetFaults { server, request }, deadline)
     }
 
     /// Asks the node at the `server`th of the addresses given for a range of a snapshot's file. `[W-66]`

@@ -8,6 +8,7 @@ use crate::snapshot::SnapshotMeta;
 use crate::time::Instant;
 use crate::types::{CallId, Index, NodeId, Sequence, Term};
 use crate::wire::client::ReadLevel;
+use crate::wire::fault::FaultRequest;
 use crate::wire::member::MembershipState;
 use crate::wire::status::NodeStatus;
 use crate::wire::transfer::Pull;
@@ -52,6 +53,8 @@ pub enum Answer {
         /// The newest that is durable and in force.
         in_force: Option<SnapshotMeta>,
     },
+    /// The node's links are as they were asked to be.
+    FaultsSet,
     /// A range of a snapshot's file; `None` when that node does not have the file, or cannot read it.
     Range {
         /// Its bytes, unchecked.
@@ -85,6 +88,8 @@ pub(super) enum Kind {
     Status { server: usize },
     /// A snapshot of one node, or how it stands.
     TakeSnapshot { server: usize, through: Index },
+    /// Faults of one node's links.
+    SetFaults { server: usize, request: FaultRequest },
     /// A range of a snapshot's file, of one node.
     Pull { server: usize, pull: Pull },
     /// Something about the cluster itself, of its leader.
@@ -109,11 +114,21 @@ pub(super) struct Operation {
     pub(super) attempt_count: u32,
     /// How many attempts got an answer, whatever it said.
     pub(super) answered_count: u32,
+    /// How many calls in a row failed.
+    pub(super) failed_count: u32,
 }
 
 impl Operation {
     pub(super) fn new(kind: Kind, deadline: Instant) -> Self {
-        Self { kind, deadline, call: None, timer: deadline, attempt_count: 0, answered_count: 0 }
+        Self {
+            kind,
+            deadline,
+            call: None,
+            timer: deadline,
+            attempt_count: 0,
+            answered_count: 0,
+            failed_count: 0,
+        }
     }
 
     /// True when an attempt without an answer may have had an effect.

@@ -14,6 +14,7 @@ use crate::run::client::{Request, Respond, open, run};
 use crate::run::mailbox::{CloseOnDrop, Mailbox};
 use crate::types::{Index, NodeId};
 use crate::wire::client::ReadLevel;
+use crate::wire::fault::FaultRequest;
 use crate::wire::transfer::Pull;
 
 /// What an operation comes to.
@@ -85,6 +86,19 @@ impl Client {
     ) -> Pending<OperationResult> {
         let (respond, pending) = pending();
         self.send(Request::TakeSnapshot { server, through, timeout, respond });
+        pending
+    }
+
+    /// Lets the links of the node at the `server`th of the client's addresses do this to datagrams, for an experiment;
+    /// a node that was not started for that refuses.
+    pub fn set_faults(
+        &self,
+        server: usize,
+        request: FaultRequest,
+        timeout: Duration,
+    ) -> Pending<OperationResult> {
+        let (respond, pending) = pending();
+        self.send(Request::SetFaults { server, request, timeout, respond });
         pending
     }
 

@@ -48,6 +48,18 @@ pub struct NodeConfig {
     pub lease_drift_ppm: Option<u32>,
     /// Between two tellings of this node's state digests to the other members; `None` never tells, and still listens.
     pub digest_interval: Option<Duration>,
+    /// Whether administrators may put faults on this node's links.
+    pub live_faults: LiveFaults,
+}
+
+/// Whether faults can be asked for over the wire. `[W-111]`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LiveFaults {
+    /// They are refused.
+    #[default]
+    Refused,
+    /// Who may change the cluster may ask for them: for experiments.
+    Allowed,
 }
 
 /// The bounds of consensus; see [`RaftConfig`] for what each does.
@@ -154,6 +166,7 @@ impl NodeConfig {
             limits: Limits::default(),
             lease_drift_ppm: None,
             digest_interval: Some(Duration::from_secs(1)),
+            live_faults: LiveFaults::Refused,
         }
     }
 

@@ -118,7 +118,7 @@ fn tellings_of_another_layout_of_strangers_and_of_what_is_not_known_here_are_ign
     net.run_for(Duration::from_secs(5));
     let node = net.nodes.get_mut(&leader).unwrap();
     let other = node_id(if leader == 1 { 2 } else { 1 });
-    let link = node.link_of(other).unwrap();
+    let link = node.heeded_link(other).unwrap();
     let mut tell = |layout, last, format| {
         let window = WindowDigest { span: 64, last: Index(last), digest: 1 };
         let told = StateDigests { layout, windows: vec![window], snapshot: Some((format, Index(64), 1)) };

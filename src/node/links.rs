@@ -33,7 +33,7 @@ pub(super) enum Standing {
     Recording { identity: Identity, boot: (Incarnation, BootNonce), held: Vec<(Option<Token>, Vec<u8>)> },
     /// It is listened to.
     Adopted { identity: Identity },
-    /// Its store is a copy, or could not be recorded: it is not listened to.
+    /// Its store is a copy, or could not be recorded: it is neither listened to nor told anything.
     Ignored,
 }
 
@@ -146,8 +146,16 @@ impl<M: Machine> Node<M> {
         self.peers.values_mut().find(|peer| peer.link == link).map(|peer| &mut peer.standing)
     }
 
-    pub(super) fn link_of(&self, node: NodeId) -> Option<LinkId> {
-        self.peers.get(&node).map(|peer| peer.link)
+    /// The link to a node that may be asked: not to one whose answers would be ignored.
+    pub(super) fn heeded_link(&self, node: NodeId) -> Option<LinkId> {
+        let peer = self.peers.get(&node)?;
+        (!matches!(peer.standing, Standing::Ignored)).then_some(peer.link)
+    }
+
+    /// The link to a node of which it is settled that it is no copy.
+    pub(super) fn adopted_link(&self, node: NodeId) -> Option<LinkId> {
+        let peer = self.peers.get(&node)?;
+        matches!(peer.standing, Standing::Adopted { .. }).then_some(peer.link)
     }
 }
 

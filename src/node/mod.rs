@@ -71,7 +71,7 @@ use std::sync::Arc;
 
 use slog::{Logger, info, o, warn};
 
-pub use config::{Limits, NodeConfig, NodeStart, Timing};
+pub use config::{Limits, LiveFaults, NodeConfig, NodeStart, Timing};
 pub use links::PeerRecord;
 pub use pull::PullConfig;
 pub use raft_io::PEER_TOKENS_MAX;
@@ -93,6 +93,7 @@ use crate::store::{Damage, LogAfter};
 use crate::time::{Instant, earliest};
 use crate::types::{BootNonce, CallId, HardState, Identity, Incarnation, Index, NodeId, StoreId, Term};
 use crate::wire::DropReason;
+use crate::wire::fault::FaultRequest;
 use crate::wire::status::Divergence;
 use crate::wire::status::Standing;
 use digest::Digests;
@@ -164,6 +165,8 @@ pub enum NodeEvent {
         /// Who leads, as far as known.
         leader: Option<NodeId>,
     },
+    /// An administrator wants the node's links to do this to datagrams; whoever drives it sees to that.
+    FaultsAsked(Box<FaultRequest>),
     /// A peer's link is open, and it is who it should be.
     PeerConnected {
         /// Who.

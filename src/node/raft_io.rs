@@ -126,7 +126,8 @@ impl<M: Machine> Node<M> {
                 }
             }
             RaftOutput::Notice { to, message } => {
-                if let Some(link) = self.link_of(to)
+                // What a leader says unasked rests on what it knows of this very boot: a copy must not hear it (D9).
+                if let Some(link) = self.adopted_link(to)
                     && let Err(error) = self.rpc.notice(now, link, encode(&message))
                 {
                     debug!(self.log, "notice not sent"; "to" => %to, "reason" => %error);
@@ -178,7 +179,7 @@ impl<M: Machine> Node<M> {
 
     fn send_request(&mut self, now: Instant, to: NodeId, message: &Message) {
         assert_eq!(message.delivery(), Delivery::Request, "{message} is no request");
-        let link = self.link_of(to).filter(|_| !self.is_vain(message));
+        let link = self.heeded_link(to).filter(|_| !self.is_vain(message));
         let Some(link) = link else { return self.raft.handle_call_failed(now, to) };
         match self.rpc.call(now, link, Class::Again, encode(message)) {
             Ok(call) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DiskRoom, Node};
+use super::{DiskRoom, LiveFaults, Node, NodeEvent, Output};
 use crate::entry::Payload;
 use crate::machine::Machine;
 use crate::raft::{ProposeError, ReadError, ReadId, RoleKind};
@@ -14,6 +14,7 @@ use crate::wire::client::{
     ClientReply, ClientRequest, LeaderHint, Outcome, Propose, ReadLevel, RefusalCode, decode_request,
     encode_reply,
 };
+use crate::wire::fault::FaultRequest;
 
 /// When to come again after "busy": a few commits later.
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
@@ -60,6 +61,7 @@ impl<M: Machine> Node<M> {
                     self.serve_transfer(now, token, to);
                 }
             }
+            ClientRequest::SetFaults(request) => self.serve_faults(now, token, request),
             ClientRequest::TakeSnapshot { through } => {
                 if through == Index(0) && !self.may_change_cluster(now, token) {
                     return;
@@ -76,6 +78,19 @@ impl<M: Machine> Node<M> {
                 }
             },
         }
+    }
+
+    /// Faults are the driver's: the links are below this node. `[W-111]`
+    fn serve_faults(&mut self, now: Instant, token: Token, request: FaultRequest) {
+        if !self.may_change_cluster(now, token) {
+            return;
+        }
+        if self.config.live_faults == LiveFaults::Refused {
+            let text = "this node was not started with --allow-faults";
+            return self.refuse(now, token, RefusalCode::NotAllowed, text);
+        }
+        self.outputs.push_back(Output::Event(NodeEvent::FaultsAsked(Box::new(request))));
+        self.answer(now, token, &ClientReply::FaultsSet);
     }
 
     /// Proposes other limits of sessions and snapshots for the whole cluster. They are in force from the entry on that

@@ -177,6 +177,7 @@ impl Core {
             self.config.datagram_bytes_max
         );
         self.stats.transmitted += 1;
+        self.stats.transmitted_bytes += bytes.len() as u64;
         self.outputs.push_back(Output::Transmit { to, bytes });
     }
 }

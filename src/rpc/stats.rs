@@ -16,6 +16,8 @@ pub struct RpcStats {
     pub drops: [u64; DropReason::ALL.len()],
     /// Datagrams handed out.
     pub transmitted: u64,
+    /// The bytes of these.
+    pub transmitted_bytes: u64,
     /// Parts of bodies sent again.
     pub retransmits: u64,
     /// Requests that had arrived before.

@@ -17,7 +17,7 @@ use crate::fault::LinkConfig;
 use crate::machine::Machine;
 use crate::membership::Member;
 use crate::node::founding::{Blank, Founding, FoundingNotice, Output as FoundingOutput, Plan};
-use crate::node::{LoadError, Node, NodeConfig, NodeEvent, NodeStart, snapshot};
+use crate::node::{LiveFaults, LoadError, Node, NodeConfig, NodeEvent, NodeStart, snapshot};
 use crate::rng::Rng;
 use crate::run::disk::{FolderDisk, kernel_boot};
 use crate::run::disk_thread::Writer;
@@ -299,7 +299,10 @@ impl<M: Machine + Send + 'static> Booted<M> {
         };
         info!(log, "serving"; "listen" => %options.listen, "cluster" => %start.cluster, "store" => %start.store,
             "incarnation" => %start.incarnation, "entries" => start.entries.len());
-        if let Some((faults, seed)) = options.faults {
+        let live = options.config.live_faults == LiveFaults::Allowed;
+        if let Some((faults, seed)) =
+            options.faults.or_else(|| live.then(|| (LinkConfig::default(), rng.next_u64())))
+        {
             info!(log, "faults between socket and machine"; "seed" => seed, "faults" => format!("{faults:?}"));
             net.shape(Shaper::new(faults, Rng::from_seed(seed)));
         }

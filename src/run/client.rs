@@ -15,6 +15,7 @@ use crate::run::random_rng;
 use crate::seal::SealMode;
 use crate::types::{Index, NodeId};
 use crate::wire::client::ReadLevel;
+use crate::wire::fault::FaultRequest;
 use crate::wire::transfer::Pull;
 
 /// Who waits for an operation to end.
@@ -61,6 +62,17 @@ pub enum Request<R> {
         server: usize,
         /// 0 to take one.
         through: Index,
+        /// When to give up.
+        timeout: Duration,
+        /// Who waits.
+        respond: R,
+    },
+    /// Let the links of one node do this to datagrams.
+    SetFaults {
+        /// Which of the client's addresses.
+        server: usize,
+        /// What.
+        request: FaultRequest,
         /// When to give up.
         timeout: Duration,
         /// Who waits.
@@ -155,6 +167,9 @@ pub fn run<R: Respond>(
                 }
                 Request::TakeSnapshot { server, through, timeout, respond } => {
                     (client.take_snapshot(server, through, now + timeout), respond)
+                }
+                Request::SetFaults { server, request, timeout, respond } => {
+                    (client.set_faults(server, request, now + timeout), respond)
                 }
                 Request::Pull { server, pull, timeout, respond } => {
                     (client.pull(server, pull, now + timeout), respond)

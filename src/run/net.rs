@@ -17,6 +17,7 @@ use crate::run::timer::Timer;
 use crate::time::{Instant, earliest};
 use crate::trace::Outcome;
 use crate::wire::DropReason;
+use crate::wire::fault::FaultRequest;
 
 const SOCKET: Token = Token(0);
 const TIMER: Token = Token(1);
@@ -71,6 +72,14 @@ impl Net {
     /// Puts faults between the socket and whoever uses this.
     pub fn shape(&mut self, shaper: Shaper) {
         self.shaper = Some(shaper);
+    }
+
+    /// Lets links do what was asked for, if anything is shaped.
+    pub fn set_faults(&mut self, request: &FaultRequest) {
+        let now = self.clock.now();
+        if let Some(shaper) = &mut self.shaper {
+            shaper.set(now, request);
+        }
     }
 
     /// Records from now on what passes; gives back what recorded before.
@@ -157,6 +166,7 @@ impl Net {
             });
         }
         if let Some(shaper) = shaper {
+            shaper.expire(clock.now());
             while let Some((peer, direction, bytes)) = shaper.poll_output(clock.now()) {
                 match direction {
                     Direction::In => take(clock.now(), peer, &bytes),

@@ -263,6 +263,10 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
                     if let (Some(alarm), Some(recorder)) = (alarm_of(&event), self.net.recorder()) {
                         recorder.note(now, NoteKind::Alarm, alarm);
                     }
+                    if let NodeEvent::FaultsAsked(request) = &event {
+                        info!(self.log, "faults on links"; "asked" => format!("{request:?}"));
+                        self.net.set_faults(request);
+                    }
                     (self.on_event)(&event);
                 }
             }

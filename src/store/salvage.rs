@@ -27,7 +27,7 @@ pub(super) struct Salvage {
 /// Reads a whole segment. `bytes` is its file, zeros and all.
 pub(super) fn salvage(bytes: &[u8], expected: &Expected) -> Salvage {
     let mut found = Salvage::default();
-    let (mut offset, mut end, mut is_newest_twice) = (0, 0, false);
+    let (mut offset, mut end, mut is_end_covered) = (0, 0, false);
     while bytes.len() - offset >= BLOCK_BYTES {
         let header = Header::read(&bytes[offset..])
             .filter(|header| belongs(header, expected) && header.sequence >= expected.segment.first_batch);
@@ -41,9 +41,12 @@ pub(super) fn salvage(bytes: &[u8], expected: &Expected) -> Salvage {
         }
         let batch = read(bytes, offset, header);
         let newest = found.newest.map(|newest| newest.sequence);
-        if (batch.is_some() || !is_tear(bytes, offset, expected)) && newest <= Some(header.sequence) {
-            // Of two copies one lies over something else, and which one cannot be told (D6).
-            is_newest_twice = newest == Some(header.sequence);
+        // Of two copies one lies over something else, and which one cannot be told (D6).
+        let is_copy = newest >= Some(header.sequence);
+        if batch.is_none() && is_tear(bytes, offset, expected) {
+            is_end_covered |= is_copy;
+        } else if newest <= Some(header.sequence) {
+            is_end_covered = is_copy;
             found.newest = Some(header);
             end = (offset + header.bytes()).min(bytes.len());
         }
@@ -52,7 +55,7 @@ pub(super) fn salvage(bytes: &[u8], expected: &Expected) -> Salvage {
     }
     let is_behind_clean = bytes.len() - end < BLOCK_BYTES || is_tear(bytes, end, expected);
     let is_durable_here = end as u64 >= expected.segment.durable_bytes;
-    found.is_end_known = is_durable_here && is_behind_clean && !is_newest_twice;
+    found.is_end_known = is_durable_here && is_behind_clean && !is_end_covered;
     found
 }
 

@@ -67,6 +67,7 @@ pub mod body_kind {
     pub const CHANGE_MEMBERSHIP: u8 = 0x47;
     pub const MEMBERS: u8 = 0x48;
     pub const TRANSFER_LEADERSHIP: u8 = 0x49;
+    pub const SET_FAULTS: u8 = 0x4c;
 
     pub const SESSION_OPENED: u8 = 0x80;
     pub const SESSION_CLOSED: u8 = 0x81;
@@ -85,6 +86,7 @@ pub mod body_kind {
     pub const MEMBERSHIP_STATE: u8 = 0x8e;
     pub const CHANGE_REFUSED: u8 = 0x8f;
     pub const TRANSFERRING: u8 = 0x90;
+    pub const FAULTS_SET: u8 = 0x93;
 }
 
 pub(super) fn begin_body(kind: u8, group: GroupId, out: &mut Vec<u8>) {

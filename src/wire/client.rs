@@ -7,6 +7,7 @@ use crate::founding::FoundingRecord;
 use crate::snapshot::SnapshotMeta;
 use crate::types::{GroupId, Index, NodeId, Sequence, SessionId, Term};
 use crate::wire::body::{begin_body, body_kind as k, read_index, read_term};
+use crate::wire::fault::FaultRequest;
 use crate::wire::member::{ChangeRefusal, ChangeRequest, Changed, MembershipState};
 use crate::wire::ranges::Ranges;
 use crate::wire::status::{NodeStatus, read_node};
@@ -54,6 +55,8 @@ pub enum ClientRequest<'a> {
         /// To this voter, or to the fittest.
         to: Option<NodeId>,
     },
+    /// Let the links of the node that is asked do this to datagrams. `[W-110]`
+    SetFaults(FaultRequest),
 }
 
 /// A command within a session. `[W-48]`
@@ -151,6 +154,8 @@ pub enum ClientReply<'a> {
         /// The term that ends by it.
         term: Term,
     },
+    /// The node's links are as they were asked to be. `[W-112]`
+    FaultsSet,
 }
 
 /// What a command or query came to.
@@ -226,6 +231,10 @@ pub fn encode_request(group: GroupId, request: &ClientRequest<'_>, out: &mut Vec
             begin_body(k::TRANSFER_LEADERSHIP, group, out);
             out.put_u16(to.map_or(0, NodeId::as_u16));
         }
+        ClientRequest::SetFaults(request) => {
+            begin_body(k::SET_FAULTS, group, out);
+            request.encode(out);
+        }
     }
 }
 
@@ -254,6 +263,7 @@ pub fn decode_request(body: &[u8]) -> Result<(GroupId, ClientRequest<'_>), Curso
             ClientRequest::Members { of: (of.index != Index(0)).then_some(of) }
         }
         k::TRANSFER_LEADERSHIP => ClientRequest::TransferLeadership { to: read_node(r)? },
+        k::SET_FAULTS => ClientRequest::SetFaults(FaultRequest::decode(r)?),
         _ => return Err(CursorError::Value),
     };
     Ok((group, request))
@@ -267,7 +277,10 @@ pub fn encode_reply(group: GroupId, reply: &ClientReply<'_>, out: &mut Vec<u8>) 
     begin_body(kind_of(reply), group, out);
     match reply {
         ClientReply::SessionOpened { session } => out.put_varint(session.0.0),
-        ClientReply::SessionClosed | ClientReply::SessionExpired | ClientReply::SequenceFinished => {}
+        ClientReply::SessionClosed
+        | ClientReply::SessionExpired
+        | ClientReply::SequenceFinished
+        | ClientReply::FaultsSet => {}
         ClientReply::Applied(outcome) | ClientReply::Read(outcome) => {
             out.put_varint(outcome.index.0);
             out.put_varint(outcome.term.0);
@@ -339,6 +352,7 @@ pub fn decode_reply(body: &[u8]) -> Result<(GroupId, ClientReply<'_>), CursorErr
             let to = read_node(r)?.ok_or(CursorError::Value)?;
             ClientReply::Transferring { to, term: read_term(r)? }
         }
+        k::FAULTS_SET => ClientReply::FaultsSet,
         _ => return Err(CursorError::Value),
     };
     Ok((group, reply))
@@ -363,6 +377,7 @@ const fn kind_of(reply: &ClientReply<'_>) -> u8 {
         ClientReply::Members(_) => k::MEMBERSHIP_STATE,
         ClientReply::ChangeRefused { .. } => k::CHANGE_REFUSED,
         ClientReply::Transferring { .. } => k::TRANSFERRING,
+        ClientReply::FaultsSet => k::FAULTS_SET,
     }
 }
 

@@ -19,6 +19,7 @@ pub mod client;
 pub mod datagram;
 pub mod digest;
 pub mod error;
+pub mod fault;
 pub mod frame;
 pub mod hello;
 pub mod member;

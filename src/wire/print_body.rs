@@ -12,6 +12,7 @@ use crate::wire::client::{
     ClientReply, ClientRequest, Outcome, ReadLevel, RefusalCode, decode_reply, decode_request,
 };
 use crate::wire::digest::decode_digests;
+use crate::wire::fault::{FaultLinks, FaultRequest};
 use crate::wire::peer::decode_message;
 use crate::wire::print::{Fields, Hex};
 use crate::wire::print_member;
@@ -166,6 +167,7 @@ pub(super) fn request(body: &[u8], fields: &mut Fields) -> Result<(), CursorErro
         ClientRequest::TransferLeadership { to } => {
             fields.put("to", to.map_or_else(|| "any".to_owned(), |to| to.to_string()));
         }
+        ClientRequest::SetFaults(request) => put_faults(request, fields),
         ClientRequest::CloseSession { session } => fields.put("session", session.0),
         ClientRequest::Propose(propose) => {
             fields.put("session", propose.session.0);
@@ -192,7 +194,10 @@ pub(super) fn reply(body: &[u8], fields: &mut Fields) -> Result<(), CursorError>
     fields.put("kind", reply_name(&reply));
     fields.put("group", group);
     match &reply {
-        ClientReply::SessionClosed | ClientReply::SessionExpired | ClientReply::SequenceFinished => {}
+        ClientReply::SessionClosed
+        | ClientReply::SessionExpired
+        | ClientReply::SequenceFinished
+        | ClientReply::FaultsSet => {}
         ClientReply::SessionOpened { session } => fields.put("session", session.0),
         ClientReply::Applied(outcome) | ClientReply::Read(outcome) => {
             let Outcome { index, term, result } = outcome;
@@ -275,6 +280,7 @@ pub const fn request_name(request: &ClientRequest<'_>) -> &'static str {
         ClientRequest::ChangeMembership(_) => "change-membership",
         ClientRequest::Members { .. } => "members",
         ClientRequest::TransferLeadership { .. } => "transfer-leadership",
+        ClientRequest::SetFaults(_) => "set-faults",
     }
 }
 
@@ -299,6 +305,41 @@ pub const fn reply_name(reply: &ClientReply<'_>) -> &'static str {
         ClientReply::Members(_) => "membership-state",
         ClientReply::ChangeRefused { .. } => "change-refused",
         ClientReply::Transferring { .. } => "transferring",
+        ClientReply::FaultsSet => "faults-set",
+    }
+}
+
+fn put_faults(request: &FaultRequest, fields: &mut Fields) {
+    let FaultRequest::Set { links, lasting_ms, faults } = request else {
+        return fields.put("faults", "clear");
+    };
+    fields.put("faults", "set");
+    fields.put("lasting_ms", lasting_ms);
+    match links {
+        FaultLinks::Nodes => fields.put("links", "nodes"),
+        FaultLinks::Clients => fields.put("links", "clients"),
+        FaultLinks::Node(node) => {
+            fields.put("links", "node");
+            fields.put("node", node);
+        }
+    }
+    fields.put("is_blocked", faults.is_blocked);
+    let [to_bad, to_good, bad, good] = faults.burst_ppm;
+    for (name, number) in [
+        ("mtu", faults.mtu),
+        ("loss_ppm", faults.loss_ppm),
+        ("to_bad_ppm", to_bad),
+        ("to_good_ppm", to_good),
+        ("loss_bad_ppm", bad),
+        ("loss_good_ppm", good),
+        ("delay_us", faults.delay_us),
+        ("jitter_us", faults.jitter_us),
+        ("duplicate_ppm", faults.duplicate_ppm),
+        ("reorder_ppm", faults.reorder_ppm),
+        ("reorder_delay_us", faults.reorder_delay_us),
+        ("corrupt_ppm", faults.corrupt_ppm),
+    ] {
+        fields.put(name, number);
     }
 }
 

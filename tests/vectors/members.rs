@@ -3,6 +3,7 @@
 use raftgram::membership::{Member, MembershipChange};
 use raftgram::types::{Index, NodeId, StoreId, Term};
 use raftgram::wire::client::{ClientReply, ClientRequest};
+use raftgram::wire::fault::{FaultLinks, FaultRequest, LinkFaults};
 use raftgram::wire::member::{
     ChangeOutcome, ChangeRefusal, ChangeRequest, Changed, MemberProgress, MembershipState,
 };
@@ -17,7 +18,24 @@ fn change(expected: Option<u64>, change: MembershipChange) -> ClientRequest<'sta
     ClientRequest::ChangeMembership(ChangeRequest { expected: expected.map(Index), change })
 }
 
-// [W-79] [W-81] [W-84]
+// [W-110]
+fn faults(links: FaultLinks) -> FaultRequest {
+    let faults = LinkFaults {
+        is_blocked: false,
+        mtu: 1400,
+        loss_ppm: 50_000,
+        burst_ppm: [10_000, 250_000, 1_000_000, 0],
+        delay_us: 5_000,
+        jitter_us: 1_000,
+        duplicate_ppm: 1,
+        reorder_ppm: 100_000,
+        reorder_delay_us: 1_000,
+        corrupt_ppm: 0,
+    };
+    FaultRequest::Set { links, lasting_ms: 30_000, faults }
+}
+
+// [W-79] [W-81] [W-84] [W-110]
 pub(super) fn requests() -> Vec<(&'static str, ClientRequest<'static>)> {
     let address = "10.0.0.4:7101".to_owned();
     let whoever = Member { store: StoreId([0; 16]), address: address.clone() };
@@ -34,6 +52,10 @@ pub(super) fn requests() -> Vec<(&'static str, ClientRequest<'static>)> {
         ("members-of-what-was-so", ClientRequest::Members { of: of(None) }),
         ("transfer-leadership", ClientRequest::TransferLeadership { to: None }),
         ("transfer-leadership-to", ClientRequest::TransferLeadership { to: Some(node(2)) }),
+        ("set-faults", ClientRequest::SetFaults(faults(FaultLinks::Node(node(3))))),
+        ("set-faults-of-all", ClientRequest::SetFaults(faults(FaultLinks::Nodes))),
+        ("set-faults-of-clients", ClientRequest::SetFaults(faults(FaultLinks::Clients))),
+        ("clear-faults", ClientRequest::SetFaults(FaultRequest::Clear)),
     ]
 }
 
@@ -80,5 +102,6 @@ pub(super) fn replies() -> Vec<(&'static str, ClientReply<'static>)> {
         ("change-refused-silent", refused(ChangeRefusal::Silent)),
         ("change-refused-later-code", refused(ChangeRefusal::Other(99))),
         ("transferring", ClientReply::Transferring { to: node(2), term: Term(5) }),
+        ("faults-set", ClientReply::FaultsSet),
     ]
 }

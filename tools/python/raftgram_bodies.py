@@ -53,6 +53,16 @@ SMALL = 1 << 60
 """Terms, log indexes and session ids are below it. [W-43]"""
 TERM = INDEX = Varint(below=SMALL)
 SESSION = Varint(lowest=1, below=SMALL)
+PPM, FAULT_US = Varint(below=1_000_001), Varint(below=86_400_000_001)
+FAULTS: Schema = (
+    ("lasting_ms", Varint(lowest=1, below=86_400_001)),
+    ("links", Either({0: ("nodes", ()), 1: ("clients", ()), 2: ("node", (("node", Node()),))})),
+    ("is_blocked", Bool()), ("mtu", Varint()), ("loss_ppm", PPM),
+    ("to_bad_ppm", PPM), ("to_good_ppm", PPM), ("loss_bad_ppm", PPM), ("loss_good_ppm", PPM),
+    ("delay_us", FAULT_US), ("jitter_us", FAULT_US), ("duplicate_ppm", PPM), ("reorder_ppm", PPM),
+    ("reorder_delay_us", FAULT_US), ("corrupt_ppm", PPM),
+)  # fmt: skip
+"""[W-110]"""
 MEMBERSHIP: Schema = (("voters", Members()), ("outgoing", Members()), ("learners", LastMembers()))
 ENTRY_KINDS = {0: "noop", 1: "command", 2: "membership"}
 
@@ -349,6 +359,7 @@ BODIES: Dict[int, Tuple[str, Schema]] = {
     })))),
     0x48: ("members", (("index", NotZero(below=SMALL)), ("term", NotZero(below=SMALL)))),
     0x49: ("transfer-leadership", (("to", Node("any")),)),
+    0x4C: ("set-faults", (("faults", Either({0: ("clear", ()), 1: ("set", FAULTS)})),)),
     0x80: ("session-opened", (("session", SESSION),)),
     0x81: ("session-closed", ()),
     0x82: ("applied", OUTCOME),
@@ -375,6 +386,7 @@ BODIES: Dict[int, Tuple[str, Schema]] = {
     )),
     0x8F: ("change-refused", (("reason", ChangeRefusal()), ("text", Text()))),
     0x90: ("transferring", (("to", Node()), ("term", TERM))),
+    0x93: ("faults-set", ()),
 }  # fmt: skip
 CHECKS: Dict[int, Callable[[Values], None]] = {0x12: check_pull, 0x14: check_range, 0x18: check_digests}
 

@@ -148,6 +148,18 @@ local CHANGE_REFUSALS = {
   { "other-store" }, { "no-target" }, { "unheard", "node" },
 }
 
+-- [W-110]
+local PPM, FAULT_US = 1000001, 86400000001
+local FAULTS = {
+  { "lasting_ms", "varint", 1, below = 86400001 },
+  { "links", "choice", cases = { [0] = { "nodes", {} }, { "clients", {} }, { "node", { { "node", "node" } } } } },
+  { "is_blocked", "bool" }, { "mtu", "varint" }, { "loss_ppm", "varint", below = PPM },
+  { "to_bad_ppm", "varint", below = PPM }, { "to_good_ppm", "varint", below = PPM },
+  { "loss_bad_ppm", "varint", below = PPM }, { "loss_good_ppm", "varint", below = PPM },
+  { "delay_us", "varint", below = FAULT_US }, { "jitter_us", "varint", below = FAULT_US },
+  { "duplicate_ppm", "varint", below = PPM }, { "reorder_ppm", "varint", below = PPM },
+  { "reorder_delay_us", "varint", below = FAULT_US }, { "corrupt_ppm", "varint", below = PPM },
+}
 local BODIES = {
   [0x01] = { "pre-vote", VOTE },
   [0x02] = { "pre-vote-reply", VOTE_REPLY },
@@ -218,6 +230,7 @@ local BODIES = {
   } } } },
   [0x48] = { "members", { { "index", "not_zero" }, { "term", "not_zero" } } },
   [0x49] = { "transfer-leadership", { { "to", "any_node" } } },
+  [0x4c] = { "set-faults", { { "faults", "choice", cases = { [0] = { "clear", {} }, { "set", FAULTS } } } } },
   [0x80] = { "session-opened", { { "session", "session" } } },
   [0x81] = { "session-closed", {} },
   [0x82] = { "applied", OUTCOME },
@@ -243,6 +256,7 @@ local BODIES = {
   } } }) },
   [0x8f] = { "change-refused", { { "reason", "refusal" }, { "text", "text" } } },
   [0x90] = { "transferring", { { "to", "node" }, { "term", "term" } } },
+  [0x93] = { "faults-set", {} },
 }
 
 -- [W-55], [W-61]

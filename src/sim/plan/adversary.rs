@@ -4,6 +4,8 @@
 //! address *and* incarnation, in numbers of packets not seen yet, is that member to everyone. What plain datagrams
 //! must withstand, and what is sent here: true ones played again at any later time and from anywhere, ones of wrong
 //! clusters, wrong parties and wrong incarnations with the right checksum, noise, and malformed frames from strangers.
+//! Only a node on an older copy of its folder is spared: its boots bear the numbers of boots that were, so what was
+//! once said to those passes for new.
 //!
 //! Where the seal is required there is no such limit: an adversary without a key also says, as a member and in the
 //! member's own numbers, what would elect it; and alters what it heard as it likes.

@@ -191,6 +191,25 @@ fn content_of_another_record_over_the_last_one_is_no_tear_d6() {
     }
 }
 
+/// D6: the beginning of a longer record over the last one, with nothing behind it, is no torn write of the longer one.
+#[test]
+fn the_beginning_of_another_record_over_the_last_one_is_no_tear_d6() {
+    let mut store = founded();
+    let mut log = Log::default();
+    append(&mut store, &mut log, 1, &[5_000]);
+    append(&mut store, &mut log, 1, &[20]);
+    let disk = store.into_disk();
+    let all = batches(&disk);
+    let (source, at, ..) = &all[0];
+    let beginning = disk.content(source).unwrap()[*at..at + BLOCK_BYTES].to_vec();
+    let (file, offset, first, last) = all[1].clone();
+    assert_eq!(*source, file, "one segment has both");
+    let mut rotten = disk.clone();
+    rotten.rot(&file, |bytes| bytes[offset..][..BLOCK_BYTES].copy_from_slice(&beginning));
+    let (_, recovered) = open(rotten);
+    check(&recovered, &log, first..=last);
+}
+
 /// One write takes the place of the hole and all behind it; a crash at any of its operations finds the folder before
 /// or after it, never with less.
 #[test]

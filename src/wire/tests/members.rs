@@ -9,6 +9,7 @@ use crate::types::{GroupId, Index, NodeId, StoreId, Term};
 use crate::wire::client::{
     ClientReply, ClientRequest, decode_reply, decode_request, encode_reply, encode_request,
 };
+use crate::wire::fault::{FAULT_MS_MAX, FaultLinks, FaultRequest, LinkFaults, WHOLE_PPM};
 use crate::wire::member::{
     ChangeOutcome, ChangeRefusal, ChangeRequest, Changed, MemberProgress, MembershipState,
 };
@@ -111,6 +112,24 @@ proptest! {
         request_round_trips(&ClientRequest::Members { of: Some(Changed { index: Index(index), term }) });
         request_round_trips(&ClientRequest::Members { of: None });
         request_round_trips(&ClientRequest::TransferLeadership { to });
+        request_round_trips(&ClientRequest::SetFaults(FaultRequest::Clear));
+    }
+
+    // [W-110]
+    #[test]
+    fn faults_round_trip(
+        to in prop::option::of(node()), lasting_ms in 1..=FAULT_MS_MAX, is_blocked: bool,
+        shares in prop::array::uniform8(0..=WHOLE_PPM), mtu in 0..1u64 << 62,
+        spans in prop::array::uniform3(0..=FAULT_MS_MAX * 1000),
+    ) {
+        let links = to.map_or(if is_blocked { FaultLinks::Nodes } else { FaultLinks::Clients }, FaultLinks::Node);
+        let [loss_ppm, to_bad, to_good, bad, good, duplicate_ppm, reorder_ppm, corrupt_ppm] = shares;
+        let [delay_us, jitter_us, reorder_delay_us] = spans;
+        let faults = LinkFaults {
+            is_blocked, mtu, loss_ppm, burst_ppm: [to_bad, to_good, bad, good], delay_us, jitter_us, duplicate_ppm,
+            reorder_ppm, reorder_delay_us, corrupt_ppm,
+        };
+        request_round_trips(&ClientRequest::SetFaults(FaultRequest::Set { links, lasting_ms, faults }));
     }
 
     // [W-80] [W-81]
@@ -121,20 +140,26 @@ proptest! {
         reply_round_trips(&ClientReply::Members(Box::new(state)));
         reply_round_trips(&ClientReply::ChangeRefused { reason, text: &text });
         reply_round_trips(&ClientReply::Transferring { to, term: Term(numbers.0) });
+        reply_round_trips(&ClientReply::FaultsSet);
         let term = (numbers.0 > 0).then_some(Term(numbers.0));
         reply_round_trips(&ClientReply::Changed(Changed { index: Index(numbers.1), term }));
     }
 }
 
-// [W-79] [W-80] [W-81]
+// [W-79] [W-80] [W-81] [W-110]
 #[test]
 fn what_no_encoder_writes_is_malformed() {
-    let requests: [&[u8]; 4] = [
+    let requests: [&[u8]; 8] = [
         // A change of no kind, of node 0, of an empty address; a transfer to a node that is none.
         &[0x47, 0, 0, 4, 0, 1],
         &[0x47, 0, 0, 1, 0, 0],
         &[0x47, 0, 0, 3, 0, 1, 0],
         &[0x49, 0, 0xff, 0xff],
+        // Faults that are neither set nor cleared, for no time, of no kind of links, of a share above the whole.
+        &[0x4c, 0, 2],
+        &[0x4c, 0, 1, 0, 0],
+        &[0x4c, 0, 1, 1, 3],
+        &[0x4c, 0, 1, 1, 0, 0, 0, 0x80, 0x0f, 0x42, 0x41],
     ];
     for body in requests {
         assert_eq!(decode_request(body).map(|_| ()), Err(CursorError::Value), "{body:02x?}");

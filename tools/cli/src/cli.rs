@@ -11,6 +11,7 @@ use crate::bench;
 use crate::check;
 use crate::cluster;
 use crate::docs;
+use crate::fault;
 use crate::inspect;
 use crate::key;
 use crate::kv;
@@ -20,6 +21,7 @@ use crate::log::LogLevel;
 use crate::member;
 use crate::node;
 use crate::output::{Format, Json};
+use crate::proxy;
 use crate::reach::Reach;
 use crate::recover;
 use crate::sim;
@@ -122,14 +124,16 @@ pub(crate) enum Command {
     Bench(bench::Bench),
     /// Judge whether a recorded history is linearizable.
     Check(check::Check),
+    #[command(subcommand)]
+    Fault(fault::Fault),
     /// Keys for sealed clusters.
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// Run clusters in virtual time under faults, from seeds.
-    Sim(sim::Sim),
-    /// Experiments with pictures: a cluster under faults, and what clients saw of it.
     #[command(subcommand)]
     Lab(lab::Lab),
+    Proxy(Box<proxy::Proxy>),
+    /// Run clusters in virtual time under faults, from seeds.
+    Sim(sim::Sim),
     /// What nodes and simulations recorded.
     #[command(subcommand)]
     Trace(trace::Trace),

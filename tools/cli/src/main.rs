@@ -10,6 +10,7 @@ mod config;
 mod diagram;
 mod docs;
 mod error;
+mod fault;
 mod faults;
 mod inspect;
 mod interrupt;
@@ -22,6 +23,7 @@ mod member;
 mod node;
 mod output;
 mod picture;
+mod proxy;
 mod reach;
 mod recover;
 mod sim;
@@ -96,10 +98,12 @@ fn dispatch(
         Command::Bench(bench) => bench.run(&reach, format, &logger),
         Command::Check(check) => check.run(format),
         Command::Key(key) => key.run(format),
-        Command::Sim(sim) => sim.run(format),
         Command::Lab(lab) => lab.run(format),
+        Command::Proxy(proxy) => proxy.run(format),
+        Command::Sim(sim) => sim.run(format),
         Command::Trace(trace) => trace.run(key_file.as_deref(), format),
         Command::Wire(wire) => wire.run(key_file.as_deref(), format),
+        Command::Fault(fault) => fault.run(&reach, format),
         Command::Inspect(inspect) => inspect.run(format),
         Command::Config(ConfigCommand::Show { prefix }) => {
             config::show(file, tree, matches, prefix.as_deref(), format)

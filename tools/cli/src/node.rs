@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use raftgram::handle;
 use raftgram::kv;
-use raftgram::node::{LoadError, NodeConfig};
+use raftgram::node::{LiveFaults, LoadError, NodeConfig};
 use raftgram::rpc::{SealConfig, WireLevel};
 use raftgram::run::boot::{IfBlank, NodeOptions, StartError};
 use raftgram::run::node::RunError;
@@ -81,6 +81,9 @@ pub(crate) struct Node {
     /// or restored it: not there. Without it lease reads are served as linearizable reads.
     #[arg(long, value_name = "P")]
     lease_drift: Option<Share>,
+    /// Let administrators put faults on this node's links while it runs: `raftgram fault`. For experiments.
+    #[arg(long)]
+    allow_faults: bool,
     #[command(flatten)]
     faults: Faults,
     /// Say hello as the version after this one would: for tests of rolling upgrades.
@@ -175,6 +178,9 @@ impl Node {
             config.routes.insert(*id, address.resolve()?);
         }
         config.rpc.seal = self.seal_config(key_file)?;
+        if self.allow_faults {
+            config.live_faults = LiveFaults::Allowed;
+        }
         let mut voters = BTreeMap::new();
         for (id, address) in &self.voters {
             if voters.insert(*id, address.to_string()).is_some() {

@@ -17,6 +17,9 @@ pub(crate) struct Bytes(pub(crate) u64);
 pub(crate) struct Share(f64);
 
 impl Share {
+    /// Nothing of it.
+    pub(crate) const NONE: Self = Self(0.0);
+
     /// The share in parts per million, rounded up.
     pub(crate) fn parts_per_million(self) -> u32 {
         (self.0 * 1e6).ceil() as u32

@@ -1,5 +1,7 @@
 //! Nodes and clusters as scripts see them: real processes, real sockets, every exit code that they can reach.
 
+#[path = "cluster/lab.rs"]
+mod lab;
 mod support;
 #[path = "support/cluster.rs"]
 mod up;

@@ -318,7 +318,7 @@ impl<'a> Share<'a> {
 }
 
 /// Whether a write that failed may have happened.
-fn outcome(error: &ClientError) -> Outcome {
+pub(crate) fn outcome(error: &ClientError) -> Outcome {
     match error {
         ClientError::TimedOut { outcome, .. } | ClientError::SessionExpired { outcome } => *outcome,
         ClientError::BadReply => Outcome::Unknown,
@@ -335,7 +335,7 @@ fn read_value(answer: &Answer) -> Option<String> {
 }
 
 /// A value of this size; from 16 bytes on no other operation of any run has the same.
-fn value(number: u64, seed: u64, bytes: u64) -> String {
+pub(crate) fn value(number: u64, seed: u64, bytes: u64) -> String {
     let mark = format!("{:08x}{:08x}", seed as u32, number as u32);
     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
     let mut value = mark;

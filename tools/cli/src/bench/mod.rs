@@ -7,11 +7,11 @@ mod floor;
 mod history;
 mod kv;
 mod link;
-mod load;
+pub(crate) mod load;
 mod peer;
 pub(crate) mod report;
 mod rpc;
-mod socket;
+pub(crate) mod socket;
 mod udp;
 
 use clap::Subcommand;

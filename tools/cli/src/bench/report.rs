@@ -154,7 +154,8 @@ fn words(value: &serde_json::Value) -> String {
     }
 }
 
-fn hgrm(latencies: &Histogram<u64>) -> String {
+/// A percentile distribution in microseconds, as HdrHistogram's plotters read it.
+pub(crate) fn hgrm(latencies: &Histogram<u64>) -> String {
     let mut out = String::from("       Value     Percentile TotalCount 1/(1-Percentile)\n\n");
     let us = |ns: u64| ns as f64 / 1000.0;
     for step in latencies.iter_quantiles(5) {

@@ -1,7 +1,7 @@
 //! `cluster`: several nodes on this machine.
 
 mod folders;
-mod processes;
+pub(crate) mod processes;
 mod up;
 
 use clap::Subcommand;

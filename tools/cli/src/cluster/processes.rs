@@ -14,8 +14,8 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 
 /// One node process. Dropping it kills it; `stop` is kinder.
 #[derive(Debug)]
-pub(super) struct Process {
-    pub(super) id: u16,
+pub(crate) struct Process {
+    pub(crate) id: u16,
     child: Child,
     ended: Option<ExitStatus>,
     /// Writes the log lines; ends with the process.
@@ -24,7 +24,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts `raftgram node` with these arguments.
-    pub(super) fn start(id: u16, arguments: &[String]) -> Result<Self, CliError> {
+    pub(crate) fn start(id: u16, arguments: &[String]) -> Result<Self, CliError> {
         let own = std::env::current_exe().map_err(|error| CliError::io("finding the own program", &error))?;
         let mut command = Command::new(&own);
         command.arg("node").args(arguments);
@@ -48,7 +48,7 @@ impl Process {
     }
 
     /// How it ended, if it has.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
             // A process that cannot be asked about is still ours to kill.
             self.ended = self.child.try_wait().unwrap_or(None);
@@ -56,12 +56,27 @@ impl Process {
         self.ended
     }
 
-    fn tell_to_stop(&mut self) {
+    /// Asks it to hand leadership over and end.
+    pub(crate) fn tell_to_stop(&mut self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Lets it stand still.
+    pub(crate) fn pause(&mut self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&mut self, signal: Signal) {
         if self.ended().is_none()
             && let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
         {
             // It may end in this very moment.
-            let _ = kill_process(pid, Signal::TERM);
+            let _ = kill_process(pid, signal);
         }
     }
 }

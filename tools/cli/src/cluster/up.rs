@@ -56,6 +56,9 @@ pub(crate) struct Up {
     /// Record what the nodes send, get and become, in a file for each boot of each; `trace` reads them.
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
+    /// Let administrators put faults on links while the nodes run: `raftgram fault`. For experiments.
+    #[arg(long)]
+    allow_faults: bool,
     #[command(flatten)]
     faults: Faults,
 }
@@ -155,6 +158,7 @@ impl Up {
             .extend(others.flat_map(|(other, address)| ["--route".to_owned(), format!("{other}={address}")]));
         arguments.extend(start.flag().map(str::to_owned));
         arguments.extend(self.no_fsync.then(|| "--no-fsync".to_owned()));
+        arguments.extend(self.allow_faults.then(|| "--allow-faults".to_owned()));
         arguments.extend(
             self.lease_drift.into_iter().flat_map(|drift| ["--lease-drift".to_owned(), drift.to_string()]),
         );

@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::error::{CliError, Code};
 use crate::output::{self, Format};
 use crate::units::Span;
+pub(crate) use sweep::any_seed;
 use sweep::{Judged, Sweep};
 
 /// The most nodes, as the parser counts.

@@ -209,6 +209,6 @@ pub(super) fn processors() -> usize {
 }
 
 /// A seed for somebody who does not care which, short enough to type.
-pub(super) fn any_seed() -> u64 {
+pub(crate) fn any_seed() -> u64 {
     RandomState::new().build_hasher().finish() >> 32
 }
