@@ -18,7 +18,7 @@ use super::plan::{self, Task};
 use super::run_folder::{Axis, FORMAT, Ground, Latency, Point, Run, Settings, State, Writer};
 use super::scenario::{Scenario, Sweep, SweepKey};
 use super::traced::Traced;
-use super::{catalog, host, processes, simulator};
+use super::{catalog, host, processes, report, simulator};
 use crate::bench::report::{hgrm, histogram};
 use crate::error::CliError;
 use crate::interrupt::Interrupt;

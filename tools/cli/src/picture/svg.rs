@@ -40,10 +40,10 @@ fn shape_svg(out: &mut String, shape: &Shape) {
             let dashes = dash.lengths().map(|[on, off]| format!(r#" stroke-dasharray="{on} {off}""#));
             writeln!(
                 out,
-                r#"<path d="{}" class="s-{}" fill="none" stroke-width="{width}" stroke-linejoin="round" stroke-linecap="{}"{}/>"#,
+                r#"<path d="{}" class="s-{}" fill="none" stroke-width="{width}" stroke-linejoin="round" {}{}/>"#,
                 track(points),
                 ink.name(),
-                if dashes.is_some() { "butt" } else { "round" },
+                if dashes.is_some() { r#"stroke-linecap="butt""# } else { r#"stroke-linecap="round""# },
                 dashes.unwrap_or_default()
             )
         }

@@ -49,9 +49,11 @@ fn run_folder(parent: &Path, name: &str) -> PathBuf {
     };
     let told = [event(1_000_000, "fault", None), event(2_000_000, "heal", None)];
     write("events.jsonl", told.concat() + &event(3_000_000, "leader", Some(2)));
-    let node = json!({"point": 1, "repeat": 0, "node": 1, "role": "leader", "term": 2, "commit": 9, "applied": 9,
+    let node = json!({
+        "point": 1, "repeat": 0, "node": 1, "role": "leader", "term": 2, "commit": 9, "applied": 9,
         "datagrams_sent": 10, "bytes_sent": 99, "datagrams_received": 9, "accepted": 8, "retransmits": 1,
-        "duplicates": 1, "drops": {"replay": 3}, "rtt_us": 200, "loss": 0.05});
+        "duplicates": 1, "drops": {"replay": 3}, "rtt_us": 200, "loss": 0.05,
+    });
     write("nodes.jsonl", format!("{node}\n"));
     folder
 }
@@ -62,12 +64,14 @@ fn row(point: usize, repeat: usize, loss: f64) -> Value {
     let bucket = |us: f64, count: u64| json!([(us * slow * 1e3) as u64, count]);
     json!({
         "point": point, "repeat": repeat, "system": "raftgram", "x": loss, "label": format!("{}%", loss * 100.0),
-        "seed": 7 + repeat, "measured_us": 5_000_000, "ops": 2000, "errors": 0, "unknown": 1, "ops_per_s": 400.0 / slow,
+        "seed": 7 + repeat, "measured_us": 5_000_000, "ops": 2000, "errors": 0, "unknown": 1,
+        "ops_per_s": 400.0 / slow,
         "latency_us": {"p50": 400.0 * slow, "p90": 900.0 * slow, "p99": 1500.0 * slow, "p999": 3000.0 * slow,
             "max": 4000.0 * slow, "mean": 500.0 * slow},
         "histogram_ns": [bucket(400.0, 1000), bucket(900.0, 900), bucket(1500.0, 90), bucket(3000.0, 10)],
         "commits": 2000, "datagrams": count(12_000.0 * slow), "datagram_bytes": count(800_000.0 * slow),
-        "retransmits": count(600.0 * loss), "duplicates": count(60.0 * loss), "elections": 1, "leader_changes": 1, "failovers_us": [300_000 + 1000 * repeat],
+        "retransmits": count(600.0 * loss), "duplicates": count(60.0 * loss),
+        "elections": 1, "leader_changes": 1, "failovers_us": [300_000 + 1000 * repeat],
         "longest_gap_us": 310_000, "trace_hash": null,
         "trace": if point == 0 && repeat == 0 { json!("traces/p0r0.jsonl") } else { Value::Null },
     })
@@ -103,7 +107,7 @@ fn a_folder_becomes_a_page_and_a_picture_of_each_question() {
         assert!(std::fs::read(folder.join(format!("{name}.png"))).unwrap().starts_with(b"\x89PNG"), "{name}");
     }
     let latency = std::fs::read_to_string(folder.join("latency.svg")).unwrap();
-    assert!(latency.contains("5% p99: 4.57 ms (4.5 ms to 4.65 ms in 2 repeats)"), "{latency}");
+    assert!(latency.contains("5% p99: 4.58 ms (4.5 ms to 4.65 ms in 2 repeats)"), "{latency}");
     let page = std::fs::read_to_string(folder.join("report.html")).unwrap();
     for words in ["Commit latency &lt;against&gt; loss", "Partial:", "6 of 8 runs", "interrupted", "replay"] {
         assert!(page.contains(words), "{words}");
@@ -145,7 +149,7 @@ fn a_reader_sees_charts_tips_and_the_diagram_in_light_and_dark() {
           return [box.left + box.width / 2, box.top + box.height / 2]; })()",
     );
     browser.mouse(Mouse::Move, dot[0].as_f64().unwrap(), dot[1].as_f64().unwrap());
-    browser.wait_for("document.getElementById('point').textContent.startsWith('5% p99: 4.57 ms')");
+    browser.wait_for("document.getElementById('point').textContent.startsWith('5% p99: 4.58 ms')");
 
     let ground = "getComputedStyle(document.body).backgroundColor";
     browser.prefer("dark");
