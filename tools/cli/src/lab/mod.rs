@@ -3,8 +3,8 @@
 //! A *scenario* (`scenario`, read by `parse`, the built-in ones in `catalog`) names a cluster, a load, standing and
 //! planned faults, and what is varied. `plan` makes *points* of it, one for each value that is varied, each run some
 //! times over (*repeats*), each repeat with a seed and a schedule of its own. A *ground* carries out one repeat:
-//! `simulator` in virtual time, `processes` with real nodes in real time. What clients saw and who led is counted by `meter`, alike on every ground, and goes row
-//! by row into the `run_folder`.
+//! `simulator` in virtual time, `processes` with real nodes in real time. What clients saw and who led is counted by
+//! `meter`, alike on every ground, and goes row by row into the `run_folder`.
 
 mod catalog;
 mod compare;

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json as value};
 
 use crate::support::{command, json, raftgram};
 use crate::up::{Cluster, free_ports, is_running, kill, turn, wait_until};
@@ -62,7 +62,7 @@ fn an_experiment_on_the_simulator_repeats_to_the_last_digit() {
     }
     let run = run_json(&one);
     let told = ["state", "on", "is_deterministic"].map(|key| run[key].clone());
-    assert_eq!(told, ["complete".into(), "simulator".into(), true.into()]);
+    assert_eq!(told, [value!("complete"), value!("simulator"), value!(true)]);
     let points = rows(&one, "points.jsonl");
     assert_eq!([&points[0]["ops"], &points[1]["x"]], [&Value::from(50), &Value::from(0.1)]);
     let kinds: Vec<Value> = rows(&one, "events.jsonl").iter().map(|row| row["kind"].clone()).collect();
