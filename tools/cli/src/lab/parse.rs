@@ -502,11 +502,13 @@ loss = "100%"
             ("[sweep]\nloss = [\"1%\", \"101%\"]", "x.toml:2: `101%` is more than 100%"),
             (
                 "on = \"simulater\"",
-                "x.toml:1: `on` in the scenario: `simulater` is none of simulator, processes, did you mean `simulator`?",
+                "x.toml:1: `on` in the scenario: `simulater` is none of simulator, processes, did you mean \
+                 `simulator`?",
             ),
             (
                 "[[fault]]\ndo = \"crush\"",
-                "x.toml:2: `do` in [[fault]]: `crush` is none of crash, restart, pause, partition, mute, deaf, links, slow-disk, snapshot, transfer, did you mean `crash`?",
+                "x.toml:2: `do` in [[fault]]: `crush` is none of crash, restart, pause, partition, mute, deaf, \
+                 links, slow-disk, snapshot, transfer, did you mean `crash`?",
             ),
             (
                 "[[fault]]\ndo = \"crash\"\nfor = \"1s\"\nnode = 4",

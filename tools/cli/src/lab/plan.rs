@@ -136,7 +136,8 @@ mod tests {
     #[test]
     fn a_fault_comes_again_until_the_end_and_a_rolling_restart_ends_with_the_last_node() {
         let storm = scenario(
-            "duration = \"5s\"\n[[fault]]\ndo = \"crash\"\nnode = \"leader\"\nat = \"1s\"\nfor = \"1s\"\nevery = \"2s\"",
+            "duration = \"5s\"\n[[fault]]\ndo = \"crash\"\nnode = \"leader\"\nat = \"1s\"\nfor = \"1s\"\n\
+             every = \"2s\"",
         );
         let at: Vec<_> = occurrences(&storm).iter().map(|it| it.at.as_secs()).collect();
         assert_eq!(at, [1, 3]);

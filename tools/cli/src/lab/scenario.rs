@@ -1,4 +1,4 @@
-//! A scenario: a cluster, a load, what is varied, and what befalls it. Read from TOML by `parse`, written as such again.
+//! A scenario: a cluster, a load, what is varied, and what befalls it. Read from TOML by `parse`, and written as such.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;

@@ -149,7 +149,9 @@ impl Proxy {
         let mut proxy = serve::Server::bind(listen, upstream, engine)?;
         let bound = proxy.local_addr()?;
         if format.is_json() {
-            format.event(&serde_json::json!({ "event": "listening", "addr": bound, "upstream": upstream, "seed": seed }))?;
+            format.event(&serde_json::json!({
+                "event": "listening", "addr": bound, "upstream": upstream, "seed": seed,
+            }))?;
         } else {
             output::write(&format!("listening {bound}\nupstream {upstream}\nseed {seed}\n"))?;
         }

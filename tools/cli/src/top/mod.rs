@@ -1,9 +1,9 @@
 //! `top`: a live screen of the cluster.
 //!
 //! Every so often the nodes are asked for their status, as `status` asks. Two looks make a [`view::View`]: what each
-//! node is, and how quickly its counters rise. [`draw`] makes lines of a view, [`screen`] shows them on the terminal and
-//! hears the keys. When it ends, the last view stays on the terminal as plain text. Where stdout is no terminal there is
-//! no screen: the views are printed one after the other.
+//! node is, and how quickly its counters rise. [`draw`] makes lines of a view, [`screen`] shows them on the terminal
+//! and hears the keys. When it ends, the last view stays on the terminal as plain text. Where stdout is no terminal
+//! there is no screen: the views are printed one after the other.
 
 mod draw;
 mod screen;
