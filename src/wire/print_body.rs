@@ -475,6 +475,13 @@ fn put_status(status: &NodeStatus, fields: &mut Fields) {
             fields.put("is_transferred", transfer.is_transferred);
         });
     }
+    fields.put("damage", status.damage);
+    if let Some(repair) = &status.repair {
+        fields.put("hole_first", repair.first);
+        fields.put("hole_last", repair.last.map_or(0, |last| last.0));
+        fields.put("hole_fetched", repair.fetched);
+        fields.put("hole_from", repair.from.map_or_else(|| "none".to_owned(), |id| id.to_string()));
+    }
     fields.put("version", status.version);
     fields.put("standing", status.standing.name());
     fields.put("agreed", status.agreed);

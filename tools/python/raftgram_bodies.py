@@ -6,7 +6,7 @@ Written against wire-spec.md alone; `[W-n]` names its rules.
 from typing import Callable, Dict, List, Optional, Tuple
 
 from raftgram_fields import (
-    ANY, Appended, Bool, Bytes, Drops, Either, Enum, Hidden, Kind, ListOf, Malformed, Node, RangesKind, Reader, Rest,
+    ANY, Appended, Bool, Bytes, Drops, Either, Enum, Kind, ListOf, Malformed, Node, RangesKind, Reader, Rest,
     Schema, Text, UInt, Values, Varint, read, show, unzigzag, varint, write, zigzag,
 )  # fmt: skip
 
@@ -204,9 +204,8 @@ STATUS: Schema = (
     ("transfers", ListOf((
         ("to", Node()), ("index", INDEX), ("bytes", Varint()), ("bytes_total", Varint()), ("is_transferred", Bool()),
     ), "transfer")),
-    ("damage", Hidden(Varint())), ("has_hole", Either({0: ("", ()), 1: ("", (
-        ("hole_first", Hidden(INDEX)), ("hole_last", Hidden(INDEX)), ("hole_fetched", Hidden(Varint())),
-        ("hole_from", Hidden(Node("none"))),
+    ("damage", Varint()), ("has_hole", Either({0: ("", ()), 1: ("", (
+        ("hole_first", INDEX), ("hole_last", INDEX), ("hole_fetched", Varint()), ("hole_from", Node("none")),
     ))}, is_shown=False)),
     ("version", Appended(INDEX)), ("standing", Appended(Enum(STANDINGS))), ("agreed", Appended(INDEX)),
     ("divergences", Appended(Divergences())),

@@ -293,22 +293,6 @@ class Either(Kind):
         return {name: self.choices[value][0]} if self.is_shown else {}
 
 
-class Hidden(Kind):
-    """A field that is not shown."""
-
-    def __init__(self, kind: Kind):
-        self.kind = kind
-
-    def read(self, reader: Reader, before: Values) -> Any:
-        return self.kind.read(reader, before)
-
-    def write(self, value: Any, values: Values) -> bytes:
-        return self.kind.write(value, values)
-
-    def show(self, name: str, value: Any) -> Dict[str, str]:
-        return {}
-
-
 class Appended(Kind):
     """A field of a later version at a body's end: None where the bytes end before."""
 

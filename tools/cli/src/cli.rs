@@ -29,6 +29,7 @@ use crate::recover;
 use crate::sim;
 use crate::snapshot;
 use crate::status;
+use crate::top;
 use crate::trace;
 use crate::units::Span;
 use crate::wire;
@@ -121,6 +122,7 @@ pub(crate) enum Command {
     Kv(kv::Kv),
     /// Show a row per node, unreachable ones included.
     Status(status::Status),
+    Top(top::Top),
     Member(member::Member),
     Leader(leader::Leader),
     Snapshot(snapshot::Snapshot),

@@ -11,15 +11,16 @@ mod check;
 mod cli;
 mod cluster;
 mod config;
+mod diagram;
 mod discover;
 mod docs;
 mod doctor;
 mod error;
 mod fault;
 mod faults;
-mod http;
 #[cfg(any(test, fuzzing))]
 mod fuzz;
+mod http;
 mod inspect;
 mod interrupt;
 mod key;
@@ -30,6 +31,7 @@ mod log;
 mod member;
 mod node;
 mod output;
+mod picture;
 mod proxy;
 mod reach;
 mod recover;
@@ -37,6 +39,7 @@ mod sim;
 mod snapshot;
 mod status;
 mod supervise;
+mod top;
 mod trace;
 mod units;
 mod wire;
@@ -102,6 +105,7 @@ fn dispatch(
         Command::Restore(restore) => restore.run(format),
         Command::Recover(recover) => recover.run(format),
         Command::Status(status) => status.run(&reach, format),
+        Command::Top(top) => top.run(&reach, format),
         Command::Bench(bench) => bench.run(&reach, format, &logger),
         Command::Check(check) => check.run(format),
         Command::Key(key) => key.run(format),

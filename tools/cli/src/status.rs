@@ -46,7 +46,7 @@ pub(crate) struct Cluster {
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) id: Option<u16>,
-    addr: String,
+    pub(crate) addr: String,
     pub(crate) reachable: bool,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub(crate) told: Option<Told>,
@@ -55,14 +55,14 @@ pub(crate) struct Row {
 /// A node's own account.
 #[derive(Debug, Serialize)]
 pub(crate) struct Told {
-    role: &'static str,
+    pub(crate) role: &'static str,
     pub(crate) term: u64,
-    commit: u64,
+    pub(crate) commit: u64,
     pub(crate) applied: u64,
-    last: u64,
+    pub(crate) last: u64,
     incarnation: u32,
     pub(crate) voters: Vec<u16>,
-    learners: Vec<u16>,
+    pub(crate) learners: Vec<u16>,
     /// Voters that still count until the change under way has ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     outgoing: Vec<u16>,
@@ -73,15 +73,15 @@ pub(crate) struct Told {
     standing: &'static str,
     /// The slowest of its links.
     pub(crate) rtt_us: Option<u64>,
-    retransmits: u64,
-    duplicates: u64,
-    received: u64,
-    accepted: u64,
-    drops: BTreeMap<String, u64>,
+    pub(crate) retransmits: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) received: u64,
+    pub(crate) accepted: u64,
+    pub(crate) drops: BTreeMap<String, u64>,
     cluster: Option<String>,
     store: String,
     leader: Option<u16>,
-    peers: Vec<Peer>,
+    pub(crate) peers: Vec<Peer>,
     /// The index of the snapshot in force; 0 for none.
     snapshot: u64,
     transfers: Vec<Transfer>,
@@ -136,12 +136,12 @@ struct Transfer {
 }
 
 #[derive(Debug, Serialize)]
-struct Peer {
-    id: u16,
-    rtt_us: u64,
-    retransmits: u64,
+pub(crate) struct Peer {
+    pub(crate) id: u16,
+    pub(crate) rtt_us: u64,
+    pub(crate) retransmits: u64,
     /// Smoothed, in parts per million.
-    loss_ppm: u32,
+    pub(crate) loss_ppm: u32,
 }
 
 impl Transfer {

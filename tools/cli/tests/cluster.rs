@@ -273,3 +273,77 @@ fn a_node_refuses_what_another_one_holds_and_what_is_not_its_own() {
     std::fs::remove_file(data.join("hard-state-b")).unwrap();
     assert_eq!(flags.refused(&[]), (6, "corrupt".into()), "a log without its hard state");
 }
+
+/// A terminal of its own, 110 by 40, in which a command runs; none where tmux is not installed.
+struct Terminal(tempfile::TempDir);
+
+impl Terminal {
+    fn open(command: &str) -> Option<Self> {
+        let found = std::process::Command::new("tmux").arg("-V").output();
+        if !found.is_ok_and(|output| output.status.success()) {
+            let is_required = std::env::var("RAFTGRAM_TEST_TMUX").is_ok_and(|value| value == "required");
+            assert!(!is_required, "tmux is not installed");
+            let _ = writeln!(std::io::stderr(), "skipped: the screen of top: tmux is not installed");
+            return None;
+        }
+        let terminal = Self(tempfile::tempdir().unwrap());
+        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "110", "-y", "40", command]);
+        Some(terminal)
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> String {
+        let output = std::process::Command::new("tmux")
+            .env("TMUX_TMPDIR", self.0.path())
+            .env_remove("TMUX")
+            .env("LC_ALL", "C.UTF-8")
+            .arg("-u")
+            .args(arguments)
+            .output()
+            .unwrap();
+        stdout(&output)
+    }
+
+    fn shows(&self) -> String {
+        self.tmux(&["capture-pane", "-p"])
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.tmux(&["kill-server"]);
+    }
+}
+
+#[test]
+fn top_shows_who_leads_and_leaves_its_last_view() {
+    let cluster = Cluster::up(&["--temp", "--loss", "5%"]);
+    let ports: Vec<String> = (cluster.port..cluster.port + 3).map(|port| port.to_string()).collect();
+    let program = env!("CARGO_BIN_EXE_raftgram");
+    let ports = ports.join(",");
+    // What stty tells at the end shows whether the terminal was put back.
+    let line = format!("{program} top --cluster {ports} --interval 100ms; echo ended $?; stty -a; sleep 60");
+    if let Some(terminal) = Terminal::open(&line) {
+        for number in 0..5 {
+            cluster.run(&["kv", "put", &format!("key{number}"), "value"]);
+        }
+        let is_live = |text: &str| {
+            let lines = [" leads, term ", "commits/s", "3 of 3 nodes answer", "1 \u{2192} 2", "q quit"];
+            lines.iter().all(|words| text.contains(words))
+        };
+        wait_until("top shows the cluster", || is_live(&terminal.shows()));
+        terminal.tmux(&["send-keys", " "]);
+        wait_until("top is held", || terminal.shows().contains("paused"));
+        terminal.tmux(&["send-keys", "q"]);
+        wait_until("top has ended", || terminal.shows().contains("ended 0"));
+        let left = terminal.shows();
+        assert!(left.contains(" leads, term ") && left.contains("follower"), "{left}");
+        assert!(!left.contains("q quit") && left.contains(" icanon ") && left.contains(" echo "), "{left}");
+    }
+    let plain = cluster.run(&["top", "--interval", "100ms"]);
+    assert!(plain.status.success() && stdout(&plain).contains(" leads, term "), "{plain:?}");
+    let (code, view) = json(&cluster.run(&["--json", "top", "--interval", "100ms"]));
+    assert_eq!((code, view["nodes"].as_array().unwrap().len()), (0, 3), "{view}");
+    assert_eq!(fault(&cluster.run(&["--json", "top", "--interval", "1ms"])), (2, "usage".into()));
+    cluster.signal("-TERM");
+    assert_eq!(cluster.end().0, Some(0));
+}

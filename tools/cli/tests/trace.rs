@@ -1,5 +1,12 @@
 //! `raftgram trace` from outside: good files are counted, bad ones refused with file, line and reason.
 
+#[path = "support/browser.rs"]
+#[expect(dead_code, reason = "nobody takes a picture of these pages")]
+mod browser;
+#[path = "trace/diagram.rs"]
+mod diagram;
+#[path = "trace/report.rs"]
+mod report;
 mod support;
 
 use serde_json::Value;

@@ -86,7 +86,7 @@ class Packet:
 
     def strangers(self, expected: Dict[str, str]) -> List[str]:
         """Values of frames that no decoder printed."""
-        added = re.compile(r"code$|_in$|_of$|expert\.|response_time$|damage$|hole_|_ws\.|^[^.]*$|^flags\.")
+        added = re.compile(r"code$|_in$|_of$|expert\.|response_time$|_ws\.|^[^.]*$|^flags\.")
         # Of what is malformed, whatever came before the fault is shown.
         cut = tuple(name.rpartition(".")[0] for name in expected if name.endswith(".malformed"))
         # Bodies put together from fragments stand at the last one.

@@ -14,6 +14,7 @@ mod overseer;
 mod parse;
 mod plan;
 mod processes;
+pub(crate) mod report;
 mod run;
 pub(crate) mod run_folder;
 mod scenario;
@@ -34,6 +35,7 @@ pub(crate) enum Lab {
     List(List),
     Run(Box<run::RunCommand>),
     Compare(compare::Compare),
+    Report(report::Report),
 }
 
 impl Lab {
@@ -42,6 +44,7 @@ impl Lab {
             Self::List(list) => list.run(format),
             Self::Run(run) => run.run(format),
             Self::Compare(compare) => compare.run(format),
+            Self::Report(report) => report.run(format),
         }
     }
 }

@@ -18,7 +18,7 @@ use super::plan::{self, Task};
 use super::run_folder::{Axis, FORMAT, Ground, Latency, Point, Run, Settings, State, Writer};
 use super::scenario::{Scenario, Sweep, SweepKey};
 use super::traced::Traced;
-use super::{catalog, host, processes, simulator};
+use super::{catalog, host, processes, report, simulator};
 use crate::bench::report::{hgrm, histogram};
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
@@ -117,7 +117,10 @@ impl RunCommand {
             Ground::Processes => run_processes(&mut lab, &tasks, &interrupt, format),
         };
         let shown = lab.end(ended.as_ref().err())?;
+        // Also of what was cut short: a partial report says that it is one.
+        let rendered = report::render(&dir);
         ended.map_err(|error| error.at(dir.display()))?;
+        rendered?;
         format.answer(&shown, |format| shown.text(format))
     }
 
@@ -450,11 +453,12 @@ impl Shown<'_> {
         ];
         let rows: Vec<Vec<String>> = self.points.iter().map(row).collect();
         format!(
-            "{}\nseed {}, {} runs, in {}\n",
+            "{}\nseed {}, {} runs, in {}; open {}\n",
             format.table(&headings, &rows),
             self.seed,
             self.runs,
-            self.dir.display()
+            self.dir.display(),
+            self.dir.join("report.html").display()
         )
     }
 }

@@ -1,6 +1,8 @@
 //! Recorded traces, as docs/trace.md describes them.
 
 mod check;
+mod diagram;
+pub(crate) mod input;
 mod lines;
 mod packet;
 mod pcap;
@@ -19,6 +21,7 @@ pub(crate) enum Trace {
     Check(check::Check),
     /// Make a pcapng file of recorded datagrams, with what became of each as a comment.
     Pcap(pcap::Pcap),
+    Diagram(diagram::Diagram),
 }
 
 impl Trace {
@@ -26,6 +29,7 @@ impl Trace {
         match self {
             Self::Check(check) => check.run(format),
             Self::Pcap(pcap) => pcap.run(key_file, format),
+            Self::Diagram(diagram) => diagram.run(format),
         }
     }
 }

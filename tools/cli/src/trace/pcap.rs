@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use pcap_file::PcapError;
-use raftgram::trace::{DatagramEvent, Event, Header, Outcome, Source, What};
+use raftgram::trace::{DatagramEvent, Outcome, What};
 use raftgram::types::{ClusterId, NodeId};
 use raftgram::wire::datagram::checksum;
 use raftgram::wire::{Flags, HEADER_BYTES, Party, cluster_in_force};
@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::error::{CliError, Code};
 use crate::output::{Format, file_error};
+use crate::trace::input::Inputs;
 use crate::trace::lines::{AtCut, Lines};
 use crate::trace::packet::{CaptureWriter, Direction, Packet};
 use crate::wire::opener::Opener;
@@ -70,40 +71,6 @@ struct Known {
     is_delivered: bool,
     /// What befell it, and whom it befell, if a node saw it.
     fates: Vec<(Option<NodeId>, Outcome)>,
-}
-
-/// One file, and where its reading has come to.
-struct Input {
-    lines: Lines,
-    next: Option<Event>,
-    header: Header,
-}
-
-impl Input {
-    fn open(path: &Path) -> Result<Self, CliError> {
-        let mut lines = Lines::open(path, AtCut::End)?;
-        let first = lines.next()?;
-        let Some(Event { what: What::Header(header), .. }) = first else {
-            let why = "a trace begins with its header";
-            return Err(CliError::new(Code::Corrupt, why).at(format!("{}:1", path.display())));
-        };
-        let next = lines.next()?;
-        Ok(Self { lines, next, header })
-    }
-
-    /// When the next event was seen, since 1970 for a live node.
-    fn next_ns(&self) -> Option<u64> {
-        let zero_ns = match self.header.source {
-            Source::Simulation { .. } => 0,
-            Source::Node { unix_us, .. } => unix_us.saturating_mul(1000),
-        };
-        self.next.as_ref().map(|event| zero_ns.saturating_add(event.at.as_nanos()))
-    }
-
-    fn take(&mut self) -> Result<Option<Event>, CliError> {
-        let next = self.lines.next()?;
-        Ok(std::mem::replace(&mut self.next, next))
-    }
 }
 
 impl Key {
@@ -212,8 +179,7 @@ impl Pcap {
             overview,
             opener,
         };
-        let inputs: Result<Vec<Input>, CliError> = self.files.iter().map(|path| Input::open(path)).collect();
-        maker.write(&self.files, inputs?, file).map_err(|error| match error {
+        maker.write(Inputs::open(&self.files)?, file).map_err(|error| match error {
             Fault::Cli(error) => error,
             Fault::Pcap(error) => {
                 CliError::new(Code::Failed, format!("writing the capture: {error}")).at(self.out.display())
@@ -255,30 +221,21 @@ struct Maker {
 }
 
 impl Maker {
-    /// Merges the files by time.
-    fn write(&mut self, files: &[PathBuf], mut inputs: Vec<Input>, to: File) -> Result<(), Fault> {
-        let clusters: BTreeSet<String> = inputs
-            .iter()
-            .filter_map(|input| input.header.cluster)
-            .map(|id| format!("cluster {id}"))
-            .collect();
+    fn write(&mut self, mut inputs: Inputs, to: File) -> Result<(), Fault> {
+        let clusters: BTreeSet<String> =
+            inputs.headers().filter_map(|header| header.cluster).map(|id| format!("cluster {id}")).collect();
         let clusters: Vec<String> = clusters.into_iter().collect();
         let mut writer = CaptureWriter::new(BufWriter::new(to), &clusters.join(", "))?;
-        let earliest = |inputs: &[Input]| {
-            let times =
-                inputs.iter().enumerate().filter_map(|(place, input)| Some((input.next_ns()?, place)));
-            times.min()
-        };
-        while let Some((time_ns, place)) = earliest(&inputs) {
-            let cluster = inputs[place].header.cluster.unwrap_or_default();
-            let Some(event) = inputs[place].take()? else { continue };
+        while let Some(seen) = inputs.next()? {
+            let (time_ns, event) = (seen.time_ns, seen.event);
+            let cluster = seen.header.cluster.unwrap_or_default();
             let What::Datagram(datagram) = event.what else { continue };
             if !self.all && !self.overview.is_first_sight(&datagram) {
                 continue;
             }
             let Some(payload) = &datagram.payload else {
                 let why = "this trace has no payloads: record it with `sim --trace FILE --payloads`";
-                return Err(CliError::new(Code::Failed, why).at(files[place].display()).into());
+                return Err(CliError::new(Code::Failed, why).at(seen.path.display()).into());
             };
             let (payload, under) = self.in_plain(payload, cluster);
             let comment = self.comment(event.node, &datagram, under.as_deref());
