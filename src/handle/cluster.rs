@@ -232,6 +232,8 @@ mod tests {
         let client = cluster.client().unwrap();
         let refused = client.apply::<()>(&"five".to_owned(), PATIENCE);
         assert_eq!(refused, Err(super::super::CallError::NotUnderstood));
+        // The bytes of 0 would be an empty text as well.
+        assert_eq!(client.apply(&5_u64, PATIENCE), Ok(()));
         assert_eq!(client.ask::<String>(&(), PATIENCE), Err(super::super::CallError::Unreadable));
     }
 }

@@ -9,13 +9,11 @@ use raftgram::types::Index;
 
 use super::{LONG, World, founded, lan, put, rough, start};
 
-/// What a watch brings until it brings nothing for `patience`: keys, values (none: deleted) and where it got to.
-fn follow(
-    world: &mut World,
-    after: Index,
-    prefix: &str,
-    patience: Duration,
-) -> (Vec<(u64, String, Option<Vec<u8>>)>, Index) {
+/// The entry, the key, and its value unless it was deleted.
+type Told = (u64, String, Option<Vec<u8>>);
+
+/// What a watch brings until it brings nothing for `patience`, and where it got to.
+fn follow(world: &mut World, after: Index, prefix: &str, patience: Duration) -> (Vec<Told>, Index) {
     let (mut after, mut seen) = (after, Vec::new());
     loop {
         let id = world.watch(0, after, prefix.as_bytes(), patience);
