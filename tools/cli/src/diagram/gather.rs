@@ -55,6 +55,16 @@ struct Flight {
     text: String,
 }
 
+/// What a line says of a node.
+#[derive(Debug)]
+struct Told {
+    at_ns: u64,
+    node: NodeId,
+    change: Option<Change>,
+    standing: Standing,
+    state: Option<State>,
+}
+
 #[derive(Debug, Default)]
 struct Gatherer {
     flights: Vec<Flight>,
@@ -64,7 +74,7 @@ struct Gatherer {
     early: BTreeMap<Key, usize>,
     nodes: BTreeSet<NodeId>,
     listening: BTreeMap<SocketAddr, NodeId>,
-    states: Vec<(u64, NodeId, Option<Change>, Standing, Option<State>)>,
+    states: Vec<Told>,
     notes: Vec<(u64, Option<NodeId>, NoteKind, String)>,
     /// When each node's recording began and when it ended, of those without gaps.
     recorded: BTreeMap<NodeId, (u64, u64)>,
@@ -113,7 +123,8 @@ impl Gatherer {
         match (seen.event.what, node) {
             (What::Boot(boot), Some(node)) => {
                 self.listening.insert(boot.address, node);
-                self.states.push((at_ns, node, None, Standing::Follower, None));
+                let standing = Standing::Follower;
+                self.states.push(Told { at_ns, node, change: None, standing, state: None });
             }
             (What::Change(change, state), Some(node)) => {
                 let standing = match state.role {
@@ -122,13 +133,15 @@ impl Gatherer {
                     RoleKind::Candidate => Standing::Candidate,
                     RoleKind::Leader => Standing::Leader,
                 };
-                self.states.push((at_ns, node, Some(change), standing, Some(state)));
+                let (change, state) = (Some(change), Some(state));
+                self.states.push(Told { at_ns, node, change, standing, state });
             }
             (What::Datagram(datagram), node) => self.datagram(at_ns, node, &datagram),
             (What::Gap { events }, _) => self.left_out += events,
             (What::Note(kind, text), node) => {
                 if let (NoteKind::Stop | NoteKind::Crash, Some(node)) = (kind, node) {
-                    self.states.push((at_ns, node, None, Standing::Down, None));
+                    let standing = Standing::Down;
+                    self.states.push(Told { at_ns, node, change: None, standing, state: None });
                 }
                 self.notes.push((at_ns, node, kind, text));
             }
@@ -388,10 +401,10 @@ impl Lanes {
 }
 
 /// Changes of one look become one state.
-fn states(told: &[(u64, NodeId, Option<Change>, Standing, Option<State>)], lanes: &Lanes) -> Vec<LaneState> {
+fn states(told: &[Told], lanes: &Lanes) -> Vec<LaneState> {
     let mut states: Vec<LaneState> = Vec::new();
     let mut last_of: BTreeMap<u8, usize> = BTreeMap::new();
-    for (at_ns, node, change, standing, state) in told {
+    for Told { at_ns, node, change, standing, state } in told {
         let lane = lanes.place(&End::Node(*node));
         let name = change.map(Change::name);
         let is_commit = *change == Some(Change::Commit);
