@@ -193,9 +193,10 @@ mod tests {
         length: usize,
         result: *mut Writer,
     ) -> c_int {
-        // SAFETY: the machine hands over what it says.
-        let (sum, command) =
-            unsafe { (&mut *context.cast::<u8>(), std::slice::from_raw_parts(command, length)) };
+        // SAFETY: the context is a sum, which nobody else uses during the call.
+        let sum = unsafe { &mut *context.cast::<u8>() };
+        // SAFETY: the machine hands over a command of this length.
+        let command = unsafe { std::slice::from_raw_parts(command, length) };
         *sum = command.iter().fold(*sum, |sum, byte| sum.wrapping_add(*byte));
         // SAFETY: the writer is the running callback's.
         unsafe { (*result).bytes.push(*sum) };
@@ -203,8 +204,10 @@ mod tests {
     }
 
     unsafe extern "C" fn query(context: *mut c_void, _: *const u8, _: usize, answer: *mut Writer) -> c_int {
-        // SAFETY: the machine hands over what it says.
-        unsafe { (*answer).bytes.push(*context.cast::<u8>()) };
+        // SAFETY: the context is a sum.
+        let sum = unsafe { *context.cast::<u8>() };
+        // SAFETY: the writer is the running callback's.
+        unsafe { (*answer).bytes.push(sum) };
         0
     }
 
@@ -214,8 +217,10 @@ mod tests {
     }
 
     unsafe extern "C" fn restore(context: *mut c_void, state: *const u8, length: usize) -> c_int {
-        // SAFETY: the machine hands over what it says, and NULL only for nothing.
-        unsafe { *context.cast::<u8>() = if length == 0 { 0 } else { *state } };
+        // SAFETY: the machine hands over NULL only for nothing.
+        let sum = if length == 0 { 0 } else { unsafe { *state } };
+        // SAFETY: the context is a sum, which nobody else uses during the call.
+        unsafe { *context.cast::<u8>() = sum };
         0
     }
 
