@@ -50,7 +50,7 @@ fn a_hundred_thousand_greetings_from_spoofed_addresses_leave_nothing(mode: Mode)
             (answers, answer_bytes) = (answers + 1, answer_bytes + bytes.len());
         }
         if number % 100 == 0 {
-            world.now = world.now + MS;
+            world.now += MS;
         }
     }
     assert_eq!(victim.load(), before);
