@@ -120,7 +120,7 @@ impl World {
             10 | 11 => self.say_again(input),
             12 => self.alter(input),
             13 | 14 => {
-                self.now = self.now + Duration::from_micros(1 << (input.byte() % 27));
+                self.now += Duration::from_micros(1 << (input.byte() % 27));
                 self.settle();
             }
             15 | 16 => self.call(input),

@@ -160,7 +160,7 @@ impl World {
             10..13 => self.ask(input),
             13..15 => self.intrude(input),
             15..19 => {
-                self.now = self.now + Duration::from_micros(1 << (input.byte() % 22));
+                self.now += Duration::from_micros(1 << (input.byte() % 22));
                 self.settle();
             }
             19 => self.is_slow = input.byte() & 3 == 0,

@@ -34,7 +34,6 @@ fn no_input_of_a_seed_makes_a_reader_or_a_machine_panic() {
 }
 
 fn run(target: &Target, seed: u64, count: u64) {
-    let began = std::time::Instant::now();
     let mut steps = 0;
     let mut input = Vec::with_capacity(target.input_bytes);
     for seed in seed..seed + count {
@@ -42,8 +41,7 @@ fn run(target: &Target, seed: u64, count: u64) {
         fill(&mut input, target.input_bytes, seed);
         steps += (target.run)(&input);
     }
-    let spent = began.elapsed().as_secs_f64();
-    eprintln!("{}: {count} inputs from seed {seed}, {steps} steps, {spent:.1} s", target.name);
+    eprintln!("{}: {count} inputs from seed {seed}, {steps} steps", target.name);
 }
 
 /// Random bytes, up to twice as many as reach far.
