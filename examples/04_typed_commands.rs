@@ -12,7 +12,6 @@ use raftgram::machine::{Codec, Fold};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What happens to accounts.
 enum Command {
     Pay { to: String, amount: u64 },
     Move { from: String, to: String, amount: u64 },
@@ -56,5 +55,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     assert!(client.apply(&Command::Pay { to: ada.clone(), amount: 50 }, TIMEOUT)?);
     assert!(client.apply(&Command::Move { from: ada.clone(), to: bob.clone(), amount: 20 }, TIMEOUT)?);
     assert!(!client.apply(&Command::Move { from: ada, to: bob, amount: 31 }, TIMEOUT)?);
-    Ok(println!("{:?}", client.ask::<BTreeMap<String, u64>>(&(), TIMEOUT)?))
+    println!("{:?}", client.ask::<BTreeMap<String, u64>>(&(), TIMEOUT)?);
+    Ok(())
 }
