@@ -455,3 +455,19 @@ fn a_status_has_room_for_the_members_whoever_else_said_hello() {
     encode_reply(GroupId(0), &ClientReply::Status(Box::new(node.status())), &mut body);
     assert!(decode_reply(&body).is_ok());
 }
+
+/// [W-111]
+#[test]
+fn faults_are_set_only_in_a_node_that_was_started_for_them() {
+    let (mut net, leader) = Net::elected();
+    let clear = ClientRequest::SetFaults(crate::wire::fault::FaultRequest::Clear);
+    let refusal = |reply: ClientReply<'_>| match reply {
+        ClientReply::Refused { code, .. } => Some(code),
+        _ => None,
+    };
+    assert_eq!(net.ask(leader, &clear, refusal), Some(crate::wire::client::RefusalCode::NotAllowed));
+    if let Some(node) = net.nodes.get_mut(&leader) {
+        node.config.live_faults = super::LiveFaults::Allowed;
+    }
+    assert!(net.ask(leader, &clear, |reply| matches!(reply, ClientReply::FaultsSet)));
+}
