@@ -55,13 +55,18 @@ impl Rpc {
     // --- Commands.
 
     /// Opens a link to whoever is at the address, or only to the node expected there. Where there is one already, it
-    /// is that one: by the node, moved to this address, or by the address.
+    /// is that one: by the node, moved to this address unless it is heard from another, or by the address.
     pub fn connect(&mut self, now: Instant, address: SocketAddr, expect: Option<NodeId>) -> LinkId {
         self.last_now = now;
         let known = self.link_for(address, expect);
         let id = known.unwrap_or_else(|| self.new_link(now, address));
         if let Some(link) = self.links.get_mut(&id) {
             link.expect = expect.or(link.expect);
+            // Whoever named the address, the node itself is heard from where it is.
+            let is_heard = link.peer.is_some() && !link.is_silent && !link.is_parked;
+            if is_heard && link.address != address {
+                return id;
+            }
         }
         self.move_link(id, address);
         self.greet(now, id);

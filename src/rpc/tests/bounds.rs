@@ -24,6 +24,7 @@ in_both_modes! {
     a_copy_of_a_data_folder_is_not_adopted,
     a_node_that_calls_its_own_address_is_told_so,
     two_addresses_of_one_node_end_as_one_link,
+    a_link_that_is_heard_stays_where_it_is_whatever_address_is_named,
 }
 
 const MS: Duration = Duration::from_millis(1);
@@ -355,6 +356,19 @@ fn a_node_that_calls_its_own_address_is_told_so(mode: Mode) {
     world.run_for(5 * MS);
     let closed = Event::Closed { link, reason: CloseReason::Oneself };
     assert_eq!(world.events.pop_front(), Some((0, closed)));
+}
+
+// [W-27] A redirect may name an address at which the node was once.
+fn a_link_that_is_heard_stays_where_it_is_whatever_address_is_named(mode: Mode) {
+    let (mut world, link, _) = World::pair(1, &mode.config());
+    let (now, former) = (world.now, "10.9.9.9:1".parse().unwrap());
+    assert_eq!(world.ends[0].rpc.connect(now, former, NodeId::new(2)), link);
+    let call = world.ends[0].rpc.call(now, link, Class::Again, vec![7]).unwrap();
+    world.run_for(5 * MS);
+    let asked = |(end, event): &(usize, Event)| {
+        *end == 1 && matches!(event, Event::Request { body, .. } if *body == [7])
+    };
+    assert!(world.events.iter().any(asked), "{call}: {:?}", world.events);
 }
 
 // [W-27]
