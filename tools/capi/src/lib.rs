@@ -2,7 +2,7 @@
 //!
 //! `include/raftgram.h` is made from this crate's documentation comments by cbindgen; a test makes it again and
 //! compares. Four rules hold for every function:
-//! - No panic crosses the border: each body runs under [`fault::guard`], and a panic there is `RAFTGRAM_PANICKED`.
+//! - No panic crosses the border: each body runs under `fault::guard`, and a panic there is `RAFTGRAM_PANICKED`.
 //! - Whatever a caller may hand over wrongly and a program can notice (NULL, text that is no UTF-8, an id of 0) is
 //!   `RAFTGRAM_INVALID`. What it cannot notice is undefined, and said so: a handle after its free, a length that lies.
 //! - A stopped node answers `RAFTGRAM_STOPPED`; a callback that waits for its own node gets `RAFTGRAM_WOULD_DEADLOCK`.
