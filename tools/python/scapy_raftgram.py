@@ -136,7 +136,8 @@ def _fields_of(schema: Schema, made: Optional[List[Any]] = None) -> List[Any]:
             made.append(WireField(name, Enum({value: label for value, (label, _) in kind.choices.items()})))
             for inner, inner_kind, values in _ordered(kind.choices):
                 is_there = lambda pkt, name=name, values=values: pkt.getfieldval(name) in values  # noqa: E731
-                made.append(ConditionalField(WireField(inner, inner_kind), is_there))
+                # What is chosen may hold a choice itself.
+                made.extend(ConditionalField(field, is_there) for field in _fields_of(((inner, inner_kind),)))
         elif isinstance(kind, Body):
             made.append(BodyField(name))
         else:
