@@ -245,7 +245,7 @@ impl Raft {
     }
 
     /// Removes a conflicting suffix. What waited behind the old one is answered and forgotten.
-    fn truncate(&mut self, index: Index) {
+    pub(super) fn truncate(&mut self, index: Index) {
         assert!(index > self.commit, "truncating {index}, committed is {}", self.commit);
         self.log.truncate_from(index);
         self.durable.stage_truncation(index);

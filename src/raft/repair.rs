@@ -26,7 +26,8 @@
 //! - At the end of the log, entries from anyone, if the last has the *index and term* that the end is known to have
 //!   had: logs that agree in that agree in all before (Raft paper §5.3).
 //! - What the leader of the current term says of its own log. Entries of it that do *not* lead into what is kept show
-//!   that what is kept was never committed (leader completeness): it is cut.
+//!   that what is kept was never committed (leader completeness): it is cut. So is the last entry before the hole,
+//!   with the hole, where that log differs there already or ends before.
 //! - Where the end is unknown, only the leader's word, up to an index that it has committed in its own term, told after
 //!   it took back this node's acknowledgements: all that this node ever helped to commit is in there.
 //! - A snapshot of any node: what it covers is committed. Kept entries stay if the chain goes on from it.
@@ -40,7 +41,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::Raft;
 use super::config::Base;
 use super::log::append_bytes;
-use super::output::{Output, ReplyToken};
+use super::output::{Alarm, Output, ReplyToken};
 use super::progress::Change;
 use super::role::Role;
 use crate::entry::Entry;
@@ -89,6 +90,17 @@ enum Gap {
     Through(LogEnd),
     /// Nobody knows how much.
     Open,
+}
+
+/// What came of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// It goes on from what was here.
+    Yes,
+    /// It goes on from something else than the log's end.
+    Contradicts,
+    /// It is of no use: its question is overtaken, or it does not go on from what somebody else sent.
+    No,
 }
 
 /// How a repair stands.
@@ -260,12 +272,14 @@ impl Raft {
             self.durable.tell(Output::CancelRequests { to: from.node });
         }
         let is_leader = matches!(self.role, Role::Leader(_));
-        let reply = RangeReply {
-            term: self.term(),
-            question: m.question,
-            commit: is_leader.then_some(self.commit),
-            outcome: self.range(m.first, m.last),
+        // A leader's log that ends earlier contradicts what the asker has before its hole.
+        let ends_before = is_leader && m.first.prev() > self.log.last_index();
+        let outcome = match ends_before {
+            true => RangeOutcome::Entries { entries: Vec::new(), chain: self.log.last_chain() },
+            false => self.range(m.first, m.last),
         };
+        let commit = is_leader.then_some(self.commit);
+        let reply = RangeReply { term: self.term(), question: m.question, commit, outcome };
         self.reply(token, Message::RangeReply(reply));
     }
 
@@ -321,11 +335,13 @@ impl Raft {
             }
             RangeOutcome::Entries { entries, chain } => {
                 let is_all = entries.is_empty();
-                let is_taken = self.take_range(first, entries, chain);
-                if is_taken {
-                    self.fill(m.commit.filter(|_| is_leader), is_all);
+                let taken = self.take_range(first, entries, chain);
+                match taken {
+                    Taken::Yes => self.fill(m.commit.filter(|_| is_leader), is_all),
+                    Taken::Contradicts if is_leader => self.cut_contradicted(from),
+                    Taken::Contradicts | Taken::No => {}
                 }
-                if let Some(repair) = self.repair.as_mut().filter(|_| is_all || !is_taken) {
+                if let Some(repair) = self.repair.as_mut().filter(|_| is_all || taken != Taken::Yes) {
                     repair.failed(asked);
                 }
             }
@@ -334,18 +350,18 @@ impl Raft {
     }
 
     /// Adds an answer to what came before it, if its chain leads there. `[W-63]`
-    fn take_range(&mut self, first: Index, entries: Vec<AppendEntry>, chain: u32) -> bool {
+    fn take_range(&mut self, first: Index, entries: Vec<AppendEntry>, chain: u32) -> Taken {
         let (cluster, term) = (self.config.cluster, self.term());
         let last = LogEnd { index: self.log.last_index(), term: self.log.last_term() };
         let mut before = self.log.last_chain();
-        let Some(repair) = &mut self.repair else { return false };
+        let Some(repair) = &mut self.repair else { return Taken::No };
         let mut end = last;
         if let Some(entry) = repair.fetched.last() {
             (end, before) = (LogEnd::of(entry), entry.chain);
         }
         if end.index.next() != first {
             // An append has moved the log's end meanwhile.
-            return false;
+            return Taken::No;
         }
         let mut came = Vec::with_capacity(entries.len());
         for AppendEntry { term: of_entry, payload } in entries {
@@ -358,14 +374,27 @@ impl Raft {
         }
         if before != chain {
             // The two logs differ before or in the range. What came from others may be the wrong part.
+            let is_first = repair.fetched.is_empty();
             repair.fetched.clear();
-            return false;
+            return if is_first { Taken::Contradicts } else { Taken::No };
         }
         if !came.is_empty() {
             repair.failed.clear();
         }
         repair.fetched.append(&mut came);
-        true
+        Taken::Yes
+    }
+
+    /// The leader's log has no such entry where this one ends. So that was never committed, nor was what followed it:
+    /// the cut takes the hole along, as one by an append does.
+    fn cut_contradicted(&mut self, from: Identity) {
+        let index = self.log.last_index();
+        if index <= self.commit.max(self.ruler.verified) {
+            self.durable.tell(Output::Alarm(Alarm::SettledConflict { from, index }));
+            return;
+        }
+        self.truncate(index);
+        self.end_repair();
     }
 
     /// Moves what is proven into the log, hole by hole. `leads` is the commit index of a leader that sent the last of

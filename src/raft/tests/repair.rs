@@ -2,10 +2,10 @@
 
 use core::time::Duration;
 
-use super::bench::{Bench, Setup, accepted, append, heartbeat, outcomes, reply, requests_to, vote};
-use super::{id, log_of};
+use super::bench::{Bench, Setup, accepted, alarms, append, heartbeat, outcomes, reply, requests_to, vote};
+use super::{id, identity, log_of};
 use crate::message::{AppendEntry, AppendOutcome, Message, RangeOutcome, RangeReply, RangeRequest};
-use crate::raft::{Output, RepairStatus, RoleKind};
+use crate::raft::{Alarm, Output, RepairStatus, RoleKind};
 use crate::snapshot::{SnapshotId, SnapshotMeta};
 use crate::types::{Index, NodeId, Term};
 
@@ -164,6 +164,38 @@ fn a_log_of_unknown_length_is_whole_when_it_reaches_an_own_term_commit_of_the_le
     let outputs = answer(&mut node, 2, range, Some(8), entries(&theirs, 10, 9));
     assert_eq!(written(&outputs), Some((Some(7), vec![7, 8, 9])));
     assert_eq!(node.raft.repair(), None);
+}
+
+/// Appends may not get there: those before wait until the repair has ended.
+#[test]
+fn a_leader_s_range_that_contradicts_the_last_entry_before_the_hole_cuts_it() {
+    for theirs in [&[1, 1, 1, 2, 2, 4, 4][..], &[1, 1, 1, 2, 4]] {
+        let mut node = Setup::voters(3).log(&LOG).term(4).damaged(&[7..=8], false).boot();
+        let (_, range) = asked(&node.receive(2, heartbeat(4, 1, 0))).unwrap();
+        assert_eq!((range.first, range.last), (Index(7), Index(0)));
+        let outcome = match entries(theirs, 7.min(theirs.len() as u64 + 1), 7) {
+            RangeOutcome::Entries { chain, .. } if theirs.len() < 6 => {
+                RangeOutcome::Entries { entries: vec![], chain }
+            }
+            outcome => outcome,
+        };
+        let outputs = answer(&mut node, 2, range, Some(5), outcome);
+        assert_eq!(written(&outputs), Some((Some(6), vec![])), "{theirs:?}");
+        assert_eq!((node.raft.repair(), node.raft.last_index()), (None, Index(5)));
+    }
+}
+
+/// What is committed here cannot be wrong by anybody's word.
+#[test]
+fn a_leader_s_range_that_contradicts_what_is_committed_is_an_alarm() {
+    let mut node = Setup::voters(3).log(&LOG).term(4).damaged(&[7..=8], false).boot();
+    node.drain();
+    let outputs = node.receive(2, Message::Append(append(4, &LOG[..6], 1)));
+    let (_, range) = asked(&outputs).unwrap();
+    node.receive(2, heartbeat(4, 1, 6));
+    let outputs = answer(&mut node, 2, range, Some(6), entries(&[1, 1, 1, 2, 2, 4, 4], 7, 7));
+    assert_eq!((node.raft.last_index(), node.raft.commit()), (Index(6), Index(6)));
+    assert_eq!(alarms(&outputs), [Alarm::SettledConflict { from: identity(2), index: Index(6) }]);
 }
 
 /// The first hole is filled in memory only, so a cut behind it takes the disk's hole along all the same.

@@ -458,13 +458,19 @@ impl Core {
             let (membership, since) = node.membership();
             // One that was appended in this very turn may have come after the counting.
             let before = self.memberships.iter().rev().nth(1).filter(|_| since > seen && commit < since);
-            let is_held = |by: &Membership| quorum::is_quorum(by, |who| folders.hold(who, commit, mark));
-            hold!(
-                is_held(membership) || before.is_some_and(|(_, before)| is_held(before)),
-                CommittedOnQuorum,
-                "commits {commit}@{}, which no quorum of {membership} has on disk",
-                mark.term
-            );
+            let is_held =
+                |by: &&Arc<Membership>| quorum::is_quorum(by, |who| folders.hold(who, commit, mark));
+            let counted_by = [Some(membership), before.map(|(_, before)| before)];
+            let Some(counted_by) = counted_by.into_iter().flatten().find(is_held) else {
+                hold!(
+                    false,
+                    CommittedOnQuorum,
+                    "commits {commit}@{}, which no quorum of {membership} has on disk",
+                    mark.term
+                );
+                return Ok(());
+            };
+            oracle.counted_by(Arc::clone(counted_by));
             while oracle.commit() < commit {
                 let index = oracle.commit().next();
                 let Some(mark) = self.log.at(index) else { break };

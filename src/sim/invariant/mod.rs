@@ -433,10 +433,9 @@ impl Invariants {
         for node in nodes {
             let id = node.raft().config().identity.node;
             recheck::check_log(self.rechecks, node, &self.cores, &self.oracle)
-                .and_then(|()| recheck::check_quorum(node, &self.oracle, &self.folders))
                 .map_err(|broken| broken.at(now, Some(id)))?;
         }
-        Ok(())
+        recheck::check_quorum(&self.oracle, &self.folders).map_err(|broken| broken.at(now, None))
     }
 
     /// Whose data folder is to be opened by [`Self::reopen`] after this recheck, if any: the nodes take turns.

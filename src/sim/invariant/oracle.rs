@@ -3,9 +3,11 @@
 //! The first node that commits an index fixes it for all. Everything else is compared with that.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::marks::Mark;
 use super::violation::{Broken, hold};
+use crate::membership::Membership;
 use crate::time::Instant;
 use crate::types::{HardState, Identity, Incarnation, Index, NodeId, Term};
 
@@ -37,6 +39,8 @@ pub(super) struct Oracle {
     entries: Vec<Mark>,
     other_entries: BTreeMap<(Index, Term), u32>,
     committed: Vec<Committed>,
+    /// By which membership the newest of them was.
+    committed_by: Option<Arc<Membership>>,
     /// Whom each store voted for in each term, as its disk had it.
     votes: BTreeMap<(Term, Identity), Identity>,
 }
@@ -119,6 +123,17 @@ impl Oracle {
     /// Fixes the next index.
     pub(super) fn commits(&mut self, committed: Committed) {
         self.committed.push(committed);
+    }
+
+    /// The newest committed index was counted by this membership.
+    pub(super) fn counted_by(&mut self, membership: Arc<Membership>) {
+        self.committed_by = Some(membership);
+    }
+
+    /// The newest committed entry, its index, and the membership that it was counted by: who committed it may hold
+    /// another than those who only hear of it.
+    pub(super) fn newest(&self) -> Option<(Index, &Committed, &Membership)> {
+        Some((self.commit(), self.committed.last()?, self.committed_by.as_deref()?))
     }
 
     /// 7: what a node holds as committed is what was committed. Takes note of a lower term that knows it.

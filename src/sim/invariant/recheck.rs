@@ -62,17 +62,10 @@ pub(super) fn check_log(
     Ok(())
 }
 
-/// 6: what is committed is still durable on a quorum, folders that were wiped since counted in.
-pub(super) fn check_quorum(node: &impl Subject, oracle: &Oracle, folders: &Folders) -> Result<(), Broken> {
-    // Only who has committed the newest entry knows by which membership.
-    let commit = node.commit();
-    // Before anything is committed nothing must be kept, and who joins knows no membership yet.
-    if commit != oracle.commit() || commit == Index(0) {
-        return Ok(());
-    }
-    let Some(mark) = oracle.mark(commit) else { return Ok(()) };
-    let (membership, since) = node.membership();
-    let is_kept = since > commit || quorum::is_quorum(membership, |who| folders.hold(who, commit, mark));
+/// 6: what is committed is still durable on the quorum that it was counted by, folders that were wiped since included.
+pub(super) fn check_quorum(oracle: &Oracle, folders: &Folders) -> Result<(), Broken> {
+    let Some((commit, committed, membership)) = oracle.newest() else { return Ok(()) };
+    let is_kept = quorum::is_quorum(membership, |who| folders.hold(who, commit, committed.mark));
     hold!(is_kept, CommittedOnQuorum, "{commit} is committed, and no quorum of {membership} has it on disk");
     Ok(())
 }
