@@ -1,4 +1,5 @@
-//! Experiments in network namespaces: they measure what they say, under loss that was counted, and leave nothing behind.
+//! Experiments in network namespaces: they measure what they say, under loss that was counted, and leave nothing
+//! behind.
 
 use std::path::Path;
 use std::process::Stdio;
