@@ -17,6 +17,8 @@ mod bench;
 mod browser;
 #[path = "daemon/cluster.rs"]
 mod cluster;
+#[path = "cluster/copies.rs"]
+mod copies;
 #[path = "daemon/failover.rs"]
 mod failover;
 #[cfg(target_os = "linux")]

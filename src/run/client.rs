@@ -13,6 +13,7 @@ use crate::run::mailbox::Mailbox;
 use crate::run::net::Net;
 use crate::run::random_rng;
 use crate::seal::SealMode;
+use crate::time::Instant;
 use crate::types::{Index, NodeId};
 use crate::wire::client::ReadLevel;
 use crate::wire::fault::FaultRequest;
@@ -153,6 +154,17 @@ pub fn open(addresses: &[SocketAddr], mut config: ClientConfig) -> io::Result<(C
     Ok((client, net))
 }
 
+/// Hands `client` what has come for it and the deadlines that have passed, and returns the time. Whoever drives it takes
+/// its outputs next.
+pub fn hear(client: &mut Client, net: &mut Net) -> Instant {
+    net.receive(|now, from, bytes| client.handle_datagram(now, from, bytes));
+    let now = net.now();
+    if client.poll_timeout().is_some_and(|at| at <= now) {
+        client.handle_timeout(now);
+    }
+    now
+}
+
 /// Runs `client` on `net` until it is told to stop or the poll fails.
 pub fn run<R: Respond>(
     mut client: Client,
@@ -199,11 +211,7 @@ pub fn run<R: Respond>(
             };
             waiting.insert(id, respond);
         }
-        net.receive(|now, from, bytes| client.handle_datagram(now, from, bytes));
-        let now = net.now();
-        if client.poll_timeout().is_some_and(|at| at <= now) {
-            client.handle_timeout(now);
-        }
+        let now = hear(&mut client, &mut net);
         client.turn(now);
         while let Some(output) = client.poll_output() {
             match output {

@@ -1,5 +1,6 @@
 //! The whole system in one thread: founding, elections, exactly-once writes and reads, under seeded faults.
 
+mod copies;
 mod members;
 mod reads;
 mod repair;

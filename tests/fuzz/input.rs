@@ -1,5 +1,19 @@
 //! An input as a source of choices: it never fails, and gives zeros when it is used up.
 
+/// Has an input make a world and then do things to it, as long as there is any of it left.
+pub(crate) fn steer<W>(
+    data: &[u8],
+    make: impl FnOnce(u64) -> W,
+    mut step: impl FnMut(&mut W, &mut Input<'_>),
+) -> W {
+    let mut input = Input::new(data);
+    let mut world = make(u64::from(input.byte()));
+    while !input.is_empty() {
+        step(&mut world, &mut input);
+    }
+    world
+}
+
 /// What is left of an input.
 pub(crate) struct Input<'a>(&'a [u8]);
 

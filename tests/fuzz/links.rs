@@ -10,7 +10,7 @@ use raftgram::time::Instant;
 use raftgram::types::{BootNonce, ClusterId, Identity, Incarnation, NodeId, PacketNumber, StoreId};
 use raftgram::wire::{Class, Flags, Greeting, HEADER_BYTES, Header, Party, begin};
 
-use super::input::Input;
+use super::input::{Input, steer};
 use super::pool::{CLUSTER, Pool, seal};
 
 const KIB: usize = 1024;
@@ -81,12 +81,10 @@ struct World {
 
 /// Runs what the input says, and tells how many datagrams, commands and waits that were.
 pub(crate) fn run(data: &[u8]) -> u64 {
-    let mut input = Input::new(data);
-    let mut world = World::new(u64::from(input.byte()));
-    while !input.is_empty() {
-        world.step(&mut input);
+    let world = steer(data, World::new, |world, input| {
+        world.step(input);
         world.check();
-    }
+    });
     world.steps
 }
 

@@ -32,7 +32,7 @@ use raftgram::wire::peer::encode_message;
 use raftgram::wire::{Class, Flags, HEADER_BYTES, Header, Party, Ranges, begin};
 use slog::{Discard, Logger, o};
 
-use super::input::Input;
+use super::input::{Input, steer};
 use super::links::{address, incarnation, local, tight};
 use super::pool::{CLUSTER, Pool, seal};
 
@@ -57,12 +57,10 @@ struct World {
 
 /// Runs what the input says, and tells how many things happened to the node.
 pub(crate) fn run(data: &[u8]) -> u64 {
-    let mut input = Input::new(data);
-    let mut world = World::new(u64::from(input.byte()));
-    while !input.is_empty() {
-        world.step(&mut input);
+    let world = steer(data, World::new, |world, input| {
+        world.step(input);
         raft::invariant::check(world.node.raft());
-    }
+    });
     world.steps
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::c_char;
 use std::time::Duration;
 
+use raftgram::handle::OperationResult;
 use raftgram::{Answer, ClientConfig};
 
 use crate::buffer::{Buffer, Out};
@@ -100,10 +101,7 @@ pub unsafe extern "C" fn raftgram_client_propose(
         let client = unsafe { input::handle(client, "client") }?;
         // SAFETY: as the caller promises.
         let command = unsafe { input::bytes(command, length, "command") }?;
-        refuse_in_callback()?;
-        let timeout = milliseconds(timeout_ms);
-        let pending = client.client.propose(command, timeout);
-        answer.give(pending.wait(timeout + GRACE)??)
+        answer.wait_for(timeout_ms, |timeout| client.client.propose(command, timeout))
     })
 }
 
@@ -139,10 +137,7 @@ pub unsafe extern "C" fn raftgram_client_read(
             3 => raftgram::ReadLevel::AnyNode,
             other => return Err(Fault::invalid(format!("{other} is no raftgram_read_level"))),
         };
-        refuse_in_callback()?;
-        let timeout = milliseconds(timeout_ms);
-        let pending = client.client.read(query, level, timeout);
-        answer.give(pending.wait(timeout + GRACE)??)
+        answer.wait_for(timeout_ms, |timeout| client.client.read(query, level, timeout))
     })
 }
 
@@ -179,6 +174,17 @@ impl Wanted<'_> {
         // SAFETY: as the caller promises.
         let index = unsafe { index.as_mut() };
         Ok(Self { result, index })
+    }
+
+    /// Begins an operation and gives its answer.
+    fn wait_for(
+        self,
+        timeout_ms: u32,
+        begin: impl FnOnce(Duration) -> raftgram::Pending<OperationResult>,
+    ) -> Result<(), Fault> {
+        refuse_in_callback()?;
+        let timeout = milliseconds(timeout_ms);
+        self.give(begin(timeout).wait(timeout + GRACE)??)
     }
 
     fn give(self, answer: Answer) -> Result<(), Fault> {

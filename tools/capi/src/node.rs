@@ -212,20 +212,17 @@ pub unsafe extern "C" fn raftgram_node_status(
     timeout_ms: u32,
     json: *mut Buffer,
 ) -> Status {
-    guard(|| {
-        // SAFETY: as the caller promises.
-        let out = unsafe { Out::new(json, "json") }?;
-        // SAFETY: as the caller promises.
-        let node = unsafe { input::handle(node, "node") }?;
+    let ask = |node: &Node| {
         refuse_in_callback()?;
         let pending = node.with(|node| Ok(node.status()))?;
         let status = pending.wait(milliseconds(timeout_ms)).map_err(|error| match error {
             raftgram::WaitError::TimedOut => Fault::new(Status::TimedOut, "the node has not answered yet"),
             raftgram::WaitError::Gone => node.check().err().unwrap_or_else(Fault::stopped),
         })?;
-        out.fill(json::status(&status).to_string().into_bytes());
-        Ok(())
-    })
+        Ok(json::status(&status).to_string())
+    };
+    // SAFETY: as the caller promises.
+    unsafe { tell(node, json, ask) }
 }
 
 /// A descriptor that is readable while an event waits, for select, poll or epoll; -1 when `node` is NULL. It belongs to
@@ -257,19 +254,35 @@ pub unsafe extern "C" fn raftgram_node_next_event(
     timeout_ms: u32,
     json: *mut Buffer,
 ) -> Status {
+    let next = |node: &Node| {
+        if timeout_ms > 0 {
+            refuse_in_callback()?;
+        }
+        match node.events.next(milliseconds(timeout_ms)).map_err(system)? {
+            Next::Event(event) => Ok(event.to_string()),
+            Next::TimedOut => Err(Fault::new(Status::TimedOut, "nothing has happened")),
+            Next::Ended => Err(node.check().err().unwrap_or_else(Fault::stopped)),
+        }
+    };
+    // SAFETY: as the caller promises.
+    unsafe { tell(node, json, next) }
+}
+
+/// Puts a text of the node into `json`, which holds nothing if there is none.
+///
+/// # Safety
+/// As for `raftgram_node_status`.
+unsafe fn tell(
+    node: *const Node,
+    json: *mut Buffer,
+    text: impl FnOnce(&Node) -> Result<String, Fault>,
+) -> Status {
     guard(|| {
         // SAFETY: as the caller promises.
         let out = unsafe { Out::new(json, "json") }?;
         // SAFETY: as the caller promises.
         let node = unsafe { input::handle(node, "node") }?;
-        if timeout_ms > 0 {
-            refuse_in_callback()?;
-        }
-        match node.events.next(milliseconds(timeout_ms)).map_err(system)? {
-            Next::Event(event) => out.fill(event.to_string().into_bytes()),
-            Next::TimedOut => return Err(Fault::new(Status::TimedOut, "nothing has happened")),
-            Next::Ended => return Err(node.check().err().unwrap_or_else(Fault::stopped)),
-        }
+        out.fill(text(node)?.into_bytes());
         Ok(())
     })
 }

@@ -11,12 +11,13 @@ use raftgram::wire::fault::{FAULT_MS_MAX, FaultLinks, FaultRequest, LinkFaults, 
 use serde::Serialize;
 
 use crate::error::{CliError, Code};
+use crate::faults::LinkFlags;
 use crate::lab::groups;
 use crate::node::node_id;
 use crate::output::Format;
 use crate::proxy::Burst;
 use crate::reach::Reach;
-use crate::units::{Bytes, Share, Span};
+use crate::units::{Bytes, Span};
 
 /// How long a node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,27 +41,11 @@ pub(crate) struct Set {
     /// On the links to clients and from them, instead of those between nodes.
     #[arg(long, conflicts_with_all = ["to", "partition"])]
     clients: bool,
-    /// Drop this share of datagrams.
-    #[arg(long, value_name = "P")]
-    loss: Option<Share>,
+    #[command(flatten)]
+    link: LinkFlags,
     /// Drop in bursts (Gilbert-Elliott): the chances to go from good to bad and back, and of loss in either.
     #[arg(long, value_name = "P,R[,1-H[,1-K]]")]
     burst: Option<Burst>,
-    /// Hold each datagram back this long.
-    #[arg(long, value_name = "SPAN")]
-    delay: Option<Span>,
-    /// Vary the delay by up to this much.
-    #[arg(long, value_name = "SPAN")]
-    jitter: Option<Span>,
-    /// Send this share twice.
-    #[arg(long, value_name = "P")]
-    dup: Option<Share>,
-    /// Hold this share back so that later ones pass it.
-    #[arg(long, value_name = "P")]
-    reorder: Option<Share>,
-    /// Flip bits in this share.
-    #[arg(long, value_name = "P")]
-    corrupt: Option<Share>,
     /// Drop longer datagrams.
     #[arg(long, value_name = "BYTES")]
     mtu: Option<Bytes>,
@@ -129,19 +114,11 @@ impl Set {
     }
 
     fn faults(&self) -> Result<LinkFaults, CliError> {
-        let fraction = |share: Option<Share>| share.map_or(0.0, Share::fraction);
-        let span = |span: Option<Span>| span.map_or(Duration::ZERO, |span| span.0);
-        let config = LinkConfig {
-            loss: fraction(self.loss),
+        let config = self.link.over(LinkConfig {
             bursts: self.burst.map(|burst| burst.0),
-            delay: span(self.delay),
-            jitter: span(self.jitter),
-            duplicate: fraction(self.dup),
-            reorder: fraction(self.reorder),
-            corrupt: fraction(self.corrupt),
             mtu: self.mtu.map(|bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX)),
             ..LinkConfig::default()
-        };
+        });
         if config == LinkConfig::default() && self.partition.is_none() {
             return Err(CliError::usage("no fault is named")
                 .hint("such as --loss 5%; `raftgram fault clear` ends what was set"));

@@ -13,6 +13,7 @@ use hdrhistogram::Histogram;
 use raftgram::client::{Answer, Client, ClientError, OperationId, Outcome, Output};
 use raftgram::kv::{self, Command, Query};
 use raftgram::rng::Rng;
+use raftgram::run::client::hear;
 use raftgram::run::net::Net;
 use raftgram::wire::client::ReadLevel;
 use serde::Serialize;
@@ -209,11 +210,7 @@ impl<'a> Share<'a> {
             let look_up = net.now() + Duration::from_millis(100);
             let wake = [client.poll_timeout(), wanted, Some(look_up)].into_iter().flatten().min();
             net.wait(wake)?;
-            net.receive(|now, from, bytes| client.handle_datagram(now, from, bytes));
-            let now = net.now();
-            if client.poll_timeout().is_some_and(|at| at <= now) {
-                client.handle_timeout(now);
-            }
+            let now = hear(&mut client, &mut net);
             self.turn(&mut client, &mut net);
             net.send(|to, error| client.handle_send_error(now, to, error));
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::bench::baseline::{Baseline, Compared};
 use crate::bench::floor::AgainstFloor;
@@ -47,21 +47,34 @@ struct Document<'a, S> {
 }
 
 /// Of the operations that succeeded.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Latency {
     pub(crate) p50: f64,
     pub(crate) p90: f64,
     pub(crate) p99: f64,
     pub(crate) p999: f64,
     pub(crate) max: f64,
+    pub(crate) mean: f64,
 }
 
 impl Latency {
-    /// In microseconds, of nanoseconds.
+    /// In microseconds, of nanoseconds; zeros of none.
     pub(crate) fn of(latencies: &Histogram<u64>) -> Self {
         let us = |ns: u64| ns as f64 / 1000.0;
         let at = |quantile| us(latencies.value_at_quantile(quantile));
-        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: us(latencies.max()) }
+        Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: us(latencies.max()),
+            mean: latencies.mean() / 1000.0,
+        }
+    }
+
+    /// The same, and none of none.
+    pub(crate) fn of_any(latencies: &Histogram<u64>) -> Option<Self> {
+        (!latencies.is_empty()).then(|| Self::of(latencies))
     }
 }
 
@@ -92,7 +105,7 @@ impl<S: Serialize> Figures<S> {
             baseline.compare(document.ops_per_s, document.latency_us.p50, document.latency_us.p99)
         });
         format.answer(&document, |format| {
-            let Latency { p50, p90, p99, p999, max } = document.latency_us;
+            let Latency { p50, p90, p99, p999, max, .. } = document.latency_us;
             let shown = |us: f64| format!("{us:.1} us");
             let headings =
                 ["ops", "ops/s", "errors", "unknown", "p50", "p90", "p99", "p99.9", "max", ">150 ms"];

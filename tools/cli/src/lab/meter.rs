@@ -6,8 +6,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::plan::Task;
-use super::run_folder::{Event, EventKind, Latency, NodeCounts, Point, Second, pairs};
-use crate::bench::report::histogram;
+use super::run_folder::{Event, EventKind, NodeCounts, Point, Second, pairs};
+use crate::bench::report::{Latency, histogram};
 
 /// How an operation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +200,7 @@ impl Meter {
             errors: *errors,
             unknown: *unknown,
             ops_per_s: ops as f64 * 1e6 / measured_us as f64,
-            latency_us: Latency::of(latencies),
+            latency_us: Latency::of_any(latencies),
             histogram_ns: pairs(latencies),
             commits: grounds.commits,
             datagrams: grounds.datagrams,
@@ -218,8 +218,9 @@ impl Meter {
         let last = (self.duration_us + 999_999) / 1_000_000;
         let seconds = (first..last).map(|second| {
             let bucket = self.seconds.get(&second);
-            let latencies =
-                bucket.map(|bucket| &bucket.latencies).and_then(|it| Latency::of(it).map(|l| (it.len(), l)));
+            let latencies = bucket
+                .map(|bucket| &bucket.latencies)
+                .and_then(|it| Latency::of_any(it).map(|l| (it.len(), l)));
             Second {
                 point: task.point,
                 repeat: task.repeat,

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use raftgram::client::{Client, ClientConfig, OperationId, Outcome, Output};
 use raftgram::kv::{Command, Query};
 use raftgram::rng::Rng;
-use raftgram::run::client::open;
+use raftgram::run::client::{hear, open};
 use raftgram::run::net::Net;
 use raftgram::wire::client::ReadLevel;
 
@@ -162,11 +162,7 @@ impl<'a> Load<'a> {
             let wake = net.now() + soon.saturating_duration_since(now);
             net.wait(raftgram::time::earliest(client.poll_timeout(), Some(wake)))
                 .map_err(|error| CliError::io("waiting for datagrams", &error))?;
-            net.receive(|now, from, bytes| client.handle_datagram(now, from, bytes));
-            let now = net.now();
-            if client.poll_timeout().is_some_and(|at| at <= now) {
-                client.handle_timeout(now);
-            }
+            let now = hear(&mut client, &mut net);
             self.turn(&mut client, &mut net);
             net.send(|to, error| client.handle_send_error(now, to, error));
         }

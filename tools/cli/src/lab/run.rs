@@ -15,11 +15,11 @@ use serde::Serialize;
 use super::meter::Measured;
 use super::namespaces::Network;
 use super::plan::{self, Task};
-use super::run_folder::{Axis, FORMAT, Ground, Latency, Point, Run, Settings, State, Writer};
+use super::run_folder::{Axis, FORMAT, Ground, Point, Run, Settings, State, Writer};
 use super::scenario::{Scenario, Sweep, SweepKey, System};
 use super::traced::Traced;
 use super::{catalog, etcd, host, namespaces, processes, report, simulator};
-use crate::bench::report::{hgrm, histogram};
+use crate::bench::report::{Latency, hgrm, histogram};
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
 use crate::output::Format;
@@ -449,7 +449,7 @@ impl Row {
             ops_per_s: points.iter().map(|point| point.ops_per_s).sum::<f64>() / points.len().max(1) as f64,
             errors: sum(|point| point.errors),
             unknown: sum(|point| point.unknown),
-            latency_us: Latency::of(&all),
+            latency_us: Latency::of_any(&all),
             leader_changes: sum(|point| point.leader_changes),
             longest_gap_us: points.iter().map(|point| point.longest_gap_us).max().unwrap_or(0),
         }

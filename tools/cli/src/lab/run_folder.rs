@@ -28,7 +28,7 @@ use hdrhistogram::Histogram;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::bench::report::histogram;
+use crate::bench::report::{Latency, histogram};
 use crate::error::{CliError, Code};
 use crate::output::file_error;
 
@@ -192,33 +192,6 @@ pub(crate) struct Point {
     pub(crate) trace_hash: Option<String>,
     /// Where its trace is, from the folder on.
     pub(crate) trace: Option<String>,
-}
-
-/// Latencies of operations that succeeded.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Latency {
-    pub(crate) p50: f64,
-    pub(crate) p90: f64,
-    pub(crate) p99: f64,
-    pub(crate) p999: f64,
-    pub(crate) max: f64,
-    pub(crate) mean: f64,
-}
-
-impl Latency {
-    /// In microseconds, of nanoseconds; none of none.
-    pub(crate) fn of(latencies: &Histogram<u64>) -> Option<Self> {
-        let us = |ns: u64| ns as f64 / 1000.0;
-        let at = |quantile| us(latencies.value_at_quantile(quantile));
-        (!latencies.is_empty()).then(|| Self {
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p999: at(0.999),
-            max: us(latencies.max()),
-            mean: latencies.mean() / 1000.0,
-        })
-    }
 }
 
 impl Point {

@@ -29,9 +29,10 @@ use serde::Serialize;
 
 use crate::address::Address;
 use crate::error::CliError;
+use crate::faults::LinkFlags;
 use crate::interrupt::Interrupt;
 use crate::output::{self, Format};
-use crate::units::{Bytes, Share, Span};
+use crate::units::{Bytes, Span};
 use engine::{Engine, Way};
 use losses::Losses;
 use rules::Rule;
@@ -54,31 +55,15 @@ pub(crate) struct Proxy {
     /// Begin with these settings; what else is given counts over them.
     #[arg(long, value_enum, value_name = "NAME")]
     preset: Option<Preset>,
-    /// Drop this share of datagrams, each on its own.
-    #[arg(long, value_name = "P")]
-    loss: Option<Share>,
+    #[command(flatten)]
+    flags: LinkFlags,
     /// Drop in bursts (Gilbert-Elliott): the chances to go from good to bad and back, and of loss in either; as netem's
     /// `gemodel`.
     #[arg(long, value_name = "P,R[,1-H[,1-K]]")]
     burst: Option<Burst>,
-    /// Hold each datagram back this long, each way.
-    #[arg(long, value_name = "SPAN")]
-    delay: Option<Span>,
-    /// Vary the delay by up to this much.
-    #[arg(long, value_name = "SPAN")]
-    jitter: Option<Span>,
-    /// Send this share twice.
-    #[arg(long, value_name = "P")]
-    dup: Option<Share>,
-    /// Hold this share back so that later ones pass it.
-    #[arg(long, value_name = "P")]
-    reorder: Option<Share>,
-    /// Hold those back this long beyond the delay. Without it: 1ms.
+    /// Hold what is to be passed back this long beyond the delay. Without it: 1ms.
     #[arg(long, value_name = "SPAN")]
     reorder_delay: Option<Span>,
-    /// Flip a bit in this share.
-    #[arg(long, value_name = "P")]
-    corrupt: Option<Share>,
     /// Carry no more than this: 1mbit, 500kbit, 100kbps (bytes).
     #[arg(long, value_name = "RATE")]
     rate: Option<Rate>,
@@ -88,7 +73,7 @@ pub(crate) struct Proxy {
     /// Drop datagrams that are longer.
     #[arg(long, value_name = "BYTES")]
     mtu: Option<Bytes>,
-    /// Let faults strike one way only.
+    /// Let faults strike one way only; without it they strike each way.
     #[arg(long, value_enum, value_name = "WAY")]
     only: Option<Way>,
     /// Lose what was lost in this record: a 0 for each datagram that arrived and a 1 for each that was lost, in order;
@@ -167,15 +152,8 @@ impl Proxy {
 
     /// The preset with what flags say over it.
     fn link(&self) -> Result<raftgram::fault::LinkConfig, CliError> {
-        let mut config = self.preset.map(Preset::config).unwrap_or_default();
-        let set = |place: &mut f64, share: Option<Share>| *place = share.map_or(*place, Share::fraction);
-        set(&mut config.loss, self.loss);
-        set(&mut config.duplicate, self.dup);
-        set(&mut config.reorder, self.reorder);
-        set(&mut config.corrupt, self.corrupt);
+        let mut config = self.flags.over(self.preset.map(Preset::config).unwrap_or_default());
         config.bursts = self.burst.map(|burst| burst.0).or(config.bursts);
-        config.delay = self.delay.map_or(config.delay, |span| span.0);
-        config.jitter = self.jitter.map_or(config.jitter, |span| span.0);
         config.reorder_delay = self.reorder_delay.map_or(config.reorder_delay, |span| span.0);
         config.mtu = self.mtu.map(|bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX)).or(config.mtu);
         config.rate = self.rate.map(|rate| rate.with_limit(self.limit)).or(config.rate);
