@@ -85,12 +85,12 @@ mod tests {
         let mut probe = Probe::default();
         let mut timeouts = Vec::new();
         for _ in 0..8 {
-            timeouts.push(probe.at(0 * US, 1024 * US, 5000 * US).as_nanos() / 1000);
+            timeouts.push(probe.at(Duration::ZERO, 1024 * US, 5000 * US).as_nanos() / 1000);
             probe.on_timeout();
         }
         assert_eq!(timeouts, [1024, 1024, 1536, 2304, 3456, 4999, 4999, 4999]);
         probe.on_ack();
-        assert_eq!(probe.at(0 * US, 1024 * US, 5000 * US), Instant::ZERO + 1024 * US);
+        assert_eq!(probe.at(Duration::ZERO, 1024 * US, 5000 * US), Instant::ZERO + 1024 * US);
     }
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
         let mut seen = Vec::new();
         for _ in 0..1000 {
             probe.on_sent(Instant::ZERO, &mut rng);
-            seen.push(probe.at(0 * US, 1024 * US, 5000 * US).as_nanos() / 1000);
+            seen.push(probe.at(Duration::ZERO, 1024 * US, 5000 * US).as_nanos() / 1000);
         }
         assert!(seen.iter().all(|us| (768..=1280).contains(us)));
         assert!(seen.iter().min() < Some(&780) && seen.iter().max() > Some(&1265));
@@ -115,6 +115,6 @@ mod tests {
         for _ in 0..70 {
             probe.on_timeout();
         }
-        assert_eq!(probe.at(0 * US, 1024 * 1024 * US, 5000 * US), Instant::ZERO + 1024 * 1024 * US);
+        assert_eq!(probe.at(Duration::ZERO, 1024 * 1024 * US, 5000 * US), Instant::ZERO + 1024 * 1024 * US);
     }
 }

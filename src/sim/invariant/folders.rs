@@ -123,7 +123,8 @@ fn check_found(shadow: &Shadow, found: &Found<'_>) -> Result<(), Broken> {
     hold!(
         shadow.may_be_damaged() || !found.is_damaged,
         DurableBeforeAcknowledged,
-        "boots with a hole in its log, and nothing was done to its disk"
+        "boots with a hole in its log, and nothing was done to its disk: {:?}",
+        found.damage
     );
     hold!(found.incarnation > known, Monotone, "boot {} follows boot {known}", found.incarnation);
     let (promised, held) = (shadow.hard_state(), found.hard_state);

@@ -186,6 +186,7 @@ impl Invariants {
             base: recovered.snapshot.as_ref().map_or(Base::default(), |file| file.meta.id.into()),
             entries: &recovered.entries,
             is_damaged: recovered.remains.is_some(),
+            damage: &recovered.damage,
         };
         self.folders.booted(&mut self.oracle, &found).map_err(|broken| broken.at(now, Some(id)))
     }

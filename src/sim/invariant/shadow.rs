@@ -6,7 +6,7 @@
 use crate::entry::Entry;
 use crate::raft::Base;
 use crate::snapshot::SnapshotMeta;
-use crate::store::{Batch, LogAfter};
+use crate::store::{Batch, Damage, LogAfter};
 use crate::types::{HardState, Identity, Incarnation, Index};
 
 use super::marks::{Mark, Marks};
@@ -204,4 +204,6 @@ pub struct Found<'a> {
     pub entries: &'a [Entry],
     /// Whether it has one.
     pub is_damaged: bool,
+    /// What was found wrong.
+    pub damage: &'a [Damage],
 }

@@ -181,6 +181,7 @@ impl Stage {
             base: puppet.base,
             entries: &puppet.entries,
             is_damaged: false,
+            damage: &[],
         };
         self.folders.booted(&mut self.oracle, &found)?;
         self.with(|cores, context| cores.booted(puppet, context))

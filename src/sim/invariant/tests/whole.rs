@@ -53,6 +53,7 @@ fn folder() -> (Store<MemoryDisk>, Shadow, OpenOptions) {
         base: crate::raft::Base::default(),
         entries: &recovered.entries,
         is_damaged: false,
+        damage: &[],
     };
     let mut shadow = Shadow::new(identity);
     shadow.boot(&found);
