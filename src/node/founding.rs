@@ -144,8 +144,8 @@ pub struct Founding {
     rng: Rng,
     /// Where this node asks of itself.
     contacts: BTreeSet<SocketAddr>,
-    /// What asks each founded node for the founding record, as a client: the contacts, and at most [`ASKERS_MAX`] others
-    /// that showed up by themselves.
+    /// What asks each founded node for the founding record, as a client: the contacts, and at most [`ASKERS_MAX`]
+    /// others that showed up by themselves.
     askers: BTreeMap<SocketAddr, Rpc>,
     /// The founders collected so far, this node included.
     founders: BTreeMap<NodeId, StoreId>,

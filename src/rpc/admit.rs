@@ -77,7 +77,7 @@ impl Rpc {
         let link = known.and_then(|id| self.links.get_mut(&id));
         match (envelope.cover, link) {
             (Cover::Plain, Some(link)) if link.seal.is_sealed() => Err(DropReason::Crc),
-            (Cover::Key(_), Some(link)) => link.admit_packet(&envelope.header, &self.core),
+            (Cover::Key(_), Some(link)) => link.admit_outside(&envelope.header, &self.core),
             (Cover::Session(id), link) => {
                 let owner = self.core.seals.sessions.get(&id).copied();
                 let is_owners = link.is_none_or(|link| Some(link.id) == owner);

@@ -51,15 +51,17 @@ impl Probe {
     }
 
     /// When the timer runs out: the first two timeouts unscaled, each later one half as long again, up to `max` but
-    /// never below the unscaled one.
-    pub(super) fn at(&self, unscaled: Duration, max: Duration) -> Instant {
+    /// never below the unscaled one. Jitter moves only what lies above a round trip: on a path whose round trips are
+    /// all alike the timer must not beat the acknowledgement.
+    pub(super) fn at(&self, round_trip: Duration, unscaled: Duration, max: Duration) -> Instant {
         let mut timeout_ns = nanos(unscaled);
         let max_ns = nanos(max).max(timeout_ns);
         let back_offs = if mutant::is(Mutant::U13) { 0 } else { self.count.min(BACK_OFF_MAX) };
         for _ in 2..=back_offs {
             timeout_ns = (timeout_ns + timeout_ns / 2).min(max_ns);
         }
-        self.last_sent + Duration::from_nanos(timeout_ns / 1024 * self.jitter)
+        let floor_ns = nanos(round_trip).min(timeout_ns);
+        self.last_sent + Duration::from_nanos(floor_ns + (timeout_ns - floor_ns) / 1024 * self.jitter)
     }
 }
 
@@ -83,12 +85,12 @@ mod tests {
         let mut probe = Probe::default();
         let mut timeouts = Vec::new();
         for _ in 0..8 {
-            timeouts.push(probe.at(1024 * US, 5000 * US).as_nanos() / 1000);
+            timeouts.push(probe.at(0 * US, 1024 * US, 5000 * US).as_nanos() / 1000);
             probe.on_timeout();
         }
         assert_eq!(timeouts, [1024, 1024, 1536, 2304, 3456, 4999, 4999, 4999]);
         probe.on_ack();
-        assert_eq!(probe.at(1024 * US, 5000 * US), Instant::ZERO + 1024 * US);
+        assert_eq!(probe.at(0 * US, 1024 * US, 5000 * US), Instant::ZERO + 1024 * US);
     }
 
     #[test]
@@ -98,10 +100,13 @@ mod tests {
         let mut seen = Vec::new();
         for _ in 0..1000 {
             probe.on_sent(Instant::ZERO, &mut rng);
-            seen.push(probe.at(1024 * US, 5000 * US).as_nanos() / 1000);
+            seen.push(probe.at(0 * US, 1024 * US, 5000 * US).as_nanos() / 1000);
         }
         assert!(seen.iter().all(|us| (768..=1280).contains(us)));
         assert!(seen.iter().min() < Some(&780) && seen.iter().max() > Some(&1265));
+        // Of what lies above the round trip.
+        let at = probe.at(1024 * US, 1124 * US, 5000 * US).as_nanos() / 1000;
+        assert!((1024 + 75..=1024 + 125).contains(&at), "{at} µs");
     }
 
     #[test]
@@ -110,6 +115,6 @@ mod tests {
         for _ in 0..70 {
             probe.on_timeout();
         }
-        assert_eq!(probe.at(1024 * 1024 * US, 5000 * US), Instant::ZERO + 1024 * 1024 * US);
+        assert_eq!(probe.at(0 * US, 1024 * 1024 * US, 5000 * US), Instant::ZERO + 1024 * 1024 * US);
     }
 }

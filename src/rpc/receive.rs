@@ -8,18 +8,36 @@ use crate::rpc::core::Core;
 use crate::rpc::event::{CallFailure, Event, Token};
 use crate::rpc::hello::Greetings;
 use crate::rpc::link::Link;
+use crate::rpc::replay::ReplayWindow;
 use crate::rpc::sent::SentFrame;
 use crate::time::Instant;
 use crate::types::CallId;
-use crate::wire::{Ack, CallRefusal, Class, DropReason, Flags, Fragment, Frame, Frames, Header};
+use crate::wire::{Ack, CallRefusal, Class, DropReason, Flags, Fragment, Frame, Frames, Header, Party};
 
 use core::time::Duration;
 
 impl Link {
     /// The replay check. `[W-28]`
     pub(super) fn admit_packet(&mut self, header: &Header, core: &Core) -> Result<(), DropReason> {
+        self.admit_by(core, |window| window.admit(header.packet.0))
+    }
+
+    /// The replay check of a datagram outside the link's session. One that is to nobody in particular may have been
+    /// sent to another, in numbers that are counted apart from the link's. `[W-74]`
+    pub(super) fn admit_outside(&mut self, header: &Header, core: &Core) -> Result<(), DropReason> {
+        match header.destination {
+            Party::Any => self.admit_by(core, |window| window.admit_uncounted(header.packet.0)),
+            Party::Node(_) => self.admit_packet(header, core),
+        }
+    }
+
+    fn admit_by(
+        &mut self,
+        core: &Core,
+        admits: impl FnOnce(&mut ReplayWindow) -> bool,
+    ) -> Result<(), DropReason> {
         match core.config.replay {
-            ReplayProtection::Window if !self.replay.admit(header.packet.0) => Err(DropReason::Replay),
+            ReplayProtection::Window if !admits(&mut self.replay) => Err(DropReason::Replay),
             _ => Ok(()),
         }
     }

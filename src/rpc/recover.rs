@@ -155,7 +155,8 @@ impl Link {
         if self.is_silent {
             return self.idle_at(core).unwrap_or(self.probe.last_sent() + core.heartbeat());
         }
-        self.probe.at(self.rtt.probe_timeout(core.config.granularity), core.probe_timeout_max())
+        let unscaled = self.rtt.probe_timeout(core.config.granularity);
+        self.probe.at(self.rtt.smoothed(), unscaled, core.probe_timeout_max())
     }
 
     /// When a ping is due because calls wait for answers, the peer is to be told of finished calls, or a client

@@ -37,6 +37,12 @@ impl ReplayWindow {
         !was_seen
     }
 
+    /// The same for a number that may be of another count, and so must not move the window: above it, it is let
+    /// through and not noted.
+    pub(super) fn admit_uncounted(&mut self, number: u64) -> bool {
+        number > self.largest || self.admit(number)
+    }
+
     fn slide_to(&mut self, number: u64) {
         let from = self.largest / 64;
         let words = (number / 64 - from).min(WORDS as u64);

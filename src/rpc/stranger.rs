@@ -52,14 +52,16 @@ impl Rpc {
 
     /// A packet number for an answer outside any link: none is used twice towards one address. Who has a link here
     /// looks at the numbers it has seen of it, and more than one may have spoken from an address in turn: the answer
-    /// has the next number of the asker's own link. `[W-3]`
+    /// has the next number of the asker's own link. A node's is that of its name, wherever the question came from:
+    /// an answer in another number, brought to it from elsewhere, would move its window. A client's number may be
+    /// another's by now. `[W-3]`
     pub(super) fn number_for(&mut self, envelope: &Envelope) -> u64 {
+        let lives_there = |id: &&LinkId| self.links.get(id).is_some_and(|link| link.address == envelope.from);
         let asker = match envelope.header.source {
             Party::Node(node) => self.by_node.get(&node),
-            Party::Any => self.by_client.get(&envelope.header.source_incarnation),
+            Party::Any => self.by_client.get(&envelope.header.source_incarnation).filter(lives_there),
         };
-        let lives_there = |id: &&LinkId| self.links.get(id).is_some_and(|link| link.address == envelope.from);
-        let id = asker.filter(lives_there).or_else(|| self.by_address.get(&envelope.from));
+        let id = asker.or_else(|| self.by_address.get(&envelope.from));
         match id.and_then(|id| self.links.get_mut(id)) {
             Some(link) => link.take_number(),
             None => self.core.stray_number(),

@@ -48,6 +48,16 @@ pub enum IfBlank {
     Join,
 }
 
+/// What carries datagrams between nodes. Clients speak UDP either way, and all nodes of a cluster need the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// Datagrams.
+    #[default]
+    Udp,
+    /// Frames of TCP streams, for comparison: one lost packet holds up all that was sent after it.
+    Tcp,
+}
+
 /// Everything a node is started with.
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
@@ -58,6 +68,8 @@ pub struct NodeOptions {
     /// Where clients are heard as well, on a socket of their own: however many they are, they are in the way of each
     /// other only, not of what nodes say. Whoever knows the address above may still ask there.
     pub client_listen: Option<SocketAddr>,
+    /// How it speaks with other nodes.
+    pub transport: Transport,
     /// The voters' advertised addresses: read when the folder is blank, and to find members by name.
     pub voters: BTreeMap<NodeId, String>,
     /// The data folder.
@@ -87,6 +99,7 @@ impl NodeOptions {
             config: NodeConfig::new(id, listen.to_string()),
             listen,
             client_listen: None,
+            transport: Transport::Udp,
             voters: BTreeMap::new(),
             data,
             if_blank: IfBlank::Refuse,
@@ -272,9 +285,12 @@ pub fn boot_on<M: Machine, D: SharedDisk>(
     if let Some(address) = options.client_listen {
         net.listen_for_clients(address).map_err(refused(address))?;
     }
+    let log = options.logger.new(o!("node" => id.as_u16()));
+    if options.transport == Transport::Tcp {
+        net.stream_to_nodes(&log).map_err(refused(options.listen))?;
+    }
     let (store, recovered) = open_or_format(disk, &options, &mut rng)?;
     let mailbox = Arc::new(Mailbox::new(net.waker()));
-    let log = options.logger.new(o!("node" => id.as_u16()));
     Ok(Booted { site: Site { options, contacts, net, mailbox, rng, log }, machine, store, recovered })
 }
 
@@ -324,7 +340,7 @@ impl<M: Machine + Send + 'static, D: SharedDisk> Booted<M, D> {
             remains: recovered.remains,
             damage: recovered.damage,
         };
-        info!(log, "serving"; "listen" => %options.listen, "cluster" => %start.cluster, "store" => %start.store,
+        info!(log, "serving"; "listen" => %options.listen, "transport" => ?options.transport, "cluster" => %start.cluster, "store" => %start.store,
             "incarnation" => %start.incarnation, "entries" => start.entries.len());
         let live = options.config.live_faults == LiveFaults::Allowed;
         if let Some((faults, seed)) =

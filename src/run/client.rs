@@ -154,8 +154,8 @@ pub fn open(addresses: &[SocketAddr], mut config: ClientConfig) -> io::Result<(C
     Ok((client, net))
 }
 
-/// Hands `client` what has come for it and the deadlines that have passed, and returns the time. Whoever drives it takes
-/// its outputs next.
+/// Hands `client` what has come for it and the deadlines that have passed, and returns the time. Whoever drives it
+/// takes its outputs next.
 pub fn hear(client: &mut Client, net: &mut Net) -> Instant {
     net.receive(|now, from, bytes| client.handle_datagram(now, from, bytes));
     let now = net.now();

@@ -21,6 +21,16 @@ const SOURCE: core::ops::Range<usize> = 12..14;
 const DESTINATION: core::ops::Range<usize> = 14..16;
 const CLIENT: [u8; 2] = [0xff; 2];
 
+/// True for what a client says.
+pub(super) fn is_from_client(datagram: &[u8]) -> bool {
+    datagram.get(SOURCE) == Some(&CLIENT)
+}
+
+/// True for what is said to a client, or to whoever hears it.
+pub(super) fn is_for_client(datagram: &[u8]) -> bool {
+    datagram.get(DESTINATION) == Some(&CLIENT)
+}
+
 /// The socket, and who was heard on it.
 #[derive(Debug)]
 pub(super) struct ClientSocket {
@@ -48,7 +58,7 @@ impl ClientSocket {
         }
         let heard = &mut self.heard;
         self.is_readable = self.socket.receive(RECEIVE_COUNT_MAX, &mut |from, bytes| {
-            if bytes.get(SOURCE) == Some(&CLIENT) {
+            if is_from_client(bytes) {
                 heard.note(from);
             }
             take(from, bytes);
@@ -62,7 +72,7 @@ impl ClientSocket {
         failed: &mut dyn FnMut(SocketAddr, SendErrorKind),
     ) {
         let heard = &self.heard;
-        let is_ours = |it: &mut Outgoing| it.bytes.get(DESTINATION) == Some(&CLIENT) && heard.contains(it.to);
+        let is_ours = |it: &mut Outgoing| is_for_client(&it.bytes) && heard.contains(it.to);
         self.outgoing.extend(datagrams.extract_if(.., is_ours));
         self.socket.send(&mut self.outgoing, failed);
     }
@@ -71,7 +81,7 @@ impl ClientSocket {
 /// The addresses heard last, in two halves: when one is full the other is forgotten. Somebody who speaks again is noted
 /// again, so an answer finds its way unless thousands of others spoke in between.
 #[derive(Debug, Default)]
-struct Heard {
+pub(super) struct Heard {
     now: BTreeSet<SocketAddr>,
     before: BTreeSet<SocketAddr>,
 }
@@ -80,14 +90,14 @@ struct Heard {
 const HEARD_MAX: usize = 8192;
 
 impl Heard {
-    fn note(&mut self, from: SocketAddr) {
+    pub(super) fn note(&mut self, from: SocketAddr) {
         if self.now.len() >= HEARD_MAX && !self.now.contains(&from) {
             self.before = std::mem::take(&mut self.now);
         }
         self.now.insert(from);
     }
 
-    fn contains(&self, address: SocketAddr) -> bool {
+    pub(super) fn contains(&self, address: SocketAddr) -> bool {
         self.now.contains(&address) || self.before.contains(&address)
     }
 }

@@ -9,7 +9,8 @@
 //! and opens it again as a founded node's. [`shaper`] puts seeded faults between a node's socket and its machine, and
 //! [`record`] writes down what the machine sends, gets and becomes. [`recovery`] begins a new cluster with the folder
 //! of a survivor, where the old one has lost its quorum for good. [`figures`] and [`sights`] are for those who look on:
-//! a loop answers between two turns, so that nothing is shared with it.
+//! a loop answers between two turns, so that nothing is shared with it. `streams` carries what nodes say to each other
+//! over TCP, where somebody wants to know what UDP is worth.
 
 pub mod boot;
 pub mod client;
@@ -29,6 +30,7 @@ pub mod shaper;
 pub mod sights;
 mod snapshot_thread;
 pub mod socket;
+mod streams;
 pub mod timer;
 
 use std::io::{self, Read as _};

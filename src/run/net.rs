@@ -15,6 +15,7 @@ use crate::run::record::Recorder;
 use crate::run::shaper::{Direction, Shaper};
 use crate::run::sights::{Sights, View};
 use crate::run::socket::{BufferSizes, Outgoing, Socket};
+use crate::run::streams::Streams;
 use crate::run::timer::Timer;
 use crate::time::{Instant, earliest};
 use crate::trace::Outcome;
@@ -25,6 +26,8 @@ const SOCKET: Token = Token(0);
 const TIMER: Token = Token(1);
 const WAKER: Token = Token(2);
 const CLIENTS: Token = Token(3);
+/// The last one: streams have all from here on.
+const STREAMS: Token = Token(4);
 
 /// How many datagrams one turn reads before it looks at anything else, so that a flood cannot keep timers from
 /// firing.
@@ -38,6 +41,8 @@ pub struct Net {
     socket: Socket,
     /// Where clients are heard, if not where nodes are.
     clients: Option<ClientSocket>,
+    /// What carries datagrams between nodes, if not the socket.
+    streams: Option<Streams>,
     timer: Timer,
     clock: Clock,
     waker: Arc<Waker>,
@@ -67,6 +72,7 @@ impl Net {
             events,
             socket,
             clients: None,
+            streams: None,
             timer,
             clock,
             waker,
@@ -81,6 +87,13 @@ impl Net {
     /// Hears clients at an address of their own, too.
     pub fn listen_for_clients(&mut self, address: SocketAddr) -> io::Result<()> {
         self.clients = Some(ClientSocket::bind(address, self.poll.registry(), CLIENTS)?);
+        Ok(())
+    }
+
+    /// Speaks with nodes over TCP from now on, at the address where clients are heard over UDP.
+    pub fn stream_to_nodes(&mut self, log: &Logger) -> io::Result<()> {
+        let address = self.socket.local_addr()?;
+        self.streams = Some(Streams::bind(address, self.poll.registry(), STREAMS, log)?);
         Ok(())
     }
 
@@ -152,7 +165,9 @@ impl Net {
     /// socket may still hold something.
     pub fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         let deadline = earliest(deadline, self.shaper.as_ref().and_then(Shaper::poll_timeout));
-        let is_readable = self.is_readable || self.clients.as_ref().is_some_and(|it| it.is_readable);
+        let is_readable = self.is_readable
+            || self.clients.as_ref().is_some_and(|it| it.is_readable)
+            || self.streams.as_ref().is_some_and(Streams::is_readable);
         let deadline = if is_readable { Some(Instant::ZERO) } else { deadline };
         let timeout = self.timer.arm(self.clock.now(), deadline)?;
         match self.poll.poll(&mut self.events, timeout) {
@@ -164,7 +179,8 @@ impl Net {
                 SOCKET => self.is_readable = true,
                 CLIENTS => self.clients.iter_mut().for_each(|it| it.is_readable = true),
                 TIMER => self.timer.acknowledge(),
-                _ => {}
+                WAKER => {}
+                _ => self.streams.iter_mut().for_each(|it| it.take_event(event)),
             }
         }
         Ok(())
@@ -173,7 +189,7 @@ impl Net {
     /// Reads what has come, at most a bounded batch, and hands each datagram over with the time of its reading;
     /// `take` says why, if it drops it.
     pub fn receive(&mut self, mut take: impl FnMut(Instant, SocketAddr, &[u8]) -> Option<DropReason>) {
-        let Self { clock, recorder, shaper, sights, clients, .. } = self;
+        let Self { clock, recorder, shaper, sights, clients, streams, .. } = self;
         if sights.as_ref().is_some_and(|sights| sights.is_over(clock.now())) {
             *sights = None;
         }
@@ -195,6 +211,14 @@ impl Net {
                         take(now, from, &bytes);
                     }
                 }
+            }
+        };
+        if let Some(streams) = streams {
+            streams.receive(&mut pass);
+        }
+        let mut pass = |from: SocketAddr, bytes: &[u8]| {
+            if streams.as_mut().is_none_or(|streams| streams.is_from_client(from, bytes)) {
+                pass(from, bytes);
             }
         };
         if self.is_readable {
@@ -242,6 +266,9 @@ impl Net {
             }
             failed(to, error);
         };
+        if let Some(streams) = &mut self.streams {
+            streams.send(clock.now(), &mut self.outgoing, &mut tell);
+        }
         if let Some(clients) = &mut self.clients {
             clients.send(&mut self.outgoing, &mut tell);
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::cluster::{alone, free_addresses, loopback, names};
@@ -95,6 +95,22 @@ fn the_readme_s_first_command_serves_and_a_second_run_comes_back_with_the_data()
     assert_eq!(up.kv(&["list"]), ok("great\tstuff\ngreeting\thello again\n"));
     up.process.signal(Signal::INT);
     assert_eq!(up.process.wait().code(), Some(0));
+}
+
+#[test]
+fn over_tcp_the_same_cluster_serves_sealed_and_goes_on_without_one_of_its_nodes() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("key").to_string_lossy().into_owned();
+    assert!(run(&["key", "new", &key]).status.success());
+    let up = Up::start(dir.path(), &["--json-stream", "--transport", "tcp", "--key", &key]);
+    let pids = up.pids();
+    let kv = |arguments: &[&str]| up.kv(&[&["--key", &key], arguments].concat());
+    assert_eq!(kv(&["put", "greeting", "hello"]), ok(""));
+    // Who leads is not asked: in one of two such runs it is the leader, and in both there is a quorum.
+    kill_process(Pid::from_raw(i32::try_from(pids[0]).unwrap()).unwrap(), Signal::KILL).unwrap();
+    assert_eq!(kv(&["put", "greeting", "hello again"]), ok(""));
+    assert_eq!(kv(&["get", "greeting"]), ok("hello again\n"));
 }
 
 /// `status --json` has a row for each node, and one of them leads.

@@ -290,6 +290,39 @@ fn a_node_that_was_a_client_at_its_address_can_greet_again_and_again() {
     assert!(sessions.len() >= 4, "{} sessions of three handshakes", sessions.len());
 }
 
+/// What this end sent that somebody passes on.
+fn answers(record: &[(SocketAddr, SocketAddr, Vec<u8>)], from: SocketAddr) -> Vec<Vec<u8>> {
+    record.iter().filter(|(sender, ..)| *sender == from).map(|(.., bytes)| bytes.clone()).collect()
+}
+
+// [W-3] [W-74]: answers outside a link are counted apart from it. One to a stranger, handed to a node that has a link
+// with the answerer, must not push that link's numbers out of the window. The simulator's find.
+#[test]
+fn answers_to_strangers_that_are_passed_on_cut_no_link() {
+    let (mut world, _) = captured(ReplayProtection::Window);
+    let clients = [8, 9].map(|nonce| world.add(client_local(nonce), Mode::Sealed.config()));
+    let [node, answerer, greeter] = [0, 1, clients[0]].map(|place| world.ends[place].address);
+    world.record = Some(Vec::new());
+    world.connect(clients[0], 1);
+    let hello = answers(world.record.as_deref().unwrap(), greeter).remove(0);
+    // It greets from many addresses, so the numbers of strangers are far beyond the link's.
+    for n in 0..6_000u32 {
+        world.inject(SocketAddr::from((n.to_be_bytes(), 9)), answerer, hello.clone(), n * MS);
+    }
+    world.run_for(6_000 * MS);
+    world.connect(clients[1], 1);
+    world.run_for(20 * MS);
+    let passed_on = answers(&world.record.take().unwrap(), answerer);
+    let far = passed_on.iter().filter(|bytes| wire::parse_header(bytes).unwrap().packet.0 > 3_000).count();
+    assert!(far > 1, "{far} of {} answers", passed_on.len());
+    for bytes in passed_on.into_iter().rev().take(200) {
+        world.inject(answerer, node, bytes, Duration::ZERO);
+    }
+    world.run_for(MS);
+    world.events.clear();
+    stays_as_it_was(&mut world, 8);
+}
+
 // [W-77]
 #[test]
 fn a_client_is_told_why_it_is_not_taken() {

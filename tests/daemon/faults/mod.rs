@@ -9,6 +9,7 @@
 
 mod history;
 mod kills;
+mod lab;
 mod loss;
 mod mixed;
 mod net;
@@ -37,6 +38,7 @@ fn works(tool: &str) -> bool {
         "strace" => "strace -qq -o /dev/null -e inject=getpid:delay_enter=1 true",
         "nft" => "unshare -n nft list ruleset",
         "ip" => "unshare -n ip link add rgtest0 type veth peer name rgtest1",
+        "etcd" => "etcd --version",
         other => panic!("nobody knows how to try {other}"),
     };
     let tried = Command::new("sh").args(["-c", script]).stdin(Stdio::null()).output();

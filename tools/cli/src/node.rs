@@ -10,7 +10,7 @@ use raftgram::handle;
 use raftgram::kv;
 use raftgram::node::{LiveFaults, LoadError, NodeConfig};
 use raftgram::rpc::{SealConfig, WireLevel};
-use raftgram::run::boot::{IfBlank, NodeOptions, StartError};
+use raftgram::run::boot::{self, IfBlank, NodeOptions, StartError};
 use raftgram::run::node::RunError;
 use raftgram::seal::SealMode;
 use raftgram::store::{Fsync, OpenError, SEGMENT_BYTES, SnapshotError};
@@ -45,6 +45,10 @@ pub(crate) struct Node {
     /// Hear clients here, too, on a socket of their own: then they are in no node's way. Name these addresses to them.
     #[arg(long, value_name = "ADDR")]
     client_listen: Option<Address>,
+    /// How to speak with other nodes, the same way on all of them. TCP is for comparison only: one lost packet holds up
+    /// all that was sent after it. Clients speak UDP either way.
+    #[arg(long, value_enum, value_name = "KIND", default_value_t)]
+    transport: Transport,
     /// Where others reach it, if that is not where it listens.
     #[arg(long, value_name = "ADDR")]
     advertise: Option<Address>,
@@ -107,6 +111,24 @@ pub(crate) struct Node {
     /// Stop when stdin closes, so that no node outlives the process that started it.
     #[arg(long, hide = true)]
     leashed: bool,
+}
+
+/// What carries datagrams between nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    #[default]
+    Udp,
+    Tcp,
+}
+
+impl Transport {
+    /// As flags of `raftgram node`; none where nothing else is wanted.
+    pub(crate) fn arguments(self) -> Vec<String> {
+        match self {
+            Self::Udp => Vec::new(),
+            Self::Tcp => vec!["--transport".to_owned(), "tcp".to_owned()],
+        }
+    }
 }
 
 /// Which datagrams a node takes.
@@ -234,6 +256,10 @@ impl Node {
             config,
             listen,
             client_listen,
+            transport: match self.transport {
+                Transport::Udp => boot::Transport::Udp,
+                Transport::Tcp => boot::Transport::Tcp,
+            },
             voters,
             data,
             if_blank,

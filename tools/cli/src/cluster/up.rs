@@ -18,6 +18,7 @@ use crate::faults::Faults;
 use crate::interrupt::Interrupt;
 use crate::key;
 use crate::log::LogSettings;
+use crate::node::Transport;
 use crate::output::{self, Format};
 use crate::reach::Reach;
 use crate::units::{Share, Span};
@@ -47,6 +48,9 @@ pub(crate) struct Up {
     /// The address to listen on.
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     address: IpAddr,
+    /// How the nodes speak with each other. TCP is for comparison only; clients speak UDP either way.
+    #[arg(long, value_enum, value_name = "KIND", default_value_t)]
+    transport: Transport,
     /// Write without waiting for the disk: for measurements only, a machine crash loses data.
     #[arg(long)]
     no_fsync: bool,
@@ -93,7 +97,7 @@ impl Up {
         let http = self.http.map(|port| self.addresses(port)).transpose()?.unwrap_or_default();
         self.check_http_ports(&http)?;
         self.faults.links()?;
-        check_ports(&addresses)?;
+        check_ports(&addresses, self.transport)?;
         if let Some(file) = reach.key_file() {
             key::load(file)?;
         }
@@ -177,6 +181,7 @@ impl Up {
         arguments
             .extend(others.flat_map(|(other, address)| ["--route".to_owned(), format!("{other}={address}")]));
         arguments.extend(start.flag().map(str::to_owned));
+        arguments.extend(self.transport.arguments());
         arguments.extend(self.no_fsync.then(|| "--no-fsync".to_owned()));
         arguments.extend(self.allow_faults.then(|| "--allow-faults".to_owned()));
         arguments.extend(
@@ -275,9 +280,13 @@ fn keep(nodes: &mut [Process], interrupt: &Interrupt, logger: &Logger) -> Result
 }
 
 /// Ports in use are found before any node is started.
-fn check_ports(addresses: &[SocketAddr]) -> Result<(), CliError> {
+fn check_ports(addresses: &[SocketAddr], transport: Transport) -> Result<(), CliError> {
     for address in addresses {
-        UdpSocket::bind(address).map_err(|error| {
+        let tried = UdpSocket::bind(address).and_then(|_| match transport {
+            Transport::Udp => Ok(()),
+            Transport::Tcp => TcpListener::bind(address).map(drop),
+        });
+        tried.map_err(|error| {
             CliError::new(Code::Failed, format!("the port cannot be used: {error}"))
                 .at(address)
                 .hint("another cluster may be up; stop it, or choose other ports with --port")

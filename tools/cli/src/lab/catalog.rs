@@ -5,7 +5,7 @@ use super::scenario::Scenario;
 use crate::error::{CliError, Code};
 
 /// Name and text of each, in the order in which they are listed.
-const ALL: [(&str, &str); 10] = [
+const ALL: [(&str, &str); 11] = [
     ("loss-sweep", include_str!("scenarios/loss-sweep.toml")),
     ("burst-loss", include_str!("scenarios/burst-loss.toml")),
     ("reorder-duplicate", include_str!("scenarios/reorder-duplicate.toml")),
@@ -16,6 +16,7 @@ const ALL: [(&str, &str); 10] = [
     ("rolling-restart", include_str!("scenarios/rolling-restart.toml")),
     ("slow-disk", include_str!("scenarios/slow-disk.toml")),
     ("snapshot-under-load", include_str!("scenarios/snapshot-under-load.toml")),
+    ("versus-etcd", include_str!("scenarios/versus-etcd.toml")),
 ];
 
 /// Each of them.

@@ -3,13 +3,16 @@
 //! A *scenario* (`scenario`, read by `parse`, the built-in ones in `catalog`) names a cluster, a load, standing and
 //! planned faults, and what is varied. `plan` makes *points* of it, one for each value that is varied, each run some
 //! times over (*repeats*), each repeat with a seed and a schedule of its own. A *ground* carries out one repeat:
-//! `simulator` in virtual time, `processes` with real nodes in real time. What clients saw and who led is counted by
+//! `simulator` in virtual time, `processes` with real nodes in real time, on loopback or in a network of `namespaces`,
+//! where nodes over TCP and `etcd` can be measured beside those over UDP. What clients saw and who led is counted by
 //! `meter`, alike on every ground, and goes row by row into the `run_folder`.
 
 mod catalog;
 mod compare;
+mod etcd;
 mod host;
 mod meter;
+mod namespaces;
 mod overseer;
 mod parse;
 mod plan;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
@@ -17,16 +18,18 @@ use raftgram::wire::fault::{FaultLinks, FaultRequest, LinkFaults};
 use raftgram::wire::status::{NodeRole, NodeStatus};
 
 use super::meter::{Grounds, Meter};
+use super::namespaces::Network;
 use super::plan::{Occurrence, Task, occurrences};
 use super::processes::since_us;
 use super::run_folder::{EventKind, NodeCounts};
-use super::scenario::{Between, Deed, Links};
+use super::scenario::{Between, Deed, Links, System};
 use super::simulator::blocked;
 use crate::cluster::processes::Process;
 use crate::error::{CliError, Code};
 use crate::fault::wire_faults;
 use crate::interrupt::Interrupt;
 use crate::log::LogFormat;
+use crate::node::Transport;
 use crate::reach::meaning;
 
 /// How long nodes may take until a leader serves.
@@ -113,6 +116,8 @@ impl Sum {
 pub(crate) struct Overseer {
     task: Task,
     addresses: Vec<SocketAddr>,
+    /// Where nodes run, if not on loopback.
+    network: Option<Arc<Network>>,
     data: PathBuf,
     keepers: Vec<Keeper>,
     /// A client of all nodes.
@@ -126,7 +131,12 @@ pub(crate) struct Overseer {
 
 impl Overseer {
     /// Starts all nodes.
-    pub(crate) fn start(task: &Task, data: &Path, addresses: Vec<SocketAddr>) -> Result<Self, CliError> {
+    pub(crate) fn start(
+        task: &Task,
+        data: &Path,
+        addresses: Vec<SocketAddr>,
+        network: Option<Arc<Network>>,
+    ) -> Result<Self, CliError> {
         let connect = |addresses: &[SocketAddr]| {
             Client::connect(addresses, ClientConfig::default())
                 .map_err(|error| CliError::io("opening a client's socket", &error))
@@ -137,6 +147,7 @@ impl Overseer {
             keepers: Vec::new(),
             client: connect(&addresses)?,
             addresses,
+            network,
             rng: Rng::from_seed(task.seed ^ 0xfa17),
             plan: occurrences(&task.scenario),
             struck: BTreeMap::new(),
@@ -144,7 +155,7 @@ impl Overseer {
         };
         for node in 1..=task.scenario.nodes {
             overseer.keepers.push(Keeper {
-                process: Some(Process::start(node, &overseer.arguments(node, true), LogFormat::Text)?),
+                process: Some(overseer.process(node, true)?),
                 client: connect(&[overseer.address(node)])?,
                 asked: None,
                 told: None,
@@ -161,6 +172,11 @@ impl Overseer {
         self.addresses[usize::from(node) - 1]
     }
 
+    fn process(&self, node: u16, is_first: bool) -> Result<Process, CliError> {
+        let start = || Process::start(node, &self.arguments(node, is_first), LogFormat::Text);
+        self.network.as_ref().map_or_else(start, |network| network.at_node(node, start))
+    }
+
     fn arguments(&self, node: u16, is_first: bool) -> Vec<String> {
         let scenario = &self.task.scenario;
         let voters: Vec<String> =
@@ -175,13 +191,14 @@ impl Overseer {
         ];
         let pairs = pairs.into_iter().flat_map(|(flag, text)| [flag.to_owned(), text]);
         let flags = [
-            (true, "--allow-faults"),
+            (self.network.is_none(), "--allow-faults"),
             (true, "--leashed"),
             (is_first, "--bootstrap"),
             (!scenario.fsync, "--no-fsync"),
         ];
         let flags = flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag.to_owned());
-        pairs.chain(flags).collect()
+        let transport = if self.task.system == System::RaftgramTcp { Transport::Tcp } else { Transport::Udp };
+        pairs.chain(flags).chain(transport.arguments()).collect()
     }
 
     /// Waits for the first leader.
@@ -211,6 +228,9 @@ impl Overseer {
 
     /// Lets links be as the scenario says all the time.
     pub(crate) fn set_standing_faults(&mut self) -> Result<(), CliError> {
+        if let Some(network) = &self.network {
+            return network.lose(self.task.scenario.links.loss);
+        }
         for node in 1..=self.task.scenario.nodes {
             wait(&self.set_standing_of(node))?;
         }
@@ -303,7 +323,7 @@ impl Overseer {
             Deed::Crash | Deed::Restart => {
                 // One that was told to stop and takes longer than that is killed.
                 self.keepers[usize::from(number) - 1].process = None;
-                match Process::start(number, &self.arguments(number, false), LogFormat::Text) {
+                match self.process(number, false) {
                     Ok(process) => {
                         self.keepers[usize::from(number) - 1].process = Some(process);
                         self.set_again(number);
@@ -443,6 +463,7 @@ impl Keeper {
             accepted: sum.accepted,
             retransmits: sum.retransmits,
             duplicates: sum.duplicates,
+            packets_passed: None,
             drops: sum.drops.into_iter().filter(|(_, count)| *count > 0).collect(),
             rtt_us: peers().map(|peer| peer.rtt_us).max(),
             loss: peers().map(|peer| f64::from(peer.loss_ppm) / 1e6).reduce(f64::max),

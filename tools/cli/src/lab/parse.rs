@@ -9,13 +9,18 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::run_folder::Ground;
-use super::scenario::{Between, Deed, Fault, Links, Load, NodeChoice, Scenario, Sweep, SweepKey, burst};
+use super::scenario::{
+    Between, Deed, Fault, Links, Load, NodeChoice, Scenario, Sweep, SweepKey, System, burst,
+};
 use crate::error::CliError;
 use crate::units::{Bytes, Share, Span};
 
 /// The most values of a sweep, repeats, and occurrences of a fault: what nobody waits for is a mistake.
 const VALUES_MAX: usize = 64;
 const REPEATS_MAX: u32 = 100;
+
+const GROUNDS: [(&str, Ground); 3] =
+    [("simulator", Ground::Simulator), ("processes", Ground::Processes), ("namespaces", Ground::Namespaces)];
 
 /// How unlike a word may be to what was meant.
 const LIKENESS_MIN: f64 = 0.6;
@@ -31,9 +36,8 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Scenario, CliError> {
         name: root.text("name")?.unwrap_or_else(|| "unnamed".to_owned()),
         title: root.text("title")?.unwrap_or_default(),
         about: root.text("about")?.unwrap_or_default(),
-        on: root
-            .word("on", &[("simulator", Ground::Simulator), ("processes", Ground::Processes)])?
-            .unwrap_or(Ground::Simulator),
+        on: root.word("on", &GROUNDS)?.unwrap_or(Ground::Simulator),
+        systems: read_systems(&root)?,
         nodes,
         fsync: root.truth("fsync")?.unwrap_or(true),
         seed: root.optional("seed", whole)?,
@@ -81,8 +85,12 @@ impl Scenario {
         if !(1..=NODES_MAX).contains(&self.nodes) {
             return Err(format!("{} nodes, not 1 to {NODES_MAX}", self.nodes));
         }
-        if !(1..=CLIENTS_MAX).contains(&self.load.clients) {
-            return Err(format!("{} clients, not 1 to {CLIENTS_MAX}", self.load.clients));
+        let clients_max = if self.on == Ground::Simulator { SIMULATED_MAX } else { CLIENTS_MAX };
+        if !(1..=clients_max).contains(&self.load.clients) {
+            return Err(format!("{} clients, not 1 to {clients_max}", self.load.clients));
+        }
+        if self.on != Ground::Namespaces && self.systems != [System::Raftgram] {
+            return Err("other systems than raftgram are measured in namespaces only".to_owned());
         }
         if self.load.rate == Some(0) {
             return Err("a rate of 0 is no load".to_owned());
@@ -101,7 +109,10 @@ impl Scenario {
 }
 
 /// As many clients as a simulation has room for.
-pub(crate) const CLIENTS_MAX: u16 = 60;
+pub(crate) const SIMULATED_MAX: u16 = 60;
+
+/// More on one machine are no load but a queue.
+const CLIENTS_MAX: u16 = 1024;
 
 fn counted(nodes: u16) -> String {
     if nodes == 1 { "there is node 1 only".to_owned() } else { format!("there are nodes 1 to {nodes}") }
@@ -135,6 +146,27 @@ fn read_load(root: &Section<'_>) -> Result<Load, CliError> {
     };
     section.finish()?;
     Ok(load)
+}
+
+fn read_systems(root: &Section<'_>) -> Result<Vec<System>, CliError> {
+    let systems = root.optional("systems", |value| {
+        let list = value.as_array().ok_or("a list of systems is wanted")?;
+        let mut systems = Vec::new();
+        for value in list.iter() {
+            let text = plain_text(value.get_ref())?;
+            let known = System::WORDS.into_iter().find(|(word, _)| *word == text);
+            let (_, system) = known.ok_or_else(|| {
+                let words = System::WORDS.map(|(word, _)| word);
+                format!("`{text}` is none of {}{}", words.join(", "), nearest(&text, words))
+            })?;
+            if systems.contains(&system) {
+                return Err(format!("`{text}` stands there twice"));
+            }
+            systems.push(system);
+        }
+        if systems.is_empty() { Err("at least one system is measured".to_owned()) } else { Ok(systems) }
+    })?;
+    Ok(systems.unwrap_or_else(|| vec![System::Raftgram]))
 }
 
 /// The keys of links; `between` only where all links are spoken of.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::run_folder::Axis;
-use super::scenario::{Deed, Fault, NodeChoice, Scenario};
+use super::run_folder::{Axis, Ground};
+use super::scenario::{Deed, Fault, NodeChoice, Scenario, SweepKey, System};
 use crate::error::CliError;
 
 /// One repeat of one point.
@@ -13,6 +13,7 @@ pub(crate) struct Task {
     pub(crate) repeat: u32,
     pub(crate) x: Option<f64>,
     pub(crate) label: String,
+    pub(crate) system: System,
     pub(crate) seed: u64,
     /// The scenario with the axis's value in it.
     pub(crate) scenario: Scenario,
@@ -20,32 +21,42 @@ pub(crate) struct Task {
 
 /// A scenario's points and repeats, point by point.
 pub(crate) fn tasks(scenario: &Scenario, seed: u64) -> Result<(Option<Axis>, Vec<Task>), CliError> {
-    let mut points = Vec::new();
+    let mut values = Vec::new();
     match &scenario.sweep {
-        None => points.push((None, scenario.name.clone(), scenario.clone())),
+        None => values.push((None, scenario.name.clone(), scenario.clone())),
         Some(sweep) => {
             for value in &sweep.values {
                 let mut varied = scenario.clone();
                 let x = sweep.key.apply(&mut varied, value).and_then(|x| varied.fit().map(|()| x));
                 let x = x.map_err(|why| CliError::usage(format!("--sweep {}: {why}", sweep.key.name())))?;
-                points.push((Some(x), value.clone(), varied));
+                values.push((Some(x), value.clone(), varied));
             }
         }
     }
     let axis = scenario.sweep.as_ref().map(|sweep| Axis {
         key: sweep.key.name().to_owned(),
-        label: sweep.key.label().to_owned(),
+        label: match (scenario.on, sweep.key) {
+            // Half of the systems there know no datagrams.
+            (Ground::Namespaces, SweepKey::Loss) => "packets lost",
+            (_, key) => key.label(),
+        }
+        .to_owned(),
         unit: sweep.key.unit(),
-        values: points.iter().filter_map(|(x, ..)| *x).collect(),
+        values: values.iter().filter_map(|(x, ..)| *x).collect(),
     });
-    let task = |point: u32, repeat: u32, (x, label, scenario): &(Option<f64>, String, Scenario)| Task {
+    // System by system: a run that is cut short has whole curves.
+    let systems = scenario.systems.iter();
+    let points: Vec<_> =
+        systems.flat_map(|system| values.iter().map(move |value| (*system, value))).collect();
+    let task = |point: u32, repeat: u32, (system, value): &(System, &(Option<f64>, String, Scenario))| Task {
         point,
         repeat,
-        x: *x,
-        label: label.clone(),
+        x: value.0,
+        label: value.1.clone(),
+        system: *system,
         // Repeats differ; points of one repeat share the seed, so that they differ in what is varied only.
         seed: seed.wrapping_add(u64::from(repeat).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-        scenario: scenario.clone(),
+        scenario: value.2.clone(),
     };
     let tasks = (0..)
         .zip(&points)

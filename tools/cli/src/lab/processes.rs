@@ -1,4 +1,4 @@
-//! One repeat of one point on real node processes over loopback, in real time. Nothing of it is deterministic.
+//! One repeat of one point on real node processes, over loopback or in a network of namespaces, in real time. Nothing of it is deterministic.
 //!
 //! One thread is the clients: a loop around the client's machine, so that a latency is measured where it ends. Another
 //! one, the `overseer`, keeps the processes, does to them what the plan says, and asks them how they are. The faults of
@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -21,6 +22,7 @@ use raftgram::run::net::Net;
 use raftgram::wire::client::ReadLevel;
 
 use super::meter::{Ended, Measured, Meter};
+use super::namespaces::Network;
 use super::overseer::{Note, Overseer};
 use super::plan::Task;
 use super::scenario::{Deed, Scenario, SweepKey};
@@ -29,10 +31,10 @@ use crate::error::{CliError, Code};
 use crate::interrupt::Interrupt;
 
 /// How often the loop of the clients looks up.
-const LOOK: Duration = Duration::from_millis(20);
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
 
 /// How long operations under way at the end are waited for.
-const GRACE: Duration = Duration::from_millis(500);
+pub(crate) const GRACE: Duration = Duration::from_millis(500);
 
 /// What only the simulator can do.
 pub(crate) fn check(scenario: &Scenario) -> Result<(), CliError> {
@@ -52,11 +54,19 @@ pub(crate) fn check(scenario: &Scenario) -> Result<(), CliError> {
 }
 
 /// Runs a task. Its nodes keep their data below `dir`, for as long as it runs.
-pub(crate) fn measure(task: &Task, dir: &Path, interrupt: &Interrupt) -> Result<Measured, CliError> {
+pub(crate) fn measure(
+    task: &Task,
+    dir: &Path,
+    network: Option<&Arc<Network>>,
+    interrupt: &Interrupt,
+) -> Result<Measured, CliError> {
     let data = tempfile::Builder::new().prefix("data-").tempdir_in(dir);
     let data = data.map_err(|error| CliError::io("making a folder for the nodes' data", &error))?;
-    let addresses = free_addresses(task.scenario.nodes)?;
-    let mut overseer = Overseer::start(task, data.path(), addresses.clone())?;
+    let addresses = match network {
+        Some(network) => network.addresses(),
+        None => free_addresses(task.scenario.nodes)?,
+    };
+    let mut overseer = Overseer::start(task, data.path(), addresses.clone(), network.cloned())?;
     overseer.wait_until_served(interrupt)?;
     overseer.set_standing_faults()?;
     let from = Instant::now() + task.scenario.warm_up.0;
@@ -71,7 +81,7 @@ pub(crate) fn measure(task: &Task, dir: &Path, interrupt: &Interrupt) -> Result<
         let grounds = overseen.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let mut meter = meter?;
         noted.try_iter().for_each(|note| note.tell(&mut meter));
-        Ok(meter.finish(task, "raftgram", grounds))
+        Ok(meter.finish(task, task.system.name(), grounds))
     })
 }
 

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,11 +13,12 @@ use raftgram::node::Timing;
 use serde::Serialize;
 
 use super::meter::Measured;
+use super::namespaces::Network;
 use super::plan::{self, Task};
 use super::run_folder::{Axis, FORMAT, Ground, Point, Run, Settings, State, Writer};
-use super::scenario::{Scenario, Sweep, SweepKey};
+use super::scenario::{Scenario, Sweep, SweepKey, System};
 use super::traced::Traced;
-use super::{catalog, host, processes, report, simulator};
+use super::{catalog, etcd, host, namespaces, processes, report, simulator};
 use crate::bench::report::{Latency, hgrm, histogram};
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
@@ -71,6 +71,8 @@ enum On {
     Simulator,
     /// Node processes on loopback.
     Processes,
+    /// Node processes in network namespaces, with loss by nftables; needs root.
+    Namespaces,
 }
 
 /// What came of it, for programs.
@@ -86,6 +88,7 @@ struct Shown<'a> {
 /// One point, all repeats together.
 #[derive(Debug, Serialize)]
 struct Row {
+    system: String,
     label: String,
     ops: u64,
     ops_per_s: f64,
@@ -107,14 +110,16 @@ impl RunCommand {
             Some(dir) => dir.clone(),
             None => free_folder(&scenario.name, seed),
         };
-        if scenario.on == Ground::Processes {
-            processes::check(&scenario)?;
+        match scenario.on {
+            Ground::Simulator => {}
+            Ground::Processes => processes::check(&scenario)?,
+            Ground::Namespaces => namespaces::check(&scenario)?,
         }
         let interrupt = Interrupt::install()?;
         let mut lab = Lab::begin(&dir, &scenario, seed, axis, &tasks, self.repeat_line(seed))?;
         let ended = match scenario.on {
             Ground::Simulator => self.run_simulated(&mut lab, &tasks, &interrupt, format),
-            Ground::Processes => run_processes(&mut lab, &tasks, &interrupt, format),
+            Ground::Processes | Ground::Namespaces => run_processes(&mut lab, &tasks, &interrupt, format),
         };
         let shown = lab.end(ended.as_ref().err())?;
         // Also of what was cut short: a partial report says that it is one.
@@ -133,6 +138,7 @@ impl RunCommand {
             scenario.on = match on {
                 On::Simulator => Ground::Simulator,
                 On::Processes => Ground::Processes,
+                On::Namespaces => Ground::Namespaces,
             };
         }
         scenario.repeats = self.repeats.unwrap_or(scenario.repeats);
@@ -244,10 +250,32 @@ fn run_processes(
     for (done, task) in tasks.iter().enumerate() {
         bar.draw(done, Some(task));
         let dir = lab.dir().to_path_buf();
-        let measured = processes::measure(task, &dir, interrupt)?;
+        let measured = match task.scenario.on {
+            Ground::Namespaces => in_namespaces(task, &dir, interrupt)?,
+            _ => processes::measure(task, &dir, None, interrupt)?,
+        };
         lab.write(&measured, format)?;
     }
     Ok(())
+}
+
+/// In a network of its own, which ends with the task.
+fn in_namespaces(task: &Task, dir: &Path, interrupt: &Interrupt) -> Result<Measured, CliError> {
+    let network = Arc::new(Network::new(task.scenario.nodes)?);
+    let mut measured = network.at_clients(|| match task.system {
+        System::Etcd => {
+            let data = tempfile::Builder::new().prefix("data-").tempdir_in(dir);
+            let data = data.map_err(|error| CliError::io("making a folder for the members' data", &error))?;
+            etcd::measure(task, data.path(), &network, interrupt)
+        }
+        System::Raftgram | System::RaftgramTcp => processes::measure(task, dir, Some(&network), interrupt),
+    })?;
+    // What the rules dropped, beside what was asked for: a rule that does nothing looks like a system that bears all.
+    for (node, passed) in measured.nodes.iter_mut().zip(network.passed()?) {
+        node.drops.insert("netfilter".to_owned(), passed.lost);
+        node.packets_passed = Some(passed.passed);
+    }
+    Ok(measured)
 }
 
 fn trace_of(dir: &Path, task: &Task) -> Result<Option<Traced>, CliError> {
@@ -314,7 +342,7 @@ impl Lab {
             seed,
             repeats: scenario.repeats,
             axis,
-            systems: vec!["raftgram".to_owned()],
+            systems: scenario.systems.iter().map(|system| system.name().to_owned()).collect(),
             runs_planned: u32::try_from(tasks.len()).unwrap_or(u32::MAX),
             runs_done: 0,
             began_unix_us: u64::try_from(since.as_micros()).unwrap_or(u64::MAX),
@@ -325,6 +353,14 @@ impl Lab {
             commit,
             is_modified: is_modified.unwrap_or(false),
             host: host::host(),
+            programs: scenario
+                .systems
+                .contains(&System::Etcd)
+                .then(|| {
+                    format!("etcd {}", etcd::version().unwrap_or_else(|| "of unknown version".to_owned()))
+                })
+                .into_iter()
+                .collect(),
             settings: settings(scenario),
         };
         let writer = Writer::create(dir, &run, &scenario.to_toml())?;
@@ -407,6 +443,7 @@ impl Row {
         points.iter().for_each(|point| all += point.histogram());
         let sum = |count: fn(&Point) -> u64| points.iter().map(|point| count(point)).sum();
         Self {
+            system: points.first().map_or_else(String::new, |point| point.system.clone()),
             label: points.first().map_or_else(String::new, |point| point.label.clone()),
             ops: sum(|point| point.ops),
             ops_per_s: points.iter().map(|point| point.ops_per_s).sum::<f64>() / points.len().max(1) as f64,
@@ -427,6 +464,7 @@ impl Shown<'_> {
                 row.latency_us.as_ref().map_or_else(|| "-".to_owned(), |it| ms(pick(it)))
             };
             vec![
+                row.system.clone(),
                 row.label.clone(),
                 format!("{:.0}", row.ops_per_s),
                 latency(|it| it.p50),
@@ -440,6 +478,7 @@ impl Shown<'_> {
             ]
         };
         let headings = [
+            "system",
             "point",
             "ops/s",
             "p50 ms",

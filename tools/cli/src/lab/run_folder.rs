@@ -68,6 +68,9 @@ pub(crate) struct Run {
     /// Whether the sources had been changed since.
     pub(crate) is_modified: bool,
     pub(crate) host: Host,
+    /// Other programs that were measured, with their versions.
+    #[serde(default)]
+    pub(crate) programs: Vec<String>,
     pub(crate) settings: Settings,
 }
 
@@ -87,6 +90,8 @@ pub(crate) enum Ground {
     Simulator,
     /// Node processes on this machine, in real time.
     Processes,
+    /// The same, each in a network namespace of its own, where rules of the kernel lose packets.
+    Namespaces,
 }
 
 /// What is varied.
@@ -305,7 +310,10 @@ pub(crate) struct NodeCounts {
     pub(crate) accepted: u64,
     pub(crate) retransmits: u64,
     pub(crate) duplicates: u64,
-    /// By reason, those that are not zero.
+    /// What came to it from other nodes, where the kernel's rules count that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) packets_passed: Option<u64>,
+    /// By reason, those that are not zero; `netfilter` for what the kernel's rules lost.
     pub(crate) drops: BTreeMap<String, u64>,
     /// Of its slowest link.
     pub(crate) rtt_us: Option<u64>,

@@ -15,6 +15,8 @@ pub(crate) struct Scenario {
     pub(crate) title: String,
     pub(crate) about: String,
     pub(crate) on: Ground,
+    /// What is measured, one after the other; others than raftgram in namespaces only.
+    pub(crate) systems: Vec<System>,
     pub(crate) nodes: u16,
     pub(crate) fsync: bool,
     /// Without one it is drawn, and printed.
@@ -34,6 +36,29 @@ pub(crate) struct Scenario {
     pub(crate) disk: Span,
     pub(crate) sweep: Option<Sweep>,
     pub(crate) faults: Vec<Fault>,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum System {
+    Raftgram,
+    /// The same with TCP between the nodes.
+    RaftgramTcp,
+    Etcd,
+}
+
+impl System {
+    /// As scenarios name them.
+    pub(crate) const WORDS: [(&'static str, Self); 3] =
+        [("raftgram", Self::Raftgram), ("raftgram-tcp", Self::RaftgramTcp), ("etcd", Self::Etcd)];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Raftgram => "raftgram",
+            Self::RaftgramTcp => "raftgram-tcp",
+            Self::Etcd => "etcd",
+        }
+    }
 }
 
 /// What clients do.
@@ -405,11 +430,14 @@ impl Scenario {
         let ground = match self.on {
             Ground::Simulator => "simulator",
             Ground::Processes => "processes",
+            Ground::Namespaces => "namespaces",
         };
         line(&mut out, "name", &quoted(&self.name));
         line(&mut out, "title", &quoted(&self.title));
         line(&mut out, "about", &quoted(&self.about));
         line(&mut out, "on", &quoted(ground));
+        let systems: Vec<String> = self.systems.iter().map(|system| quoted(system.name())).collect();
+        line(&mut out, "systems", &format!("[{}]", systems.join(", ")));
         line(&mut out, "nodes", &self.nodes);
         line(&mut out, "fsync", &self.fsync);
         if let Some(seed) = self.seed {

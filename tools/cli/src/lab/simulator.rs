@@ -476,6 +476,7 @@ impl<'a> Run<'a> {
                 accepted: sum.accepted,
                 retransmits: sum.retransmits,
                 duplicates: sum.duplicates,
+                packets_passed: None,
                 drops: drops.map(|(reason, count)| (reason.name().to_owned(), count)).collect(),
                 rtt_us: peers().map(|peer| peer.rtt_us).max(),
                 loss: peers().map(|peer| f64::from(peer.loss_ppm) / 1e6).reduce(f64::max),

@@ -41,6 +41,35 @@ fn run_json(dir: &Path) -> Value {
 }
 
 #[test]
+fn systems_that_cannot_be_measured_here_are_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |text: &str, why: &str| {
+        let mut run = command(&["lab", "run", &scenario(folder.path(), text)]);
+        // Where no tool is found; without root that comes first.
+        let output = run.env("PATH", folder.path()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(why), "{said}");
+    };
+    refused(
+        "systems = [\"etdc\"]",
+        "small.toml:1: `systems` in the scenario: `etdc` is none of raftgram, raftgram-tcp, \
+         etcd, did you mean `etcd`?",
+    );
+    refused("systems = [\"etcd\", \"etcd\"]", "`etcd` stands there twice");
+    refused("systems = [\"etcd\"]", "other systems than raftgram are measured in namespaces only");
+    let there = "on = \"namespaces\"\nsystems = [\"etcd\"]\n";
+    refused(
+        &format!("{there}[links]\nloss = \"1%\"\njitter = \"1ms\""),
+        "in namespaces the only fault is loss",
+    );
+    refused(&format!("{there}[sweep]\nmtu = [\"1200B\"]"), "`mtu` cannot be varied in namespaces");
+    refused(&format!("{there}[load]\nrate = 7"), "etcd is measured with synced puts in a closed loop only");
+    let why = if rustix::process::geteuid().is_root() { "needs `ip`" } else { "need root" };
+    refused(there, why);
+}
+
+#[test]
 fn an_experiment_on_the_simulator_repeats_to_the_last_digit() {
     let folder = tempfile::tempdir().unwrap();
     let file = scenario(folder.path(), SMALL);

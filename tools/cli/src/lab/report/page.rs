@@ -256,6 +256,7 @@ fn condition(run: &Run) -> String {
         ("command", run.command.clone()),
         ("seed", run.seed.to_string()),
         ("raftgram", format!("{} ({} build)", run.version, run.build)),
+        ("beside it", if run.programs.is_empty() { "nothing".to_owned() } else { run.programs.join(", ") }),
         ("commit", if run.is_modified { format!("{commit}, changed since") } else { commit }),
         ("nodes", settings.nodes.to_string()),
         ("fsync", if settings.fsync { "yes" } else { "no" }.to_owned()),

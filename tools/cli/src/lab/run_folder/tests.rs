@@ -54,6 +54,7 @@ fn run() -> Run {
         commit: None,
         is_modified: false,
         host,
+        programs: Vec::new(),
         settings,
     }
 }
