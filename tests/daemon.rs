@@ -5,8 +5,8 @@
 //! `RAFTGRAM_KILLS` (20) leaders are killed, the lossy network lasts `RAFTGRAM_LOSSY_SECONDS` (10), a snapshot of
 //! `RAFTGRAM_TRANSFER_MIB` (16) travels while its ends die, a sealed cluster gets `RAFTGRAM_FORGED` forged
 //! datagrams, whose cost is measured, and a plain one malformed ones for `RAFTGRAM_FLOOD_SECONDS` (1), the stalls of a
-//! rolling restart must come to less than `RAFTGRAM_STALL_MS` (not checked), `RAFTGRAM_RESENT` (2,000) requests are sent
-//! five times each, and a node's clients are too many for `RAFTGRAM_OVERLOAD_SECONDS` (3), of which
+//! rolling restart must come to less than `RAFTGRAM_STALL_MS` (not checked), `RAFTGRAM_RESENT` (2,000) requests are
+//! sent five times each, and a node's clients are too many for `RAFTGRAM_OVERLOAD_SECONDS` (3), of which
 //! `RAFTGRAM_SLOW_CLIENTS` (300) hardly hear. Those of `faults` stand there.
 
 #[path = "daemon/backup.rs"]
