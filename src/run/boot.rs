@@ -340,8 +340,9 @@ impl<M: Machine + Send + 'static, D: SharedDisk> Booted<M, D> {
             remains: recovered.remains,
             damage: recovered.damage,
         };
-        info!(log, "serving"; "listen" => %options.listen, "transport" => ?options.transport, "cluster" => %start.cluster, "store" => %start.store,
-            "incarnation" => %start.incarnation, "entries" => start.entries.len());
+        info!(log, "serving"; "listen" => %options.listen, "transport" => ?options.transport,
+            "cluster" => %start.cluster, "store" => %start.store, "incarnation" => %start.incarnation,
+            "entries" => start.entries.len());
         let live = options.config.live_faults == LiveFaults::Allowed;
         if let Some((faults, seed)) =
             options.faults.or_else(|| live.then(|| (LinkConfig::default(), rng.next_u64())))

@@ -1,24 +1,24 @@
 //! TCP in the place of UDP between nodes: a control experiment.
 //!
-//! What a lost packet costs over UDP can be laid to this protocol only if the same machine, the same datagrams and the
-//! same clocks are seen with another transport below. Here each datagram between two nodes is a frame of a stream. Clients
-//! stay on UDP: what lies between them and the nodes is not what is compared.
+//! What a lost packet costs over UDP can be laid to this protocol only if the same machine, the same datagrams and
+//! the same clocks are seen with another transport below. Here each datagram between two nodes is a frame of a
+//! stream. Clients stay on UDP: what lies between them and the nodes is not what is compared.
 //!
 //! ```text
 //! greeting   "raftgram"  port u16        from who dialled: where it listens, at the address that it dials from
 //! frame      length u16  datagram        1 to 65,507 bytes; both ways, any number
 //! ```
 //!
-//! A stream is dialled when there is something to send, and both nodes send on it from then on. When two nodes dial each
-//! other at once, the one that the lower address dialled stays, and the other node ends its own. What was under way on a
-//! stream that ends is lost, as datagrams may be: the RPC layer sends it again. It does so too while a stream waits for
-//! the kernel's retransmission, since it knows nothing of streams; those come late and are taken for the duplicates they
-//! are.
+//! A stream is dialled when there is something to send, and both nodes send on it from then on. When two nodes dial
+//! each other at once, the one that the lower address dialled stays, and the other node ends its own. What was under
+//! way on a stream that ends is lost, as datagrams may be: the RPC layer sends it again. It does so too while a
+//! stream waits for the kernel's retransmission, since it knows nothing of streams; those come late and are taken for
+//! the duplicates they are.
 //!
-//! A greeting proves nothing, as the source of a datagram proves nothing: who speaks is for the layers above. All that
-//! can grow has a bound: [`QUEUED_BYTES_MAX`] on what waits to be sent, [`STREAMS_MAX`] on streams, a frame on what waits
-//! for its end. Left out: TLS (the seal is in the datagrams), and telling a stream's end to the machine, which finds out
-//! by its own clocks.
+//! A greeting proves nothing, as the source of a datagram proves nothing: who speaks is for the layers above. All
+//! that can grow has a bound: [`QUEUED_BYTES_MAX`] on what waits to be sent, [`STREAMS_MAX`] on streams, a frame on
+//! what waits for its end. Left out: TLS (the seal is in the datagrams), and telling a stream's end to the machine,
+//! which finds out by its own clocks.
 
 mod stream;
 #[cfg(test)]

@@ -37,12 +37,16 @@ impl End {
         assert!(list.is_empty(), "{list:?} is for no client");
     }
 
-    /// One turn of a loop.
-    fn turn(&mut self) {
+    fn take_events(&mut self) {
         let mut events = Events::with_capacity(16);
         let wait = std::time::Duration::from_millis(u64::from(!self.streams.is_readable()));
         self.poll.poll(&mut events, Some(wait)).unwrap();
         events.iter().for_each(|event| self.streams.take_event(event));
+    }
+
+    /// One turn of a loop.
+    fn turn(&mut self) {
+        self.take_events();
         self.streams.receive(&mut |from, bytes| self.came.push((from, bytes.to_vec())));
     }
 }
@@ -77,9 +81,18 @@ fn two_nodes_that_dial_each_other_at_once_end_with_the_stream_of_the_lower_addre
     let (here, there) = (one.address(), other.address());
     one.send(there, &[vec![1]]);
     other.send(here, &[vec![2]]);
+    // Both are connected before either hears of the other's.
+    for end in [&mut one, &mut other] {
+        while !end.streams.streams.values().all(|stream| stream.is_connected) {
+            end.take_events();
+        }
+    }
     let is_one = |end: &End| end.streams.streams.len() == 1 && end.streams.routes.len() == 1;
     let is_dialled = |end: &End| end.streams.streams.values().any(|stream| stream.is_dialled);
-    until(&mut [&mut one, &mut other], |ends| ends.iter().all(|end| is_one(end)));
+    let is_shared = |one: &End, other: &End| is_dialled(one) != is_dialled(other);
+    until(&mut [&mut one, &mut other], |ends| {
+        ends.iter().all(|end| is_one(end)) && is_shared(ends[0], ends[1])
+    });
     assert_eq!((is_dialled(&one), is_dialled(&other)), (here < there, there < here));
     // And it carries both ways.
     one.came.clear();

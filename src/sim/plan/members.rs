@@ -73,6 +73,17 @@ pub(super) fn is_member<M: Machine>(sim: &Simulation<M>, node: u16) -> bool {
     }
 }
 
+/// Whether some node's newest membership, committed or not, has this one with its present data folder. What is about
+/// to be a member may be a voter soon after, without being asked again.
+fn is_named<M: Machine>(sim: &Simulation<M>, node: u16) -> bool {
+    let (Some(id), store) = (NodeId::new(node), sim.store_of(node)) else { return false };
+    let names = |other: u16| {
+        let member = sim.node(other).and_then(|it| it.raft().membership().member(id));
+        member.is_some_and(|member| Some(member.store) == store)
+    };
+    (1..=sim.nodes()).any(names)
+}
+
 impl Operator {
     /// Which client it is.
     pub(super) fn client(&self) -> Option<usize> {
@@ -128,7 +139,8 @@ impl Operator {
 
     /// A node that is to be added runs, perhaps with an empty folder.
     fn prepare<M: Machine>(&mut self, sim: &mut Simulation<M>, node: u16) {
-        let is_wiped = sim.down(node).is_none() && !is_member(sim, node) && self.rng.chance(0.5);
+        let is_free = !is_member(sim, node) && !is_named(sim, node);
+        let is_wiped = sim.down(node).is_none() && is_free && self.rng.chance(0.5);
         if is_wiped && sim.committed_membership().is_some() {
             sim.wipe(node);
         }

@@ -534,7 +534,7 @@ loss = "100%"
             ("[sweep]\nloss = [\"1%\", \"101%\"]", "x.toml:2: `101%` is more than 100%"),
             (
                 "on = \"simulater\"",
-                "x.toml:1: `on` in the scenario: `simulater` is none of simulator, processes, did you mean \
+                "x.toml:1: `on` in the scenario: `simulater` is none of simulator, processes, namespaces, did you mean \
                  `simulator`?",
             ),
             (

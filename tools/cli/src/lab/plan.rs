@@ -44,10 +44,10 @@ pub(crate) fn tasks(scenario: &Scenario, seed: u64) -> Result<(Option<Axis>, Vec
         unit: sweep.key.unit(),
         values: values.iter().filter_map(|(x, ..)| *x).collect(),
     });
-    // System by system: a run that is cut short has whole curves.
-    let systems = scenario.systems.iter();
+    // All systems at one value before the next, so that what else the machine does befalls all of them alike.
+    let systems = || scenario.systems.iter();
     let points: Vec<_> =
-        systems.flat_map(|system| values.iter().map(move |value| (*system, value))).collect();
+        values.iter().flat_map(|value| systems().map(move |system| (*system, value))).collect();
     let task = |point: u32, repeat: u32, (system, value): &(System, &(Option<f64>, String, Scenario))| Task {
         point,
         repeat,

@@ -1,4 +1,5 @@
-//! One repeat of one point on real node processes, over loopback or in a network of namespaces, in real time. Nothing of it is deterministic.
+//! One repeat of one point on real node processes, over loopback or in a network of namespaces, in real time. Nothing
+//! of it is deterministic.
 //!
 //! One thread is the clients: a loop around the client's machine, so that a latency is measured where it ends. Another
 //! one, the `overseer`, keeps the processes, does to them what the plan says, and asks them how they are. The faults of

@@ -1,9 +1,10 @@
 //! One repeat of one point on etcd, beside raftgram's: as many members, in the same network, under the same load.
 //!
 //! The members are etcd's own program with its own defaults (heartbeat 100 ms, election timeout 1 s), which always
-//! syncs; only where it listens and keeps its data is said. They hang on a pipe of this program and end with it. Clients
-//! are spread over a few connections to the leader ([`load`]), which is to etcd's advantage: members that follow pass
-//! what they are asked on to the leader, over the links that lose. Who leads is asked of each member ([`Watch`]).
+//! syncs; only where it listens and keeps its data is said. They hang on a pipe of this program and end with it.
+//! Clients are spread over a few connections to the leader ([`load`]), which is to etcd's advantage: members that
+//! follow pass what they are asked on to the leader, over the links that lose. Who leads is asked of each member
+//! ([`Watch`]).
 
 mod grpc;
 mod load;
