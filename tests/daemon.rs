@@ -4,9 +4,10 @@
 //! What is waited for is waited for by condition, with one generous deadline. Long forms by environment:
 //! `RAFTGRAM_KILLS` (20) leaders are killed, the lossy network lasts `RAFTGRAM_LOSSY_SECONDS` (10), a snapshot of
 //! `RAFTGRAM_TRANSFER_MIB` (16) travels while its ends die, a sealed cluster gets `RAFTGRAM_FORGED` forged
-//! datagrams, whose cost is measured, the stalls of a rolling restart must come to less than `RAFTGRAM_STALL_MS` (not
-//! checked), `RAFTGRAM_RESENT` (2,000) requests are sent five times each, and a node's clients are too many for
-//! `RAFTGRAM_OVERLOAD_SECONDS` (3). Those of `faults` stand there.
+//! datagrams, whose cost is measured, and a plain one malformed ones for `RAFTGRAM_FLOOD_SECONDS` (1), the stalls of a
+//! rolling restart must come to less than `RAFTGRAM_STALL_MS` (not checked), `RAFTGRAM_RESENT` (2,000) requests are
+//! sent five times each, and a node's clients are too many for `RAFTGRAM_OVERLOAD_SECONDS` (3), of which
+//! `RAFTGRAM_SLOW_CLIENTS` (300) hardly hear. Those of `faults` stand there.
 
 #[path = "daemon/backup.rs"]
 mod backup;
@@ -19,6 +20,9 @@ mod browser;
 mod cluster;
 #[path = "cluster/copies.rs"]
 mod copies;
+#[cfg(target_os = "linux")]
+#[path = "daemon/cost.rs"]
+mod cost;
 #[path = "daemon/failover.rs"]
 mod failover;
 #[cfg(target_os = "linux")]

@@ -31,7 +31,7 @@ use std::net::SocketAddr;
 use super::config::Timing;
 use crate::founding::FoundingRecord;
 use crate::hash::Fnv1a;
-use crate::membership::{Member, Members, Membership};
+use crate::membership::{MEMBERS_MAX, Member, Members, Membership};
 use crate::mutant::{self, Mutant};
 use crate::rng::Rng;
 use crate::rpc::{
@@ -142,10 +142,14 @@ pub struct Founding {
     config: RpcConfig,
     rpc: Rpc,
     rng: Rng,
-    /// What asks each founded contact for the founding record, as a client.
+    /// Where this node asks of itself.
+    contacts: BTreeSet<SocketAddr>,
+    /// What asks each founded node for the founding record, as a client: the contacts, and at most [`ASKERS_MAX`]
+    /// others that showed up by themselves.
     askers: BTreeMap<SocketAddr, Rpc>,
     /// The founders collected so far, this node included.
     founders: BTreeMap<NodeId, StoreId>,
+    /// Of whom something was said; at most [`NOTICED_MAX`], whoever comes later is passed over.
     noticed: BTreeSet<SocketAddr>,
     outputs: VecDeque<Output>,
 }
@@ -181,6 +185,7 @@ impl Founding {
             config,
             rpc,
             rng,
+            contacts: contacts.iter().map(|(_, address)| *address).collect(),
             askers: BTreeMap::new(),
             founders,
             noticed: BTreeSet::new(),
@@ -268,17 +273,25 @@ impl Founding {
             }
             Event::Closed { reason: CloseReason::AlreadyFounded { cluster, peer }, .. } => match self.plan {
                 Plan::Join => self.outputs.push_back(Output::Joined(cluster)),
-                Plan::Found { .. } => {
+                Plan::Found { .. } if self.may_ask(peer.address) => {
                     let local = Local::client(BootNonce(self.rng.bytes16()));
                     let mut asker = Rpc::new(self.config.clone(), local, self.rng.fork(), now)
                         .unwrap_or_else(|error| panic!("rpc settings: {error}"));
                     asker.connect(now, peer.address, None);
                     self.askers.insert(peer.address, asker);
                 }
+                Plan::Found { .. } => {}
             },
             // A failed call is followed by the peer's next boot or the end of the link.
             _ => {}
         }
+    }
+
+    /// Anyone can say hello as a node of some cluster, from any number of addresses.
+    fn may_ask(&self, address: SocketAddr) -> bool {
+        self.contacts.contains(&address)
+            || self.askers.contains_key(&address)
+            || self.askers.len() < ASKERS_MAX
     }
 
     fn collect(&mut self, peer: &PeerInfo) {
@@ -331,11 +344,14 @@ impl Founding {
     }
 
     fn notice(&mut self, peer: SocketAddr, what: FoundingNotice) {
-        if self.noticed.insert(peer) {
+        if self.noticed.len() < NOTICED_MAX && self.noticed.insert(peer) {
             self.outputs.push_back(Output::Notice(what));
         }
     }
 }
+
+const ASKERS_MAX: usize = MEMBERS_MAX;
+const NOTICED_MAX: usize = 1024;
 
 fn ask(rpc: &mut Rpc, now: Instant, link: LinkId, request: &ClientRequest<'_>) {
     let mut body = Vec::new();
@@ -356,5 +372,55 @@ pub(super) fn local(boot: Blank, cluster: ClusterId, timing: &Timing) -> Local {
         election_timeout_max: timing.election_timeout_max,
         heartbeat: timing.heartbeat_interval,
         first_packet: PacketNumber(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::Trust;
+    use std::time::Duration;
+
+    const NOW: Instant = Instant::from_nanos(1_000);
+
+    fn address(number: u32) -> SocketAddr {
+        SocketAddr::from((number.to_be_bytes(), 7))
+    }
+
+    /// Strangers that say hello as nodes of clusters, from more addresses than anybody has nodes.
+    #[test]
+    fn whoever_shows_up_at_a_blank_node_is_asked_and_noticed_in_bounded_room_and_contacts_always() {
+        let voters = (1..=2).map(|n| (NodeId::new(n).unwrap(), address(u32::from(n)).to_string())).collect();
+        let plan = Plan::Found { voters, restored: None };
+        let identity = Identity { node: NodeId::MIN, store: StoreId([1; 16]) };
+        let blank = Blank { identity, incarnation: Incarnation(1), boot_nonce: BootNonce([1; 16]) };
+        let contacts = [(NodeId::new(2), address(2))];
+        let mut founding =
+            Founding::new(plan, blank, &contacts, RpcConfig::default(), Rng::from_seed(1), NOW);
+        let link = founding.rpc.connect(NOW, address(2), None);
+        let says = |founding: &mut Founding, number: u32| {
+            let mut peer = crate::rpc::PeerInfo {
+                identity: Some(Identity { node: NodeId::new(9).unwrap(), store: StoreId([9; 16]) }),
+                incarnation: Incarnation(1),
+                boot_nonce: BootNonce([9; 16]),
+                cluster: ClusterId([7; 16]),
+                greeting: Greeting::Plain,
+                election_timeout_min: Duration::ZERO,
+                election_timeout_max: Duration::ZERO,
+                heartbeat: Duration::ZERO,
+                address: address(number),
+                trust: Trust::None,
+            };
+            let reason = CloseReason::AlreadyFounded { cluster: peer.cluster, peer };
+            founding.on_event(NOW, Event::Closed { link, reason });
+            peer.cluster = ClusterId::ZERO;
+            founding.on_event(NOW, Event::Connected { link, peer });
+        };
+        (1000..1000 + 2 * NOTICED_MAX as u32).for_each(|number| says(&mut founding, number));
+        assert_eq!((founding.askers.len(), founding.noticed.len()), (ASKERS_MAX, NOTICED_MAX));
+        says(&mut founding, 2);
+        assert!(founding.askers.contains_key(&address(2)), "a contact is asked whoever else there is");
+        let notices = founding.outputs.iter().filter(|output| matches!(output, Output::Notice(_)));
+        assert_eq!(notices.count(), NOTICED_MAX);
     }
 }

@@ -107,7 +107,7 @@ impl<M: Machine> Node<M> {
         self.raft.handle_message(now, identity, message, token);
     }
 
-    fn keep_peer_token(&mut self, token: Token) -> ReplyToken {
+    pub(super) fn keep_peer_token(&mut self, token: Token) -> ReplyToken {
         if self.peer_tokens.len() >= PEER_TOKENS_MAX {
             self.peer_tokens.pop_first();
         }

@@ -115,7 +115,7 @@ impl<M: Machine> Node<M> {
     }
 
     fn propose(&mut self, now: Instant, token: Token, command: &Command<'_>) {
-        if self.writes.len() >= self.pace.waiting_max(self.config.waiting_max) {
+        if self.writes.is_full_for(token.link(), self.pace.waiting_max(self.config.waiting_max)) {
             return self.busy(now, token);
         }
         let name = match command {

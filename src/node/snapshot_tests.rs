@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use slog::{Discard, Logger, o};
 
 use super::snapshot::load;
+use super::transfer::{READS_MAX, RETAINED_MAX};
 use super::{Node, NodeConfig, NodeEvent, NodeStart, Output, SnapshotJob};
 use crate::entry::Payload;
 use crate::founding::FoundingRecord;
@@ -12,11 +13,13 @@ use crate::kv::{Command as KvCommand, Kv, Query};
 use crate::machine::Machine as _;
 use crate::membership::{Member, Membership};
 use crate::rng::Rng;
+use crate::rpc::Token;
 use crate::session::{Command, Limits, Ranges};
 use crate::snapshot::SnapshotMeta;
 use crate::store::{Batch, FormatOptions, MemoryDisk, OpenOptions, Store};
 use crate::time::Instant;
-use crate::types::{BootNonce, ClusterId, Incarnation, Index, NodeId, Sequence, SessionId, StoreId};
+use crate::types::{BootNonce, ClusterId, GroupId, Incarnation, Index, NodeId, Sequence, SessionId, StoreId};
+use crate::wire::transfer::{Pull, encode_pull};
 
 const CLUSTER: ClusterId = ClusterId([7; 16]);
 const STORE: StoreId = StoreId([1; 16]);
@@ -294,4 +297,48 @@ fn without_room_the_node_goes_on_and_the_next_mark_tries_again() {
     lone.fill(20_000);
     lone.work_all();
     assert_eq!(lone.taken().len(), 1);
+}
+
+fn pulls(meta: SnapshotMeta) -> Vec<u8> {
+    let mut body = Vec::new();
+    encode_pull(GroupId(0), &Pull { meta, offset: 0, length: 1 }, &mut body);
+    body
+}
+
+/// However many ranges are asked for at once, a few are read; who gets none is told so and asks again.
+#[test]
+fn ranges_that_are_read_for_others_are_few_at_a_time() {
+    let mut lone = Lone::with_mark(1 << 30);
+    lone.write("a", b"1");
+    lone.node.take_snapshot();
+    lone.turn();
+    lone.work_all();
+    let body = pulls(lone.taken()[0]);
+    for _ in 0..2 {
+        for call in 0..2 * READS_MAX as u64 {
+            let token = Token::stale(1000, call);
+            lone.node.serve_pull(lone.now, token.link(), token, &body);
+        }
+        lone.turn();
+        assert_eq!(lone.jobs.len(), READS_MAX);
+        lone.work_all();
+    }
+}
+
+/// A file that somebody is getting outlives its successor; how many do is bounded.
+#[test]
+fn replaced_snapshots_that_are_asked_for_all_the_time_are_kept_up_to_a_bound() {
+    let mut lone = Lone::with_mark(1 << 30);
+    for round in 0..3 * RETAINED_MAX {
+        lone.write("a", &[round as u8]);
+        lone.node.take_snapshot();
+        lone.turn();
+        lone.work_all();
+        let (token, body) = (Token::stale(1000, 1), pulls(*lone.taken().last().unwrap()));
+        lone.node.serve_pull(lone.now, token.link(), token, &body);
+        lone.turn();
+        lone.work_all();
+        let files = lone.store.disk().file_names().filter(|name| name.contains("snapshot")).count();
+        assert_eq!(files, 1 + RETAINED_MAX.min(round), "after {round} more");
+    }
 }

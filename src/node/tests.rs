@@ -1,5 +1,7 @@
 //! Whole nodes on a network without delay or loss, with disks that are done at once unless a test says otherwise.
 
+mod bounds;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -38,13 +38,13 @@ use crate::wire::transfer::{
 
 /// Ranges being read for other nodes, at most; who asks for more is told that the file is not here, and asks later
 /// or elsewhere.
-const READS_MAX: usize = 64;
+pub(super) const READS_MAX: usize = 64;
 
 /// A file that was replaced is kept this long after it was last asked for or offered.
 const RETAIN: Duration = Duration::from_secs(10);
 
 /// Replaced files that are kept, at most.
-const RETAINED_MAX: usize = 2;
+pub(super) const RETAINED_MAX: usize = 2;
 
 /// When the disk has no room for an incoming file, it is tried again after this.
 const FULL_PAUSE: Duration = Duration::from_secs(1);

@@ -79,7 +79,7 @@ impl Rounds {
 /// The minimum election timeouts that other stores told.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
-pub(super) struct Timings(BTreeMap<Identity, Duration>);
+pub(super) struct Timings(pub(super) BTreeMap<Identity, Duration>);
 
 impl Raft {
     /// The index at which a lease read may be answered once it is applied; nothing where there is no lease. `now` must

@@ -57,7 +57,7 @@ use crate::types::{Identity, Index, NodeId, Term};
 const RANGE_BYTES_MAX: usize = 64 << 10;
 
 /// Appends that wait for the end of the repair.
-const PARKED_MAX: usize = 16;
+pub(super) const PARKED_MAX: usize = 16;
 
 /// A repair under way.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use crate::time::Instant;
 use crate::types::{Identity, Incarnation, Index, NodeId};
 
 /// Boots that are remembered; beyond, those of strangers are forgotten.
-const CONNECTED_MAX: usize = 2 * MEMBERS_MAX;
+pub(super) const CONNECTED_MAX: usize = 2 * MEMBERS_MAX;
 
 impl Raft {
     /// Hands leadership to this voter, or to the one that holds most of the log. Proposals are refused until it

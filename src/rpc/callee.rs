@@ -98,6 +98,12 @@ impl Callee {
         self.arriving_bytes
     }
 
+    /// Ranges of calls that are closed.
+    #[cfg(test)]
+    pub(super) fn closed_count(&self) -> usize {
+        self.closed.len()
+    }
+
     /// Too many refusals wait for an acknowledgement: nothing may be taken in that could be refused.
     pub(super) fn is_choked(&self) -> bool {
         self.refused.len() >= REFUSED_MAX
@@ -336,5 +342,5 @@ pub(super) struct ClosedCall {
     pub(super) charged_bytes: u64,
 }
 
-const REFUSED_MAX: usize = 1024;
-const CLOSED_RANGES_MAX: usize = 4096;
+pub(super) const REFUSED_MAX: usize = 1024;
+pub(super) const CLOSED_RANGES_MAX: usize = 4096;

@@ -43,7 +43,7 @@ pub(super) struct Core {
     /// Addresses that were sent a hint, and until when they get no other.
     hinted: BTreeMap<SocketAddr, Instant>,
     pub(super) seals: Seals,
-    buffers: Vec<Vec<u8>>,
+    pub(super) buffers: Vec<Vec<u8>>,
     pub(super) scratch: Scratch,
 }
 
@@ -246,8 +246,8 @@ impl Core {
 /// The wire's spans are below 2^62; an hour is more than any timeout here.
 const SPAN_US_MAX: u64 = 3_600_000_000;
 const HINT_PERIOD: Duration = Duration::from_millis(100);
-const HINTED_MAX: usize = 256;
+pub(super) const HINTED_MAX: usize = 256;
 const STRAY_PERIOD: Duration = Duration::from_millis(10);
-const BUFFERS_MAX: usize = 256;
+pub(super) const BUFFERS_MAX: usize = 256;
 /// 2^62 / 2^20 blocks are never used up.
 const CALL_ID_BLOCK: u64 = 1 << 20;

@@ -33,6 +33,12 @@ impl Token {
     pub const fn link(self) -> LinkId {
         self.link
     }
+
+    /// One that nobody waits with.
+    #[cfg(test)]
+    pub(crate) const fn stale(link: u32, call: u64) -> Self {
+        Self { link: LinkId(link), epoch: u32::MAX, call: CallId(call) }
+    }
 }
 
 /// The proven other end of a link.

@@ -320,7 +320,7 @@ const WIDENING_MAX: u32 = 8;
 /// RFC 8985 §6.2, `reo_wnd_persist`.
 const NARROW_AFTER: u32 = 16;
 /// The ring's bound, above any window of datagrams; full means that nothing more is sent until it moves.
-const TRACKED_MAX: usize = 8192;
+pub(super) const TRACKED_MAX: usize = 8192;
 
 #[cfg(test)]
 mod tests {

@@ -238,6 +238,16 @@ mod tests {
         }
     }
 
+    /// Clients come from any number of addresses: those beyond the bound have a path without faults.
+    #[test]
+    fn paths_that_are_shaped_are_bounded() {
+        let mut shaper = Shaper::new(LinkConfig { loss: 1.0, ..LinkConfig::default() }, Rng::from_seed(1));
+        let from = |number: u32| SocketAddr::from((number.to_be_bytes(), 7));
+        let mut pass = |number: &u32| shaper.offer(at(1), from(*number), Direction::Out, to(None)).is_some();
+        assert_eq!((0..PATHS_MAX as u32 + 100).filter(|number| pass(number)).count(), 100);
+        assert_eq!(shaper.links.len(), PATHS_MAX);
+    }
+
     // [W-112]
     #[test]
     fn faults_end_by_themselves_when_cleared_and_strike_the_links_they_name() {

@@ -1,6 +1,7 @@
 //! A node among strangers: random and mutated datagrams, counted on both sides of its socket.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use raftgram::Client;
 use raftgram::rng::Rng;
@@ -10,6 +11,8 @@ use raftgram::wire::{Flags, HEADER_BYTES, Header, Party, begin, finish};
 use raftgram::{Answer, ReadLevel};
 
 use crate::cluster::{Cluster, Start, connect, loopback, read};
+use crate::cost::{Cost, pace};
+use crate::load::Load;
 use crate::process::{PATIENCE, eventually, run};
 use crate::relay::Relay;
 
@@ -75,6 +78,44 @@ fn a_flood_of_nonsense_is_counted_to_the_last_datagram_and_serving_goes_on() {
         "{sent} datagrams: {} accepted in all, dropped {:?}; {memory_before} KiB before, {memory} KiB after",
         status.accepted, status.drops
     );
+}
+
+/// What no end that keeps to the protocol says: it costs the cluster a look at each, and nothing else. The long form
+/// says how much that is, of a release build.
+#[test]
+fn a_cluster_whose_leader_is_flooded_with_malformed_datagrams_goes_on() {
+    let long = std::env::var("RAFTGRAM_FLOOD_SECONDS").ok().map(|text| text.parse::<u64>().unwrap());
+    let mut cluster = Cluster::stopped(loopback(), 3);
+    // Then the processor is what there is too little of.
+    cluster.ids().for_each(|id| cluster.add_flags(id, ["--no-fsync"]));
+    cluster.start_all(Start::Bootstrap);
+    let (leader, term) = cluster.leader();
+    let load = Load::start(cluster.addresses(), 8);
+    load.wait_for(100);
+    let relay = Relay::start(None, cluster.address(leader));
+    let client = connect(&[relay.faces_near]);
+    (0..60).for_each(|_| drop(status(&client)));
+    let mut flood = Flood::new(cluster.address(leader), &status(&client), relay.outward.kept());
+    let mut send = |elsewhere: Option<SocketAddr>| {
+        let datagram = flood.malformed();
+        // A full queue of the target's is what any flood meets.
+        let _ = flood.socket.send_to(&datagram, elsewhere.unwrap_or(flood.node));
+    };
+    (0..WARM_UP).for_each(|_| send(None));
+    match long {
+        None => load.wait_for(100),
+        Some(seconds) => Cost::measure(&load, 50_000 * seconds, 50_000, &mut send, || ()).report(&cluster),
+    }
+    let written = load.stop();
+    cluster.assert_holds(&written);
+    // What the writes take is theirs. Now nothing grows but by the flood.
+    let pid = cluster.process(leader).pid();
+    let (memory_before, span) = (resident_kib(pid), Duration::from_secs(long.unwrap_or(1)));
+    let sent = pace(50_000, span, || send(None));
+    let memory = resident_kib(pid);
+    eprintln!("{sent} more in {span:?}: {memory_before} KiB before, {memory} KiB after");
+    assert!(memory <= memory_before + 1024, "{memory_before} KiB grew to {memory} KiB");
+    assert_eq!(cluster.leader(), (leader, term), "node and term of the leader before and after");
 }
 
 fn put(cluster: &Cluster, value: &str) -> Option<i32> {
@@ -161,6 +202,21 @@ impl Flood {
             4 => [self.any_honest(), self.random(100)].concat(),
             5 => self.any_honest(),
             _ => self.well_formed_nonsense(),
+        }
+    }
+
+    /// Nothing that a node could take for what somebody meant.
+    fn malformed(&mut self) -> Vec<u8> {
+        match self.rng.below(5) {
+            0 => self.random(1400),
+            1 => [&self.any_honest()[..HEADER_BYTES], &self.random(1200)].concat(),
+            2 => self.with_flipped_bits(),
+            3 => {
+                let mut datagram = self.any_honest();
+                datagram.truncate(self.rng.below(datagram.len() as u64) as usize);
+                datagram
+            }
+            _ => [self.any_honest(), self.random(100)].concat(),
         }
     }
 

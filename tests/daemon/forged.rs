@@ -6,7 +6,6 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use raftgram::client::Answer;
 use raftgram::rng::Rng;
@@ -17,6 +16,7 @@ use raftgram::wire::{Flags, HEADER_BYTES, Header, Party, begin, finish, mark_sea
 use raftgram::{Client, ReadLevel};
 
 use crate::cluster::{Cluster, Start, connect_as, loopback, read};
+use crate::cost::Cost;
 use crate::flood::{Counted, GROWTH_KIB_MAX, QUEUE_BYTES_MAX, kernel_queue, resident_kib, status};
 use crate::load::Load;
 use crate::process::{PATIENCE, eventually};
@@ -136,7 +136,11 @@ fn a_sealed_cluster_under_load_loses_nothing_to_forgers() {
             forger.flood(DATAGRAMS);
             load.wait_for(100);
         }
-        Some(count) => Cost::measure(&mut forger, &load, &clients, count, rate).report(&cluster),
+        Some(count) => {
+            // Their sessions, which the forger makes use of, end when they are silent for too long.
+            let between = || clients.iter().for_each(|(_, _, client)| drop(status(client)));
+            Cost::measure(&load, count, rate, |elsewhere| forger.send(elsewhere), between).report(&cluster);
+        }
     }
     let expected = load.stop();
     cluster.assert_holds(&expected);
@@ -209,19 +213,6 @@ impl Forger {
         for (target, _) in &self.heard {
             eventually("the node reads its socket", || (kernel_queue(*target).bytes <= bytes).then_some(()));
         }
-    }
-
-    /// At this rate for this long; how many were sent.
-    fn pace(&mut self, elsewhere: Option<SocketAddr>, rate: u64, span: Duration) -> u64 {
-        let (began, before) = (Instant::now(), self.sent);
-        while began.elapsed() < span {
-            let due = (began.elapsed().as_nanos() * u128::from(rate) / 1_000_000_000) as u64;
-            while self.sent - before < due {
-                self.send(elsewhere);
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        self.sent - before
     }
 
     fn next(&mut self, place: usize) -> Vec<u8> {
@@ -313,86 +304,5 @@ impl Forger {
             self.sent,
             self.sent_bytes
         );
-    }
-}
-
-/// What is done to the cluster for a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Harm {
-    /// Nothing.
-    None,
-    /// The forger sends to a socket that nobody reads: on one machine it costs the cluster processor time too.
-    Elsewhere,
-    /// The forger sends to the cluster.
-    Here,
-}
-
-/// Writes acknowledged in all spans of each harm, and how long those were.
-#[derive(Debug, Default)]
-struct Cost {
-    writes: [u64; 3],
-    spans: [Duration; 3],
-    sent: u64,
-}
-
-impl Cost {
-    /// In turns, so that whatever else the machine does befalls all three alike.
-    fn measure(
-        forger: &mut Forger,
-        load: &Load,
-        clients: &[(u16, Relay, Client)],
-        count: u64,
-        rate: u64,
-    ) -> Self {
-        let sink = UdpSocket::bind((loopback(), 0)).unwrap();
-        let elsewhere = sink.local_addr().unwrap();
-        let mut cost = Self::default();
-        let second = Duration::from_secs(1);
-        while cost.sent < count {
-            for (harm, span) in [(Harm::None, second), (Harm::Elsewhere, second), (Harm::Here, 2 * second)] {
-                let (began, before) = (Instant::now(), load.total());
-                match harm {
-                    Harm::None => std::thread::sleep(span),
-                    Harm::Elsewhere => {
-                        forger.pace(Some(elsewhere), rate, span);
-                    }
-                    Harm::Here => cost.sent += forger.pace(None, rate, span),
-                }
-                cost.spans[harm as usize] += began.elapsed();
-                cost.writes[harm as usize] += load.total() - before;
-            }
-            // Their sessions, which the forger makes use of, end when they are silent for too long.
-            clients.iter().for_each(|(_, _, client)| drop(status(client)));
-        }
-        cost
-    }
-
-    fn rate(&self, harm: Harm) -> f64 {
-        self.writes[harm as usize] as f64 / self.spans[harm as usize].as_secs_f64()
-    }
-
-    /// Says what it came to.
-    fn report(&self, cluster: &Cluster) {
-        let [none, elsewhere, here] = [Harm::None, Harm::Elsewhere, Harm::Here].map(|harm| self.rate(harm));
-        let span = self.spans[Harm::Here as usize].as_secs_f64();
-        eprintln!("{} datagrams in {span:.0} s, {:.0} a second", self.sent, self.sent as f64 / span);
-        eprintln!(
-            "writes a second: {none:.0} undisturbed; {elsewhere:.0} with the forger sending elsewhere, \
-             {:.1} %; {here:.0} with it sending here, {:.1} % of undisturbed, {:.1} % of elsewhere",
-            100.0 * elsewhere / none,
-            100.0 * here / none,
-            100.0 * here / elsewhere
-        );
-        for id in cluster.ids() {
-            let drops = kernel_queue(cluster.address(id)).drops;
-            let status = cluster.status(id).unwrap();
-            let (term, counts) = (status.term, &status.drops);
-            eprintln!(
-                "node {id}: term {term}, the kernel dropped {drops}, {} accepted, {counts:?}",
-                status.accepted
-            );
-        }
-        let figure = here / elsewhere;
-        assert!(figure >= 0.8, "{:.1} % of its rate is left", figure * 100.0);
     }
 }

@@ -4,13 +4,15 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use raftgram::ReadLevel;
+use raftgram::client::Output;
 use raftgram::rng::Rng;
+use raftgram::run::net::Net;
 use raftgram::wire::HEADER_BYTES;
 
 use crate::cluster::{Cluster, Start, connect, free_addresses, loopback, read};
 use crate::flood::kernel_queue;
 use crate::load::Load;
-use crate::process::{eventually, setting};
+use crate::process::{PATIENCE, eventually, setting};
 
 /// Three nodes, and where each hears clients.
 fn cluster() -> (Cluster, Vec<SocketAddr>) {
@@ -52,6 +54,78 @@ fn a_flood_at_the_clients_socket_costs_clients_and_causes_no_election() {
     eprintln!("{sent} datagrams; the kernel dropped {client_drops} of clients and {node_drops} of nodes");
     assert_eq!(node_drops, 0, "clients took room from nodes");
     assert_eq!(cluster.leader(), (leader, term), "node and term of the leader before and after");
+    load.wait_for(50);
+    let written = load.stop();
+    cluster.assert_holds(&written);
+}
+
+/// A client whose socket holds a few datagrams only, and which asks for much more again and again: most of what it is
+/// answered is lost at its own end, and must be sent again.
+struct Slow {
+    socket: UdpSocket,
+    client: raftgram::client::Client,
+    answered: u64,
+}
+
+impl Slow {
+    fn new(doors: &[SocketAddr], clock: &Net, seed: u64) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+        // The kernel gives the least it can.
+        socket.set_recv_buffer_size(1).unwrap();
+        socket.bind(&SocketAddr::from((loopback(), 0)).into()).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let config = raftgram::ClientConfig::default();
+        let client = raftgram::client::Client::new(config, doors, Rng::from_seed(seed), clock.now());
+        Self { socket: socket.into(), client, answered: 0 }
+    }
+
+    /// Hears what came, asks if nothing is asked, and sends what is to be sent.
+    fn turn(&mut self, clock: &Net, buffer: &mut [u8]) {
+        while let Ok((bytes, from)) = self.socket.recv_from(buffer) {
+            self.client.handle_datagram(clock.now(), from, &buffer[..bytes]);
+        }
+        let now = clock.now();
+        if self.client.poll_timeout().is_some_and(|at| at <= now) {
+            self.client.handle_timeout(now);
+        }
+        if self.client.operation_count() == 0 {
+            let query = raftgram::kv::Query::Get { key: b"large" }.to_bytes();
+            self.client.read(query, ReadLevel::Linearizable, now + Duration::from_secs(30));
+        }
+        self.client.turn(now);
+        while let Some(output) = self.client.poll_output() {
+            match output {
+                // What finds no room in its own buffer is lost like anything else.
+                Output::Transmit { to, bytes } => drop(self.socket.send_to(&bytes, to)),
+                Output::Done { result, .. } => self.answered += u64::from(result.is_ok()),
+            }
+        }
+    }
+}
+
+#[test]
+fn clients_that_hardly_hear_cause_no_election_and_keep_nobody_from_being_served() {
+    let (cluster, doors) = cluster();
+    let large = raftgram::kv::Command::Put { key: b"large", value: &[7; 32 << 10] }.to_bytes();
+    let put = connect(&doors).propose(large, PATIENCE).wait(PATIENCE * 2);
+    assert!(matches!(put, Ok(Ok(raftgram::Answer::Applied { .. }))), "{put:?}");
+    let load = Load::start(&doors, 4);
+    load.wait_for(50);
+    let before = cluster.leader();
+    let span = Duration::from_secs(setting("RAFTGRAM_OVERLOAD_SECONDS", 3));
+    let clock = Net::bind((loopback(), 0).into()).unwrap();
+    let count = setting("RAFTGRAM_SLOW_CLIENTS", 300);
+    let mut slow: Vec<Slow> = (0..count).map(|seed| Slow::new(&doors, &clock, seed)).collect();
+    let (began, written, mut buffer) = (Instant::now(), load.total(), vec![0; 1 << 16]);
+    while began.elapsed() < span || slow.iter().all(|client| client.answered == 0) {
+        slow.iter_mut().for_each(|client| client.turn(&clock, &mut buffer));
+    }
+    let (answered, took) = (slow.iter().map(|client| client.answered).sum::<u64>(), began.elapsed());
+    eprintln!(
+        "{count} clients that hardly hear had {answered} answers of 32 KiB in {took:?}; others wrote {}",
+        load.total() - written
+    );
+    assert_eq!(cluster.leader(), before, "node and term of the leader before and after");
     load.wait_for(50);
     let written = load.stop();
     cluster.assert_holds(&written);

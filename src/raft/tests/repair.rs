@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::bench::{Bench, Setup, accepted, alarms, append, heartbeat, outcomes, reply, requests_to, vote};
 use super::{id, identity, log_of};
 use crate::message::{AppendEntry, AppendOutcome, Message, RangeOutcome, RangeReply, RangeRequest};
+use crate::raft::repair::PARKED_MAX;
 use crate::raft::{Alarm, Output, RepairStatus, RoleKind};
 use crate::snapshot::{SnapshotId, SnapshotMeta};
 use crate::types::{Index, NodeId, Term};
@@ -226,6 +227,23 @@ fn it_acknowledges_only_below_the_hole() {
     let beyond = append(4, &[1, 1, 1, 2, 2, 2, 3], 6);
     let outputs = node.receive(2, Message::Append(beyond));
     assert!(matches!(outcomes(&outputs)[..], [AppendOutcome::Refused { .. }]));
+}
+
+/// Each append into the hole is another round trip that its leader waits for: of more than a few the oldest is sent
+/// back, and the leader probes again.
+#[test]
+fn appends_that_wait_for_a_repair_are_bounded() {
+    let mut node = Setup::voters(3).log(&LOG).term(4).damaged(&[5..=6], true).boot();
+    node.drain();
+    let into = append(4, &[1, 1, 1, 2, 2, 2], 4);
+    let mut evicted = 0;
+    for count in 1..=3 * PARKED_MAX {
+        let outputs = node.receive(2, Message::Append(into.clone()));
+        let sent_back = outcomes(&outputs);
+        assert!(sent_back.iter().all(|it| matches!(it, AppendOutcome::Evicted { .. })), "{sent_back:?}");
+        evicted += sent_back.len();
+        assert_eq!(evicted, count.saturating_sub(PARKED_MAX), "after {count}");
+    }
 }
 
 // [W-64]

@@ -5,8 +5,9 @@ use core::time::Duration;
 use super::bench::{Bench, Setup, heartbeat, reply, requests_to, traffic};
 use super::{command, id, identity};
 use crate::message::{Message, Transfer, TransferReply};
+use crate::raft::transfer::CONNECTED_MAX;
 use crate::raft::{Output, ProposeError, RoleKind, TransferError};
-use crate::types::{Incarnation, Index, Term};
+use crate::types::{Identity, Incarnation, Index, StoreId, Term};
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -160,4 +161,28 @@ fn e15_a_node_that_may_not_vote_for_itself_refuses_the_order() {
     let membership = Membership { learners: super::members(&[1]), ..super::voters(&[2, 3]) };
     let mut node = Setup::voters(3).membership(membership).log(&[1]).boot();
     assert!(!is_taken(&node.receive(2, order(1, 1, 1))));
+}
+
+/// Anyone who knows the cluster can have himself connected; who is a member stays known.
+#[test]
+fn boots_and_timeouts_of_strangers_are_remembered_in_bounded_room() {
+    let (mut node, _) = Setup::voters(3).lead();
+    let (now, raft) = (node.now, &mut node.raft);
+    let timeout = raft.config().election_timeout_min;
+    let members = [2, 3].map(identity);
+    for who in members {
+        raft.handle_connected(now, who, Incarnation(7));
+        raft.handle_timing(who, timeout);
+    }
+    for number in 0..3 * CONNECTED_MAX as u64 {
+        let store = StoreId((u128::from(number) << 64).to_be_bytes());
+        let stranger = Identity { node: id(1000 + number as u16), store };
+        raft.handle_connected(now, stranger, Incarnation(1));
+        raft.handle_timing(stranger, timeout);
+        assert!(raft.incarnations.len() <= CONNECTED_MAX && raft.timings.0.len() <= CONNECTED_MAX);
+    }
+    for who in members {
+        assert_eq!(raft.incarnations.get(&who), Some(&Incarnation(7)), "{who} was forgotten");
+        assert!(raft.timings.0.contains_key(&who), "{who} was forgotten");
+    }
 }

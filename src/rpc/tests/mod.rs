@@ -27,4 +27,5 @@ mod laws;
 mod scenarios;
 #[cfg(feature = "seal")]
 mod sealed;
+mod tables;
 mod world;

@@ -3,12 +3,14 @@
 //!
 //! It takes root, network namespaces, nft and strace. Where one of them lacks, a test says on stderr that it was
 //! skipped, which `.ci/run` counts. Plain runs are short: `RAFTGRAM_FAULT_ROUNDS` (0) is how often every n is killed,
-//! and `RAFTGRAM_FAULT_SECONDS` (4) how long mixed faults go on, drawn from `RAFTGRAM_FAULT_SEED` (1). Each run records
-//! a history of what clients saw, which `raftgram check` judges.
+//! `RAFTGRAM_FAULT_SECONDS` (4) how long mixed faults go on, drawn from `RAFTGRAM_FAULT_SEED` (1), and
+//! `RAFTGRAM_LOSS_SECONDS` (1) how long 30 % of all datagrams are lost. Each run records a history of what clients saw,
+//! which `raftgram check` judges.
 
 mod history;
 mod kills;
 mod lab;
+mod loss;
 mod mixed;
 mod net;
 mod site;
