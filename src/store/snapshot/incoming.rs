@@ -10,6 +10,9 @@ use crate::snapshot::SnapshotMeta;
 use crate::store::disk::Disk;
 use crate::types::ClusterId;
 
+/// Bytes that are copied at once.
+const COPY_BYTES: u64 = 1 << 20;
+
 /// Bytes written between two syncs, which is what a power cut can cost.
 const SYNC_BYTES: u64 = 16 << 20;
 
@@ -27,7 +30,9 @@ impl Incoming {
     pub fn open<D: Disk>(disk: &mut D, meta: SnapshotMeta) -> Result<Self, SnapshotError> {
         let layout = Layout::of_file(meta.bytes).ok_or(SnapshotError::Foreign)?;
         let file = incoming_file(&meta);
-        if !disk.list()?.contains(&file) {
+        if disk.list()?.contains(&file) {
+            renew(disk, &file)?;
+        } else {
             disk.create(&file)?;
             disk.sync_folder()?;
         }
@@ -106,4 +111,17 @@ impl Incoming {
         disk.remove(&self.file)?;
         Ok(())
     }
+}
+
+/// Writes what a file holds over itself. Of an earlier boot's writes the last sync may have failed: then they are in the
+/// page cache only, pass for written, and no later sync would write them.
+fn renew<D: Disk>(disk: &mut D, file: &str) -> Result<(), SnapshotError> {
+    let bytes = disk.file_bytes(file)?;
+    let mut piece = Vec::new();
+    for offset in (0..bytes).step_by(COPY_BYTES as usize) {
+        piece.resize(COPY_BYTES.min(bytes - offset) as usize, 0);
+        disk.read_at(file, offset, &mut piece)?;
+        disk.write_at(file, offset, &piece)?;
+    }
+    Ok(())
 }

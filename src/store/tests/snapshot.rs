@@ -407,6 +407,23 @@ fn a_pulled_snapshot_is_filled_in_any_order_and_goes_on_after_a_crash_s6() {
     SnapshotFile::open(&mut disk, meta).unwrap().verify(&mut disk).unwrap();
 }
 
+/// A sync that fails takes what it was to write for written: it is in the page cache, passes for durable, and is gone
+/// with the power. Who finds it after a restart writes it again (D3).
+#[test]
+fn what_a_failed_sync_left_of_a_pulled_snapshot_is_written_again_s6() {
+    let (_, meta, bytes) = served();
+    let mut disk = MemoryDisk::new();
+    let mut incoming = Incoming::open(&mut disk, meta).unwrap();
+    incoming.write(&mut disk, 0, &bytes).unwrap();
+    disk.set_fault(disk.operations(), DiskFault::Fail);
+    assert!(matches!(incoming.finish(&mut disk, CLUSTER), Err(SnapshotError::Failed(_))));
+    let incoming = Incoming::open(&mut disk, meta).unwrap();
+    assert_eq!(incoming.missing(&mut disk).unwrap(), []);
+    incoming.finish(&mut disk, CLUSTER).unwrap();
+    disk.crash_keeping(|_, _| false, |_| false);
+    SnapshotFile::open(&mut disk, meta).unwrap().verify(&mut disk).unwrap();
+}
+
 fn block_damage(meta: &SnapshotMeta, offset: u64) -> SnapshotError {
     let file = format!("incoming-{:016x}-{:016x}", meta.id.index.0, meta.digest);
     SnapshotError::Damaged(crate::store::Damage { file, offset, what: DamageKind::Block })
