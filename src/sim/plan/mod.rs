@@ -349,7 +349,9 @@ impl Plan {
         self.spoiled.retain(|node| self.retired.contains(node) || !is_whole(node));
         let minority = usize::from(sim.nodes() - 1) / 2;
         let is_founded = (1..=sim.nodes()).all(|node| sim.node(node).is_some() || sim.is_founded(node));
-        is_founded && (self.spoiled.contains(&node) || self.spoiled.len() < minority)
+        // Where more were damaged, each in another place, nothing may be added before they have mended one another.
+        let is_bearable = self.spoiled.len() + usize::from(!self.spoiled.contains(&node)) <= minority;
+        is_founded && is_bearable
     }
 
     /// A node that refused its data folder though nothing was done to it.
