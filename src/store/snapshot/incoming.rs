@@ -113,8 +113,8 @@ impl Incoming {
     }
 }
 
-/// Writes what a file holds over itself. Of an earlier boot's writes the last sync may have failed: then they are in the
-/// page cache only, pass for written, and no later sync would write them.
+/// Writes what a file holds over itself. Of an earlier boot's writes the last sync may have failed: then they are in
+/// the page cache only, pass for written, and no later sync would write them.
 fn renew<D: Disk>(disk: &mut D, file: &str) -> Result<(), SnapshotError> {
     let bytes = disk.file_bytes(file)?;
     let mut piece = Vec::new();
