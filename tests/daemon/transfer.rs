@@ -39,6 +39,8 @@ fn fill(cluster: &mut Cluster, away: u16, mib: u64) -> u64 {
     let client = connect(&others);
     let values = (mib << 20) / VALUE_BYTES as u64;
     (0..values).for_each(|number| put(&client, number));
+    // Each takes what it has applied, and a follower may be behind.
+    cluster.ids().filter(|id| *id != away).for_each(|id| cluster.wait_until_caught_up(id));
     let (code, taken) =
         json(&run(&["--json", "--cluster", &crate::cluster::names(&others), "snapshot", "take"]));
     assert_eq!(code, 0, "{taken}");
