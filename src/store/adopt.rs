@@ -104,6 +104,7 @@ impl<D: Disk> Store<D> {
             base: meta.id.index,
             first_batch: self.next_batch,
             durable_bytes: 0,
+            file_bytes: self.spare.filled(),
         };
         let dropped = core::mem::replace(&mut self.record.segments, vec![fresh]);
         self.active = Active { file: fresh.generation.file(), bytes: self.spare.filled(), offset: 0 };

@@ -233,6 +233,7 @@ impl<D: Disk> Store<D> {
             base,
             first_batch: log.next_batch,
             durable_bytes: bytes,
+            file_bytes: self.spare.filled(),
         };
         self.active = Active { file: segment.generation.file(), bytes: self.spare.filled(), offset: bytes };
         self.spare = Spare::planned(segment.generation.next());

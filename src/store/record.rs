@@ -11,6 +11,7 @@ use byteorder::{BigEndian, ByteOrder as _};
 use crate::cursor::{CursorError, Reader, Writer};
 use crate::founding::FoundingRecord;
 use crate::snapshot::SnapshotMeta;
+use crate::store::block::BLOCK_BYTES;
 use crate::store::segment::{Generation, SegmentRef};
 use crate::types::{BootNonce, ClusterId, HardState, Identity, Incarnation, Index, NodeId, StoreId, Term};
 
@@ -18,7 +19,7 @@ use crate::types::{BootNonce, ClusterId, HardState, Identity, Incarnation, Index
 pub(super) const FILES: [&str; 2] = ["hard-state-a", "hard-state-b"];
 
 /// The length both files have from the start, so that no later record needs room: 70 KiB of founding record, 36
-/// KiB of stores seen and 128 KiB of segments fit.
+/// KiB of stores seen and 144 KiB of segments fit.
 pub(super) const FILE_BYTES: usize = 256 * 1024;
 
 /// The format version of the folder as a whole.
@@ -170,6 +171,7 @@ impl Record {
             out.put_u64(segment.base.0);
             out.put_u64(segment.first_batch);
             out.put_u64(segment.durable_bytes);
+            out.put_varint(segment.file_bytes / BLOCK_BYTES as u64);
         }
     }
 
@@ -256,6 +258,7 @@ fn decode_segments(r: &mut Reader<'_>) -> Result<Vec<SegmentRef>, CursorError> {
             base: Index(r.u64()?),
             first_batch: r.u64()?,
             durable_bytes: r.u64()?,
+            file_bytes: r.varint()?.checked_mul(BLOCK_BYTES as u64).ok_or(CursorError::Value)?,
         };
         if segments
             .last()

@@ -136,7 +136,13 @@ fn make_segment<D: Disk>(
     let highest = files.iter().filter_map(|file| Generation::of_file(file)).max().unwrap_or(named).max(named);
     let mut fresh = Spare::planned(highest.next());
     match fresh.fill_all(disk, segment_bytes) {
-        Ok(()) => Ok(SegmentRef { generation: fresh.generation, base, first_batch: 1, durable_bytes: 0 }),
+        Ok(()) => Ok(SegmentRef {
+            generation: fresh.generation,
+            base,
+            first_batch: 1,
+            durable_bytes: 0,
+            file_bytes: fresh.filled(),
+        }),
         Err(FillError::Full) => Err(SnapshotError::Full),
         Err(FillError::Failed(error)) => Err(error.into()),
     }

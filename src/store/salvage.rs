@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::store::block::{self, BLOCK_BYTES, Header};
 use crate::store::error::{Damage, DamageKind};
-use crate::store::segment::{Expected, FoundBatch, SegmentEnd, belongs, damage_at, judge};
+use crate::store::segment::{Expected, FoundBatch, SegmentEnd, belongs, damage_at, is_cut, judge};
 
 /// What can still be read of a segment.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +53,10 @@ pub(super) fn salvage(bytes: &[u8], expected: &Expected) -> Salvage {
         offset += if batch.is_some() { header.bytes() } else { BLOCK_BYTES };
         found.batches.extend(batch.map(|batch| (header.sequence, batch)));
     }
-    let is_behind_clean = bytes.len() - end < BLOCK_BYTES || is_tear(bytes, end, expected);
+    let is_behind_clean = match bytes.len() - end < BLOCK_BYTES {
+        true => !is_cut(bytes, &expected.segment),
+        false => is_tear(bytes, end, expected),
+    };
     let is_durable_here = end as u64 >= expected.segment.durable_bytes;
     found.is_end_known = is_durable_here && is_behind_clean && !is_end_covered;
     found

@@ -49,6 +49,9 @@ pub struct SegmentRef {
     pub first_batch: u64,
     /// This many bytes of it were durable when the record was written: anything bad below is damage.
     pub durable_bytes: u64,
+    /// Its file is no shorter: as long as it was made, or once the log has gone on elsewhere as long as what it used.
+    /// Of a shorter one nobody knows what stood behind.
+    pub file_bytes: u64,
 }
 
 /// What batches of one segment must say.
@@ -111,14 +114,18 @@ pub(super) fn scan(bytes: &[u8], expected: &Expected) -> Scan {
             }
         }
     }
-    let durable = expected.segment.durable_bytes;
-    let end = if (offset as u64) < durable {
+    let end = if is_cut(bytes, &expected.segment) {
         let what = DamageKind::ShortFile { bytes: bytes.len() as u64 };
         SegmentEnd::Damaged(damage_at(offset, what, expected))
     } else {
         SegmentEnd::Clean
     };
     Scan { batches, end }
+}
+
+/// Whether the file lost its end, and perhaps batches with it.
+pub(super) fn is_cut(bytes: &[u8], segment: &SegmentRef) -> bool {
+    (bytes.len() as u64) < segment.file_bytes
 }
 
 /// The batch at this offset, or what is wrong with it.

@@ -409,23 +409,29 @@ impl<D: Disk> Store<D> {
     /// what lies above in older ones is cut.
     fn start_segment_with(&mut self, base: Index, first_batch: u64, written: u64) -> Result<(), StoreError> {
         let is_live = |segment: &SegmentRef| segment.base < base;
-        let (live, dropped): (Vec<_>, Vec<_>) = self.record.segments.iter().copied().partition(is_live);
         self.close_active();
-        let sealed = live.last().map(|last| (last.generation.file(), last.generation));
-        let sealed_bytes = self.active.offset;
         let was_active = self.record.segments.last().map(|last| last.generation);
-        self.record.segments.retain(is_live);
+        let segments = core::mem::take(&mut self.record.segments);
+        let (live, dropped): (Vec<_>, Vec<_>) = segments.into_iter().partition(is_live);
+        self.record.segments = live;
+        // The one that was in use may hold damage behind what lives of it: it is left as it is.
+        let was_whole = !core::mem::take(&mut self.has_holes);
+        let sealed =
+            self.record.segments.last_mut().filter(|last| was_whole && Some(last.generation) == was_active);
+        let sealed = sealed.map(|last| {
+            last.file_bytes = last.durable_bytes;
+            *last
+        });
         self.record.segments.push(SegmentRef {
             generation: self.spare.generation,
             base,
             first_batch,
             durable_bytes: written,
+            file_bytes: self.spare.filled(),
         });
         self.active =
             Active { file: self.spare.generation.file(), bytes: self.spare.filled(), offset: written };
         self.spare = Spare::planned(self.spare.generation.next());
-        // The one that was in use may hold damage behind what lives of it: it is left as it is.
-        let was_whole = !core::mem::take(&mut self.has_holes);
         self.has_lost_snapshot = false;
         self.write_record()?;
         if base != self.last {
@@ -438,13 +444,9 @@ impl<D: Disk> Store<D> {
             let removed = self.disk.remove(&segment.generation.file());
             self.guard(removed)?;
         }
-        match sealed {
-            Some((file, generation)) if Some(generation) == was_active && was_whole => {
-                let cut = self.disk.shorten(&file, sealed_bytes);
-                self.guard(cut)
-            }
-            _ => Ok(()),
-        }
+        let Some(sealed) = sealed else { return Ok(()) };
+        let cut = self.disk.shorten(&sealed.generation.file(), sealed.file_bytes);
+        self.guard(cut)
     }
 
     /// Tells in the record how much of the active segment is durable.

@@ -11,7 +11,7 @@ use crate::store::conformance::{Log, format, founding, open_options};
 use crate::store::memory::MemoryDisk;
 use crate::store::open::{OnDamage, OpenOptions, Recovered};
 use crate::store::store::Store;
-use crate::store::tests::{CLUSTER, append, founded};
+use crate::store::tests::{CLUSTER, append, founded, founded_with};
 use crate::types::{Index, NodeId};
 
 fn keeping() -> OpenOptions {
@@ -226,6 +226,44 @@ fn the_beginning_of_another_record_over_the_last_one_is_no_tear_d6() {
     rotten.rot(&file, |bytes| bytes[offset..][..BLOCK_BYTES].copy_from_slice(&beginning));
     let (_, recovered) = open(rotten);
     check(&recovered, &log, first..=last);
+}
+
+/// A file that ends early, even between two batches, may have lost what was acknowledged: nobody knows where it ended.
+#[test]
+fn a_log_cut_short_anywhere_is_a_hole_without_an_end_d1() {
+    let mut store = founded_with(16 * BLOCK_BYTES as u64);
+    let mut log = Log::default();
+    [20, 4_000, 20].into_iter().for_each(|bytes| append(&mut store, &mut log, 1, &[bytes]));
+    let file = store.active.file.clone();
+    let used = store.active.offset as usize;
+    let disk = store.into_disk();
+    let all = batches(&disk);
+    for kept in (0..=used).step_by(BLOCK_BYTES / 8) {
+        let mut rotten = disk.clone();
+        rotten.rot(&file, |bytes| bytes.truncate(kept));
+        assert!(Store::open(rotten.clone(), open_options()).is_err(), "{kept} bytes of {file} opened");
+        let (_, recovered) = open(rotten);
+        let whole = all.iter().filter(|(_, offset, first, _)| {
+            let next = all.iter().find(|(.., first_of_next, _)| first_of_next > first);
+            next.map_or(used, |(_, next, ..)| *next) <= kept && *offset < kept
+        });
+        assert_eq!(recovered.entries, log.entries[..whole.count()], "{kept} bytes of {file}");
+        let remains = recovered.remains.expect("a hole");
+        assert_eq!((remains.entries.len(), remains.end), (0, None), "{kept} bytes of {file}");
+    }
+}
+
+/// Nothing was ever written behind a block of zeros, however short the file is.
+#[test]
+fn a_log_whose_zeros_were_cut_lost_nothing() {
+    let mut store = founded();
+    let mut log = Log::default();
+    append(&mut store, &mut log, 1, &[20]);
+    let (file, used) = (store.active.file.clone(), store.active.offset as usize);
+    let mut disk = store.into_disk();
+    disk.rot(&file, |bytes| bytes.truncate(used + BLOCK_BYTES));
+    let (_, recovered) = Store::open(disk, open_options()).unwrap();
+    assert_eq!((recovered.entries, recovered.remains), (log.entries, None));
 }
 
 /// One write takes the place of the hole and all behind it; a crash at any of its operations finds the folder before
