@@ -81,6 +81,9 @@ pub struct RpcConfig {
     /// G of RFC 9002: what a timer can be trusted to keep. Too small: probes for packets that merely wait for
     /// the scheduler. Too large: losses are found late.
     pub granularity: Duration,
+    /// How long an acknowledgement waits for a datagram to ride on; the peer is taken to wait as long. Shorter: more
+    /// datagrams that say nothing else. Longer: what got lost last is repeated later.
+    pub ack_delay_max: Duration,
     /// The longest probe timeout while a peer is not silent; the heartbeat interval bounds it too.
     pub probe_timeout_max: Duration,
     /// The round trip assumed before the first sample.
@@ -163,6 +166,7 @@ impl Default for RpcConfig {
             notices_max: 64,
             stray_answers_max: 256,
             granularity: Duration::from_micros(100),
+            ack_delay_max: Duration::from_micros(500),
             probe_timeout_max: Duration::from_millis(50),
             rtt_guess: Duration::from_millis(1),
             hello_retry_min: Duration::from_millis(50),

@@ -16,10 +16,11 @@
 //! ```
 //!
 //! Every datagram of a link is numbered, is sent once and never again; what must arrive of it is sent again in a new
-//! one. `received` knows the numbers that came and owes an acknowledgement at the end of the turn; `sent` knows what
-//! went out and judges what is lost; `rtt` and `probe` say when to ask again although nothing shows a loss; `window`
-//! says how much may be under way, and gives way to delay, not to loss. A link outlives its peer's restarts: a proven
-//! new incarnation ends everything that belonged to the old one, and packet numbers and call ids go on.
+//! one. `received` knows the numbers that came and owes an acknowledgement, which waits a moment for something to ride
+//! on; `sent` knows what went out and judges what is lost; `rtt` and `probe` say when to ask again although nothing
+//! shows a loss; `window` says how much may be under way, and gives way to delay, not to loss. A link outlives its
+//! peer's restarts: a proven new incarnation ends everything that belonged to the old one, and packet numbers and call
+//! ids go on.
 //!
 //! Where keys are held, the datagrams of the handshake are under the MAC of a key, and those of the link are encrypted
 //! by a session that the last two steps of the handshake begin (`cover`, `offer`, `unseal`, `link_seal`; the

@@ -53,7 +53,7 @@ impl Link {
         let Some(peer) = self.peer else {
             return;
         };
-        while self.has_due(now) && !self.seal.is_exhausted() {
+        while self.has_due(now, core) && !self.seal.is_exhausted() {
             let mut packing = Packing {
                 bytes: core.buffer(),
                 limit: self.datagram_bytes_max - self.seal_bytes
@@ -76,8 +76,8 @@ impl Link {
     }
 
     /// True when there is anything to say, sendable or not.
-    fn has_due(&self, now: Instant) -> bool {
-        self.received.is_owed()
+    fn has_due(&self, now: Instant, core: &Core) -> bool {
+        self.received.due_at(self.ack_delay(core)).is_some_and(|at| at <= now)
             || self.wants_ping
             || self.notice_copies.front().is_some_and(|copy| copy.0 <= now)
             || !self.notices.is_empty()

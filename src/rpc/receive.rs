@@ -68,6 +68,9 @@ impl Link {
         self.recount(core);
         if verdict.is_ok() {
             self.received.note(now, header.packet.0, is_ack_eliciting);
+            if header.flags.contains(Flags::PROBE) {
+                self.received.hurry();
+            }
         }
         verdict
     }
@@ -183,7 +186,9 @@ impl Link {
         }
     }
 
+    /// Whoever repeats itself waits for a word.
     fn count_duplicate(&mut self, core: &mut Core) {
+        self.received.hurry();
         self.counters.duplicates += 1;
         core.stats.duplicates += 1;
     }

@@ -1,5 +1,7 @@
 //! What arrived on a link: which packet numbers, and the acknowledgement that is owed.
 
+use core::time::Duration;
+
 use crate::rpc::ranges::RangeSet;
 use crate::time::Instant;
 use crate::wire::{RANGES_MAX, Span};
@@ -10,29 +12,51 @@ pub(super) struct Received {
     numbers: RangeSet,
     /// When the largest number arrived.
     largest_at: Instant,
-    /// Something that asks for an acknowledgement arrived since the last one was sent.
-    is_owed: bool,
+    /// When the first datagram arrived that still waits for its acknowledgement.
+    owed_since: Option<Instant>,
+    /// How many wait for it.
+    owed_count: u32,
+    /// It is not held back for something to ride on.
+    is_urgent: bool,
 }
 
 impl Received {
     /// Notes a packet. A number below all ranges kept is acknowledged by no one: its sender repeats the frames.
+    /// What does not follow the highest one tells of a loss or a reordering, and its sender waits to hear of it.
     pub(super) fn note(&mut self, now: Instant, number: u64, is_ack_eliciting: bool) {
-        if self.numbers.largest().is_none_or(|largest| number > largest) {
+        let largest = self.numbers.largest();
+        if largest.is_none_or(|largest| number > largest) {
             self.largest_at = now;
         }
         self.numbers.insert(number, number);
         self.numbers.keep_highest(RANGES_MAX);
-        self.is_owed |= is_ack_eliciting;
+        if is_ack_eliciting {
+            self.owed_since.get_or_insert(now);
+            self.owed_count += 1;
+            self.is_urgent |= largest.is_none_or(|largest| number != largest + 1);
+        }
     }
 
-    /// True when an acknowledgement must go out at the end of this turn.
+    /// Has what is owed go out with this turn.
+    pub(super) fn hurry(&mut self) {
+        self.is_urgent = true;
+    }
+
+    /// True when an acknowledgement rides on whatever goes out.
     pub(super) fn is_owed(&self) -> bool {
-        self.is_owed
+        self.owed_since.is_some()
+    }
+
+    /// When one goes out by itself, held back for `delay` at most. `[W-29]`
+    pub(super) fn due_at(&self, delay: Duration) -> Option<Instant> {
+        let since = self.owed_since?;
+        let is_now = self.is_urgent || self.owed_count >= OWED_MAX;
+        Some(if is_now { since } else { since + delay })
     }
 
     /// The ranges to acknowledge, highest first, and how long the largest has waited, in µs.
     pub(super) fn take_ack(&mut self, now: Instant, spans: &mut Vec<Span>) -> u64 {
-        self.is_owed = false;
+        (self.owed_since, self.owed_count, self.is_urgent) = (None, 0, false);
         spans.clear();
         spans.extend(self.numbers.iter().rev().map(|(first, last)| Span { first, last }));
         let delay = now.saturating_since(self.largest_at);
@@ -45,13 +69,16 @@ impl Received {
     }
 }
 
+/// So many datagrams are acknowledged without waiting for more.
+const OWED_MAX: u32 = 8;
 /// An hour; the wire's bound is 2^62.
 const DELAY_US_MAX: u64 = 3_600_000_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use core::time::Duration;
+
+    const DELAY: Duration = Duration::from_micros(500);
 
     #[test]
     fn only_packets_that_ask_are_owed_an_acknowledgement_but_all_are_named_in_it() {
@@ -60,6 +87,7 @@ mod tests {
         assert!(!received.is_owed());
         received.note(Instant::ZERO, 3, true);
         assert!(received.is_owed());
+        assert_eq!(received.due_at(DELAY), Some(Instant::ZERO), "2 is missing");
         let mut spans = Vec::new();
         let delay_us = received.take_ack(Instant::ZERO + Duration::from_micros(7), &mut spans);
         assert_eq!(
@@ -67,6 +95,33 @@ mod tests {
             (7, &[Span { first: 3, last: 3 }, Span { first: 1, last: 1 }][..])
         );
         assert!(!received.is_owed());
+    }
+
+    #[test]
+    fn what_follows_in_order_is_held_back_until_it_is_enough_or_urgent() {
+        let at = |us| Instant::ZERO + Duration::from_micros(us);
+        let mut spans = Vec::new();
+        let mut received = Received::default();
+        received.note(at(0), 1, true);
+        assert_eq!(received.due_at(DELAY), Some(at(0)), "the first one tells how far the peer is");
+        received.take_ack(at(0), &mut spans);
+        assert_eq!(received.due_at(DELAY), None);
+        received.note(at(10), 2, true);
+        received.note(at(20), 3, false);
+        received.note(at(30), 4, true);
+        assert_eq!(received.due_at(DELAY), Some(at(10) + DELAY));
+        assert_eq!(received.due_at(Duration::ZERO), Some(at(10)));
+        received.hurry();
+        assert_eq!(received.due_at(DELAY), Some(at(10)));
+        received.take_ack(at(40), &mut spans);
+        for number in 0..u64::from(OWED_MAX) {
+            assert_ne!(received.due_at(DELAY), Some(at(50)), "{number} wait");
+            received.note(at(50), 5 + number, true);
+        }
+        assert_eq!(received.due_at(DELAY), Some(at(50)));
+        received.take_ack(at(60), &mut spans);
+        received.note(at(70), 3, true);
+        assert_eq!(received.due_at(DELAY), Some(at(70)), "an older one");
     }
 
     #[test]

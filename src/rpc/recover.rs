@@ -140,6 +140,7 @@ impl Link {
             return earliest(next, self.idle_at(core));
         }
         next = earliest(next, self.sent.loss_at());
+        next = earliest(next, self.received.due_at(self.ack_delay(core)));
         if self.sent.in_flight_count() > 0 {
             next = earliest(next, Some(self.probe_at(core)));
         }
@@ -149,13 +150,19 @@ impl Link {
         earliest(next, self.idle_at(core))
     }
 
+    /// How long an acknowledgement may wait for something to ride on, at either end. Where much gets lost, not at all:
+    /// how soon a loss is mended decides there what is reached.
+    pub(super) fn ack_delay(&self, core: &Core) -> Duration {
+        if self.loss.is_high() { Duration::ZERO } else { core.config.ack_delay_max }
+    }
+
     /// When the next probe is due, if anything is in flight. A silent client is not probed: it has most likely
     /// ended, and one that lives asks again for what it still wants.
     pub(super) fn probe_at(&self, core: &Core) -> Instant {
         if self.is_silent {
             return self.idle_at(core).unwrap_or(self.probe.last_sent() + core.heartbeat());
         }
-        let unscaled = self.rtt.probe_timeout(core.config.granularity);
+        let unscaled = self.rtt.probe_timeout(core.config.granularity, self.ack_delay(core));
         self.probe.at(self.rtt.smoothed(), unscaled, core.probe_timeout_max())
     }
 
@@ -196,7 +203,7 @@ impl Link {
 
     /// How long lost packets are remembered, to notice that they were not.
     pub(super) fn keep_lost(&self, core: &Core) -> Duration {
-        3 * self.rtt.probe_timeout(core.config.granularity)
+        3 * self.rtt.probe_timeout(core.config.granularity, core.config.ack_delay_max)
     }
 }
 

@@ -38,16 +38,14 @@ impl Rtt {
     }
 
     /// Takes a sample: the time from sending the largest newly acknowledged ack-eliciting packet to its
-    /// acknowledgement, and the peer's delay, which is subtracted unless that would fall below the minimum.
+    /// acknowledgement, and the peer's delay, which is subtracted unless it was longer. Acknowledgements ride on
+    /// answers, so a path may show nothing but delayed ones, and the lowest of all would be no round trip.
     pub(super) fn sample(&mut self, now: Instant, latest: Duration, peer_delay: Duration) {
         let latest_ns = nanos(latest).max(1);
-        let delay_ns = nanos(peer_delay);
+        let delay_ns = if peer_delay < latest { nanos(peer_delay) } else { 0 };
         self.peer_delay_ns = delay_ns.max(self.peer_delay_ns - self.peer_delay_ns / 8);
-        self.note_min(now, latest_ns);
-        let mut adjusted_ns = latest_ns;
-        if latest_ns >= self.min_ns.saturating_add(delay_ns) {
-            adjusted_ns = latest_ns - delay_ns;
-        }
+        let adjusted_ns = latest_ns - delay_ns;
+        self.note_min(now, adjusted_ns);
         if !self.is_measured {
             self.is_measured = true;
             self.smoothed_ns = adjusted_ns;
@@ -84,10 +82,12 @@ impl Rtt {
         if self.min_ns == u64::MAX { self.smoothed() } else { Duration::from_nanos(self.min_ns) }
     }
 
-    /// srtt + max(4·rttvar, G) + peer delay, unscaled and without jitter (RFC 9002 §6.2.1).
-    pub(super) fn probe_timeout(&self, granularity: Duration) -> Duration {
+    /// srtt + max(4·rttvar, G) + peer delay, unscaled and without jitter (RFC 9002 §6.2.1). The peer may hold an
+    /// acknowledgement back for `ack_delay`, and lately did for as long as it says.
+    pub(super) fn probe_timeout(&self, granularity: Duration, ack_delay: Duration) -> Duration {
         let spread_ns = (4 * self.variance_ns).max(nanos(granularity));
-        Duration::from_nanos(self.smoothed_ns + spread_ns + self.peer_delay_ns)
+        let delay_ns = self.peer_delay_ns.max(nanos(ack_delay));
+        Duration::from_nanos(self.smoothed_ns + spread_ns + delay_ns)
     }
 
     /// 9/8 srtt + G: how old an unacknowledged packet must be to be lost once a later one is acknowledged.
@@ -115,7 +115,8 @@ mod tests {
         assert_eq!(rtt.measured(), None);
         rtt.sample(Instant::ZERO, 100 * US, Duration::ZERO);
         assert_eq!(rtt.measured(), Some(100 * US));
-        assert_eq!(rtt.probe_timeout(100 * US), 300 * US);
+        assert_eq!(rtt.probe_timeout(100 * US, Duration::ZERO), 300 * US);
+        assert_eq!(rtt.probe_timeout(100 * US, 500 * US), 800 * US);
     }
 
     #[test]
@@ -124,18 +125,18 @@ mod tests {
         for _ in 0..100 {
             rtt.sample(Instant::ZERO, 100 * US, Duration::ZERO);
         }
-        assert_eq!(rtt.probe_timeout(100 * US).as_micros(), 200);
+        assert_eq!(rtt.probe_timeout(100 * US, Duration::ZERO).as_micros(), 200);
         assert_eq!(rtt.loss_delay(100 * US).as_nanos(), 212_500);
     }
 
     #[test]
-    fn the_peers_delay_is_taken_off_but_never_below_the_minimum() {
+    fn the_peers_delay_is_taken_off_unless_it_cannot_be_true() {
         let mut rtt = Rtt::new(1000 * US);
-        rtt.sample(Instant::ZERO, 100 * US, Duration::ZERO);
         rtt.sample(Instant::ZERO, 500 * US, 400 * US);
-        assert_eq!(rtt.smoothed().as_micros(), 100, "the delay explained all of it");
-        rtt.sample(Instant::ZERO, 450 * US, 400 * US);
-        assert!(rtt.smoothed() > 100 * US, "a delay that would undercut the minimum is not believed");
+        assert_eq!((rtt.smoothed(), rtt.min()), (100 * US, 100 * US), "the delay explained the rest");
+        rtt.sample(Instant::ZERO, 300 * US, 400 * US);
+        assert!(rtt.smoothed() > 100 * US, "a delay longer than the whole is not believed");
+        assert!(rtt.probe_timeout(US, Duration::ZERO) > rtt.smoothed() + 300 * US, "but the one before is");
     }
 
     #[test]
@@ -153,6 +154,6 @@ mod tests {
         let mut rtt = Rtt::new(Duration::MAX);
         rtt.sample(Instant::ZERO, Duration::MAX, Duration::MAX);
         rtt.sample(Instant::ZERO, Duration::ZERO, Duration::MAX);
-        assert!(rtt.probe_timeout(US) > Duration::ZERO);
+        assert!(rtt.probe_timeout(US, Duration::ZERO) > Duration::ZERO);
     }
 }

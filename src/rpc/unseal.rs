@@ -81,7 +81,7 @@ impl Rpc {
             packet: envelope.header.packet.0,
             associated: &associated,
         };
-        let keep = 3 * link.rtt.probe_timeout(self.core.config.granularity);
+        let keep = link.keep_lost(&self.core);
         let text = &mut opened[HEADER_BYTES..];
         if !link.seal.open((now, keep), &mut self.core, &sealed, text) {
             return Err(DropReason::Crc);

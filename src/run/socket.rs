@@ -98,7 +98,9 @@ impl Socket {
         let mut count = 0;
         while count < limit {
             match self.batch.receive(&self.io, take) {
-                Ok(received) => count += received,
+                // What comes after a batch that was not filled is told by the poll.
+                Ok(Batched { is_last: true, .. }) => return false,
+                Ok(batched) => count += batched.count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(_) => count += 1,
             }
@@ -124,9 +126,17 @@ fn kind_of(error: &io::Error) -> SendErrorKind {
     SendErrorKind::Other
 }
 
+/// What one call to the kernel brought.
+#[derive(Clone, Copy, Debug)]
+struct Batched {
+    count: usize,
+    /// The socket held no more.
+    is_last: bool,
+}
+
 #[cfg(not(feature = "offload"))]
 mod imp {
-    use super::{DATAGRAM_BYTES_MAX, Outgoing, SendErrorKind, SocketAddr, UdpSocket, io, kind_of};
+    use super::{Batched, DATAGRAM_BYTES_MAX, Outgoing, SendErrorKind, SocketAddr, UdpSocket, io, kind_of};
 
     #[derive(Debug)]
     pub(super) struct Batch {
@@ -146,10 +156,10 @@ mod imp {
             &mut self,
             io: &UdpSocket,
             take: &mut dyn FnMut(SocketAddr, &[u8]),
-        ) -> io::Result<usize> {
+        ) -> io::Result<Batched> {
             let (count, from) = io.recv_from(&mut self.buffer)?;
             take(from, &self.buffer[..count]);
-            Ok(1)
+            Ok(Batched { count: 1, is_last: false })
         }
 
         pub(super) fn send(
@@ -169,7 +179,7 @@ mod imp {
 
 #[cfg(feature = "offload")]
 mod imp {
-    use super::{DATAGRAM_BYTES_MAX, Outgoing, SendErrorKind, SocketAddr, UdpSocket, io, kind_of};
+    use super::{Batched, DATAGRAM_BYTES_MAX, Outgoing, SendErrorKind, SocketAddr, UdpSocket, io, kind_of};
     use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
     use std::io::IoSliceMut;
 
@@ -196,7 +206,7 @@ mod imp {
             &mut self,
             io: &UdpSocket,
             take: &mut dyn FnMut(SocketAddr, &[u8]),
-        ) -> io::Result<usize> {
+        ) -> io::Result<Batched> {
             let mut metas = [RecvMeta::default(); BATCH_SIZE];
             let received = {
                 let mut buffers = self.receive.iter_mut().map(|buffer| IoSliceMut::new(buffer));
@@ -215,7 +225,7 @@ mod imp {
                     count += 1;
                 }
             }
-            Ok(count)
+            Ok(Batched { count, is_last: received < BATCH_SIZE })
         }
 
         pub(super) fn send(

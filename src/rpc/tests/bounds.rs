@@ -179,6 +179,8 @@ fn a_long_poll_pins_nothing(mode: Mode) {
         world.turn(0);
         assert_eq!(world.run_echo(Duration::from_micros(300)).len(), 1);
     }
+    // The last one's acknowledgement waits for something to ride on.
+    world.run_for(MS);
     let stats = world.ends[1].rpc.link_stats(there).unwrap();
     assert_eq!(stats.calls_served, 1);
     let now = world.now;

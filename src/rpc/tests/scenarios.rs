@@ -349,8 +349,10 @@ fn a_client_whose_node_restarts_is_told_and_goes_on(mode: Mode) {
         let reason = CallFailure::OutcomeUnknown;
         let failed = (client, Event::CallFailed { link, call: open, reason });
         assert!(world.events.contains(&failed), "seed {seed}: {:?}", world.events);
-        let requests: Vec<_> = world.events.drain(..).collect();
-        assert_eq!(requests.iter().filter(|(place, _)| *place == 0).count(), 1, "only the new link");
+        let of_node: Vec<_> = world.events.drain(..).filter(|(place, _)| *place == 0).collect();
+        // A client that heard nothing for long may have greeted again: the newest link counts.
+        let is_linked = matches!(of_node.last(), Some((_, Event::Connected { .. })));
+        assert!(is_linked && requests(&of_node) == 0, "seed {seed}: only a new link: {of_node:?}");
         let now = world.now;
         let call = world.ends[client].rpc.call(now, link, Class::Once, b"more".to_vec()).unwrap();
         world.turn(client);
