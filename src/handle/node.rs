@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -167,6 +168,13 @@ impl Node {
     pub fn stopper(&self) -> impl Fn() + Send + 'static {
         let mailbox = Arc::clone(&self.mailbox);
         move || drop(mailbox.send(Request::Stop))
+    }
+
+    /// The way to record what the node sends, gets and becomes from now on, in a file of its boot in this folder, or no
+    /// more; see docs/trace.md. A folder in which the boot has a file already is left as it is, and the log says so.
+    pub fn recorder(&self) -> impl Fn(Option<PathBuf>) + Send + 'static {
+        let mailbox = Arc::clone(&self.mailbox);
+        move |folder| drop(mailbox.send(Request::Record(folder)))
     }
 
     fn stop(&mut self) -> Result<(), RunError> {

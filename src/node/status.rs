@@ -117,6 +117,8 @@ impl<M: Machine> Node<M> {
             standing: self.standing(),
             agreed,
             divergences,
+            sent: stats.transmitted,
+            sent_bytes: stats.transmitted_bytes,
         }
     }
 

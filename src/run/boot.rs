@@ -35,6 +35,7 @@ use crate::store::{
     DiskError, DiskErrorKind, FIRST_INCARNATION_MAX, FormatError, FormatOptions, Fsync, OnDamage, OpenError,
     OpenOptions, Recovered, SEGMENT_BYTES, SharedDisk, SnapshotError, Store, StoreError,
 };
+use crate::trace::Payloads;
 use crate::types::{BootNonce, ClusterId, Identity, Incarnation, NodeId, StoreId};
 
 /// What to do with a data folder that has no cluster yet.
@@ -395,6 +396,7 @@ impl Site {
                 incarnation: recovered.incarnation,
                 cluster: recovered.cluster,
                 address: self.net.local_addr()?,
+                payloads: Payloads::Kept,
             };
             Recorder::start(folder, recorded, self.net.now(), &self.log)
         };

@@ -190,7 +190,7 @@ pub fn read_capture_keys(path: &Path) -> Result<CaptureKeys, KeyError> {
 }
 
 /// What ephemeral keys of this process are made from.
-pub(crate) fn random_entropy() -> io::Result<Entropy> {
+pub fn random_entropy() -> io::Result<Entropy> {
     random_secret().map(Entropy::new)
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
 use slog::{Logger, info, warn};
 
@@ -17,11 +18,12 @@ use crate::run::disk_thread::{Done, Job, Writer};
 use crate::run::figures::{FollowerFigures, LinkFigures, NodeFigures};
 use crate::run::mailbox::Mailbox;
 use crate::run::net::Net;
+use crate::run::record::{Recorded, Recorder};
 use crate::run::sights::View;
 use crate::run::snapshot_thread::{Event, SnapshotThread};
 use crate::store::{Batch, Disk, OpenError, StoreError};
 use crate::time::{Instant, earliest};
-use crate::trace::NoteKind;
+use crate::trace::{NoteKind, Payloads};
 use crate::types::{ClusterId, NodeId};
 use crate::wire::status::NodeStatus;
 use std::time::Duration;
@@ -51,6 +53,8 @@ pub enum Request {
     Figures(Box<dyn FnOnce(NodeFigures) + Send>),
     /// Which datagrams passed after the one of this serial?
     Look(u64, Box<dyn FnOnce(View) + Send>),
+    /// Record in this folder from now on, without the bytes of datagrams; or no more.
+    Record(Option<PathBuf>),
     /// Hand leadership over.
     Transfer(Option<NodeId>),
     /// Hand leadership over if need be, make everything durable and end.
@@ -63,6 +67,7 @@ impl fmt::Debug for Request {
             Self::Status(_) => f.write_str("Status"),
             Self::Figures(_) => f.write_str("Figures"),
             Self::Look(after, _) => write!(f, "Look({after})"),
+            Self::Record(folder) => write!(f, "Record({folder:?})"),
             Self::Transfer(to) => write!(f, "Transfer({to:?})"),
             Self::Stop => f.write_str("Stop"),
         }
@@ -248,11 +253,40 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
             Request::Figures(answer) => answer(self.figures(now)),
             // Without an address of its own there is no socket to look at, and the loop is about to end.
             Request::Look(after, answer) => drop(self.net.look(after).map(answer)),
+            Request::Record(folder) => self.record(now, folder),
             Request::Transfer(to) => self.node.transfer_leadership(now, to),
             Request::Stop if stopping.is_none() => {
                 *stopping = Some(Stopping { at: now + HANDOVER_MAX, hand_over_at: now, has_led: false });
             }
             Request::Stop => {}
+        }
+    }
+
+    /// A recording that cannot be begun is told and is not: nothing of the node rests on it.
+    fn record(&mut self, now: Instant, folder: Option<PathBuf>) {
+        let begin = |folder: PathBuf| {
+            let status = self.node.status();
+            let recorded = Recorded {
+                node: status.node,
+                store: status.store,
+                incarnation: status.incarnation,
+                cluster: status.cluster,
+                address: self.net.local_addr()?,
+                payloads: Payloads::LeftOut,
+            };
+            let mut recorder = Recorder::start(&folder, recorded, now, &self.log)?;
+            // Where it stands belongs to its begin: this node may lead already.
+            recorder.observe(now, self.node.raft());
+            Ok::<_, io::Error>(recorder)
+        };
+        let recorder = folder.and_then(|folder| {
+            begin(folder).map_err(|error| warn!(self.log, "nothing is recorded"; "error" => %error)).ok()
+        });
+        if let Some(before) = self.net.record(recorder) {
+            // What waits is written meanwhile: the loop has nodes to answer.
+            let end = thread::Builder::new().name("raftgram-recorded".to_owned());
+            // Without a thread it is written here, by the drop of what was to run there.
+            drop(end.spawn(move || drop(before)));
         }
     }
 

@@ -45,6 +45,8 @@ pub struct Recorded {
     pub cluster: ClusterId,
     /// Where its socket is bound.
     pub address: SocketAddr,
+    /// Whether the bytes of datagrams are kept.
+    pub payloads: Payloads,
 }
 
 /// The loop's end of a recording.
@@ -77,7 +79,7 @@ impl Recorder {
     /// # Errors
     /// When the folder or the file cannot be made; a file of this name is never touched.
     pub fn start(dir: &Path, recorded: Recorded, now: Instant, log: &Logger) -> io::Result<Self> {
-        let Recorded { node, store, incarnation, cluster, address } = recorded;
+        let Recorded { node, store, incarnation, cluster, address, payloads } = recorded;
         fs::create_dir_all(dir)?;
         let path = dir.join(format!("node-{}-{incarnation}.jsonl", node.as_u16()));
         let file = File::create_new(&path)?;
@@ -93,7 +95,7 @@ impl Recorder {
         let log = log.clone();
         let writer = thread::Builder::new()
             .name("raftgram-record".to_owned())
-            .spawn(move || Writer { file: of_thread, path, log, node }.run(&receiver))?;
+            .spawn(move || Writer { file: of_thread, path, log, node, payloads }.run(&receiver))?;
         Ok(Self { recorded, observer: Observer::new(node), queue, writer: Some(writer) })
     }
 
@@ -194,12 +196,13 @@ struct Writer {
     path: PathBuf,
     log: Logger,
     node: NodeId,
+    payloads: Payloads,
 }
 
 impl Writer {
     /// Writes whole lines, at once whenever nothing more waits: a node that is killed leaves a file to its end.
     fn run(mut self, items: &Receiver<Item>) {
-        let mut datagrams = Datagrams::new(Payloads::Kept);
+        let mut datagrams = Datagrams::new(self.payloads);
         let mut lines = String::new();
         let mut left_out = 0;
         loop {

@@ -489,4 +489,6 @@ fn put_status(status: &NodeStatus, fields: &mut Fields) {
         let differences: Vec<String> = status.divergences.iter().map(ToString::to_string).collect();
         fields.put("divergences", differences.join("; "));
     }
+    fields.put("sent", status.sent);
+    fields.put("sent_bytes", status.sent_bytes);
 }

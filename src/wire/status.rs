@@ -63,6 +63,10 @@ pub struct NodeStatus {
     pub agreed: Index,
     /// The first difference found from each other node since the boot; none while all replicas agree.
     pub divergences: Vec<Divergence>,
+    /// Datagrams it gave to its socket since its boot; 0 from a node of a version that does not tell.
+    pub sent: u64,
+    /// The bytes of these.
+    pub sent_bytes: u64,
 }
 
 /// Where two replicas differ. `[W-94]`
@@ -295,6 +299,8 @@ impl NodeStatus {
             out.put_varint(row.after.0);
             out.put_varint(row.through.0);
         }
+        out.put_varint(self.sent);
+        out.put_varint(self.sent_bytes);
     }
 
     /// Reads what [`Self::encode`] writes.
@@ -342,6 +348,8 @@ impl NodeStatus {
             standing: if r.is_empty() { Standing::Member } else { read_standing(r)? },
             agreed: if r.is_empty() { Index(0) } else { read_index(r)? },
             divergences: if r.is_empty() { Vec::new() } else { read_rows(r, read_divergence)? },
+            sent: if r.is_empty() { 0 } else { r.varint()? },
+            sent_bytes: if r.is_empty() { 0 } else { r.varint()? },
         })
     }
 }

@@ -8,7 +8,7 @@ const HOMES: [&str; 3] = [concat!("/ro", "ot/"), concat!("/ho", "me/"), concat!(
 
 /// Hosts that a URL may name. A package mirror in a lock file or a manifest is the mistake this is for: it works
 /// on one network only. Anything public that a reader profits from may be added.
-const HOSTS: [&str; 11] = [
+const HOSTS: [&str; 12] = [
     "crates.io",
     "doc.rust-lang.org",
     "docs.rs",
@@ -17,6 +17,7 @@ const HOSTS: [&str; 11] = [
     "no-color.org",
     "raft.github.io",
     "semver.org",
+    "ui.perfetto.dev",
     "www.apache.org",
     "www.rfc-editor.org",
     "www.w3.org",

@@ -377,5 +377,7 @@ fn status() -> NodeStatus {
             after: Index(999_872),
             through: Index(999_936),
         }],
+        sent: 1_000_500,
+        sent_bytes: 100_000_000,
     }
 }

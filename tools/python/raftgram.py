@@ -15,7 +15,12 @@ A write takes effect once, however often it had to be sent and whoever led meanw
 that the nodes keep. When a write's deadline passes after it was sent, nobody here can know whether it took effect, and
 `OutcomeUnknown` says so; every other error means that it did not. Keys and values are bytes; `str` is sent as UTF-8.
 
-Nodes that take sealed datagrams only are reached through a proxy that holds the key; this client holds none.
+Nodes that take sealed datagrams only are reached through a proxy on this machine that holds a key; this client holds
+none, and names the proxy in the place of all nodes:
+
+    raftgram proxy --key app.key --listen 127.0.0.1:7201 --upstream 10.0.0.1:7101,10.0.0.2:7101,10.0.0.3:7101
+
+    with raftgram.Client("127.0.0.1:7201") as kv: ...
 
 One operation runs at a time; a client may be shared by threads, which then wait for each other. Written against
 wire-spec.md alone, with its bytes in `raftgram_wire.py` and its links in `raftgram_link.py`, which must lie beside.
@@ -58,7 +63,7 @@ class Unreachable(RaftgramError):
 
 
 class Sealed(Unreachable):
-    """The nodes take sealed datagrams only."""
+    """The nodes take sealed datagrams only: `raftgram proxy --key FILE` lets plain clients of its machine in."""
 
 
 class NoLeader(RaftgramError):

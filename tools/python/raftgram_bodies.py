@@ -208,7 +208,7 @@ STATUS: Schema = (
         ("hole_first", INDEX), ("hole_last", INDEX), ("hole_fetched", Varint()), ("hole_from", Node("none")),
     ))}, is_shown=False)),
     ("version", Appended(INDEX)), ("standing", Appended(Enum(STANDINGS))), ("agreed", Appended(INDEX)),
-    ("divergences", Appended(Divergences())),
+    ("divergences", Appended(Divergences())), ("sent", Appended(Varint())), ("sent_bytes", Appended(Varint())),
 )  # fmt: skip
 
 

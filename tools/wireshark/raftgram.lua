@@ -139,6 +139,7 @@ local STATUS = {
   } } } },
   { "version", "term", appended = true }, { "standing", "names", STANDINGS, appended = true },
   { "agreed", "term", appended = true }, { "divergences", "divergences", appended = true },
+  { "sent", "varint", appended = true }, { "sent_bytes", "varint", appended = true },
 }
 -- [W-80]: why a change was refused, and what its two numbers are.
 local CHANGE_REFUSALS = {

@@ -224,6 +224,8 @@ proptest! {
                 [usize::from(rows % 4)],
             agreed: Index(numbers[2]),
             divergences: Vec::new(),
+            sent: counts[2],
+            sent_bytes: counts[3],
         };
         status.role = [
             NodeRole::Blank, NodeRole::Follower, NodeRole::PreCandidate, NodeRole::Candidate, NodeRole::Leader,

@@ -49,6 +49,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 
 use crate::cli::{Cli, Command, ConfigCommand};
@@ -110,7 +111,11 @@ fn dispatch(
         Command::Check(check) => check.run(format),
         Command::Key(key) => key.run(format),
         Command::Lab(lab) => lab.run(format),
-        Command::Proxy(proxy) => proxy.run(format),
+        Command::Proxy(proxy) => {
+            // A key in the environment is for commands that talk to the cluster; a lossy path does not.
+            let is_asked = matches.value_source("key_file") == Some(ValueSource::CommandLine);
+            proxy.run(key_file.as_deref().filter(|_| is_asked), format, &logger)
+        }
         Command::Sim(sim) => sim.run(format),
         Command::Trace(trace) => trace.run(key_file.as_deref(), format),
         Command::Wire(wire) => wire.run(key_file.as_deref(), format),

@@ -1,7 +1,6 @@
 //! `node`: one node in the foreground, until it is told to stop or cannot go on.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -190,7 +189,7 @@ impl Node {
             }
         });
         if leashed {
-            follow_stdin(node.stopper());
+            follow_stdin(node.stopper(), node.recorder());
         }
         node.wait().map_err(|error| run_fault(&error).at(data.display()))
     }
@@ -330,11 +329,19 @@ fn announce(
     })
 }
 
-/// Stops the node at the end of stdin: the other end of the pipe closes when its process dies, however it dies.
-fn follow_stdin(stop: impl Fn() + Send + 'static) {
+/// Stops the node at the end of stdin: the other end of the pipe closes when its process dies, however it dies. Until
+/// then the line `record DIR` begins a recording, and `record` ends it.
+fn follow_stdin(stop: impl Fn() + Send + 'static, record: impl Fn(Option<PathBuf>) + Send + 'static) {
     std::thread::spawn(move || {
-        let mut bytes = [0; 64];
-        while matches!(std::io::stdin().read(&mut bytes), Ok(1..)) {}
+        for line in std::io::stdin().lines() {
+            // What is no text is nobody's who holds the leash.
+            let Ok(line) = line else { break };
+            match line.split_once(' ') {
+                Some(("record", folder)) => record(Some(folder.into())),
+                None if line == "record" => record(None),
+                _ => {}
+            }
+        }
         stop();
     });
 }

@@ -77,6 +77,9 @@ pub(crate) struct Told {
     pub(crate) duplicates: u64,
     pub(crate) received: u64,
     pub(crate) accepted: u64,
+    /// Datagrams it sent; 0 from a node of an earlier version.
+    sent: u64,
+    sent_bytes: u64,
     pub(crate) drops: BTreeMap<String, u64>,
     cluster: Option<String>,
     store: String,
@@ -390,6 +393,8 @@ impl Row {
             duplicates: status.duplicates,
             received: status.received,
             accepted: status.accepted,
+            sent: status.sent,
+            sent_bytes: status.sent_bytes,
             drops: status.drops.iter().map(|drop| (drop.reason.clone(), drop.count)).collect(),
             cluster: (!status.cluster.is_zero()).then(|| status.cluster.to_string()),
             store: status.store.to_string(),
@@ -462,6 +467,8 @@ mod tests {
             standing: Standing::Member,
             agreed: Index(0),
             divergences: Vec::new(),
+            sent: 0,
+            sent_bytes: 0,
         }
     }
 

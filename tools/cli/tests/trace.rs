@@ -5,6 +5,8 @@
 mod browser;
 #[path = "trace/diagram.rs"]
 mod diagram;
+#[path = "trace/perfetto.rs"]
+mod perfetto;
 #[path = "trace/report.rs"]
 mod report;
 mod support;

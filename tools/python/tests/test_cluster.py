@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import pathlib
 import signal
 import subprocess
 import threading
@@ -80,6 +81,65 @@ class Lossy(Processes):
         with raftgram.Client(nodes, timeout=1) as kv, self.assertRaises(raftgram.Sealed) as caught:
             kv.put("a", "1")
         self.assertIn("proxy", str(caught.exception))
+
+    def test_a_sealed_cluster_is_reached_through_a_proxy_that_holds_a_key(self) -> None:
+        keys = {role: str(self.folder / role) for role in ("cluster", "app")}
+        for role, more in (("cluster", []), ("app", ["--client"])):
+            subprocess.run(
+                [self.raftgram, "key", "new", *more, keys[role]], check=True, stdout=subprocess.DEVNULL, timeout=30
+            )
+        with open(keys["cluster"], "a") as all_keys, open(keys["app"]) as app:
+            all_keys.write(app.read())
+        nodes = self.cluster_up("--key", keys["cluster"], "--loss", "5%")
+        listen = f"127.0.0.1:{free_ports(1)}"
+        # One node is named: where others are, redirects tell.
+        proxy = self.start("proxy", "proxy", "--key", keys["app"], "--listen", listen, "--upstream", nodes[0])
+        with raftgram.Client(listen, timeout=30) as kv:
+            self.assertIsNone(kv.put("a", "1").previous)
+            self.assertEqual(kv.get("a"), b"1")
+            self.assertTrue(kv.cas("a", "1", "2"))
+            self.assertFalse(kv.cas("a", "1", "3"))
+            large = os.urandom(1 << 18)
+            written = kv.put("b", large)
+            self.assertEqual([(row.key, row.value) for row in kv.list()], [(b"a", b"2"), (b"b", large)])
+            changes = list(kv.watch(after=written.index - 1, timeout=0.2))
+            self.assertEqual([change.key for change in changes], [b"b"])
+            leader = kv.status()[0]
+            self.assertEqual((leader.role, leader.fields["cluster"].hex()), ("leader", kv.cluster_id))
+            # Another one takes its place, and the proxy follows.
+            transfer = [self.raftgram, "--key", keys["cluster"], "--cluster", ",".join(nodes), "leader", "transfer"]
+            subprocess.run(transfer, check=True, stdout=subprocess.DEVNULL, timeout=30)
+            self.assertTrue(kv.cas("a", "2", "4"))
+            self.assertEqual(kv.get("a"), b"4")
+            # So it is when the proxy is another: the session is the client's.
+            proxy.kill()
+            proxy.wait(15)
+            proxy = self.start("proxy", "proxy", "--key", keys["app"], "--listen", listen, "--upstream", nodes[1])
+            self.assertTrue(kv.cas("a", "4", "5"))
+        proxy.terminate()
+        self.assertEqual(proxy.wait(15), 0)
+        assert proxy.stdout is not None
+        said = proxy.stdout.read().decode() + (self.folder / "proxy.log").read_text()
+        self.assertIn(f"listening {listen}\n", said)
+        for file in keys.values():
+            for line in pathlib.Path(file).read_text().splitlines():
+                self.assertNotIn(line.split()[-1], said)
+
+    def test_a_proxy_hears_plain_clients_on_loopback_only(self) -> None:
+        key = self.folder / "key"
+        subprocess.run([self.raftgram, "key", "new", str(key)], check=True, stdout=subprocess.DEVNULL, timeout=30)
+        arguments = [self.raftgram, "proxy", "--key", str(key), "--upstream", "127.0.0.1:9"]
+        cases = [
+            (["--listen", f"0.0.0.0:{free_ports(1)}"], 0o600, 2, "on loopback only"),
+            (["--listen", f"127.0.0.1:{free_ports(1)}", "--loss", "1%"], 0o600, 2, "takes no faults"),
+            (["--listen", f"127.0.0.1:{free_ports(1)}"], 0o644, 1, "chmod 600"),
+        ]
+        for more, mode, code, why in cases:
+            with self.subTest(why):
+                key.chmod(mode)
+                ended = subprocess.run([*arguments, *more], capture_output=True, text=True, timeout=30)
+                self.assertEqual(ended.returncode, code, ended.stderr)
+                self.assertIn(why, ended.stderr)
 
 
 class Kills(Processes):

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,15 @@ impl Process {
     /// Asks it to hand leadership over and end.
     pub(crate) fn tell_to_stop(&mut self) {
         self.signal(Signal::TERM);
+    }
+
+    /// Has it record from now on in this folder, or no more. It may have ended, and then nothing is to be recorded.
+    pub(crate) fn record(&mut self, folder: Option<&Path>) {
+        let line =
+            folder.map_or_else(|| "record\n".to_owned(), |folder| format!("record {}\n", folder.display()));
+        if let Some(leash) = &mut self.child.stdin {
+            drop(leash.write_all(line.as_bytes()));
+        }
     }
 
     /// Lets it stand still.

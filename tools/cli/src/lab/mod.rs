@@ -17,6 +17,7 @@ mod overseer;
 mod parse;
 mod plan;
 mod processes;
+mod recording;
 pub(crate) mod report;
 mod run;
 pub(crate) mod run_folder;

@@ -21,6 +21,7 @@ use super::meter::{Grounds, Meter};
 use super::namespaces::Network;
 use super::plan::{Occurrence, Task, occurrences};
 use super::processes::since_us;
+use super::recording::Recording;
 use super::run_folder::{EventKind, NodeCounts};
 use super::scenario::{Between, Deed, Links, System};
 use super::simulator::blocked;
@@ -82,6 +83,8 @@ struct Keeper {
 struct Sum {
     received: u64,
     accepted: u64,
+    sent: u64,
+    sent_bytes: u64,
     retransmits: u64,
     duplicates: u64,
     drops: BTreeMap<String, u64>,
@@ -92,6 +95,8 @@ impl Sum {
         Self {
             received: status.received,
             accepted: status.accepted,
+            sent: status.sent,
+            sent_bytes: status.sent_bytes,
             retransmits: status.retransmits,
             duplicates: status.duplicates,
             drops: status.drops.iter().map(|drop| (drop.reason.clone(), drop.count)).collect(),
@@ -104,6 +109,8 @@ impl Sum {
         Self {
             received: how(self.received, other.received),
             accepted: how(self.accepted, other.accepted),
+            sent: how(self.sent, other.sent),
+            sent_bytes: how(self.sent_bytes, other.sent_bytes),
             retransmits: how(self.retransmits, other.retransmits),
             duplicates: how(self.duplicates, other.duplicates),
             drops: reasons.map(|it| (it.clone(), how(count(self, it), count(other, it)))).collect(),
@@ -125,6 +132,8 @@ pub(crate) struct Overseer {
     rng: Rng,
     plan: Vec<Occurrence>,
     struck: BTreeMap<usize, Option<u16>>,
+    /// The window that nodes record, if they do.
+    recording: Option<Recording>,
     /// When all of it is over.
     ends: Instant,
 }
@@ -151,6 +160,7 @@ impl Overseer {
             rng: Rng::from_seed(task.seed ^ 0xfa17),
             plan: occurrences(&task.scenario),
             struck: BTreeMap::new(),
+            recording: None,
             ends: Instant::now() + PATIENCE + task.scenario.warm_up.0 + task.scenario.duration.0,
         };
         for node in 1..=task.scenario.nodes {
@@ -257,6 +267,22 @@ impl Overseer {
         self.keepers[usize::from(node) - 1].client.set_faults(0, request, ANSWER * 4)
     }
 
+    /// Lets nodes record a window, in files below `dir`.
+    pub(crate) fn record(&mut self, dir: &Path) {
+        let first = self.plan.first().map_or(Duration::ZERO, |occurrence| occurrence.at);
+        self.recording = Recording::of(&self.task, dir, first);
+    }
+
+    /// Begins the recording when its time has come, and ends it.
+    fn keep_recording(&mut self, now: Instant, from: Instant) {
+        let Some(recording) = &mut self.recording else { return };
+        if let Some(folder) = recording.turn(now, from) {
+            for process in self.keepers.iter_mut().filter_map(|keeper| keeper.process.as_mut()) {
+                process.record(folder);
+            }
+        }
+    }
+
     /// Does what the plan says and looks at the nodes until it is over; gives what they counted.
     pub(crate) fn oversee(&mut self, from: Instant, notes: &Sender<Note>, is_over: &AtomicBool) -> Grounds {
         let mut begun = 0;
@@ -277,6 +303,7 @@ impl Overseer {
                 is_measured = true;
                 self.leave_out_the_warm_up();
             }
+            self.keep_recording(now, from);
             self.look(from, notes);
             std::thread::sleep(LOOK);
         }
@@ -324,7 +351,9 @@ impl Overseer {
                 // One that was told to stop and takes longer than that is killed.
                 self.keepers[usize::from(number) - 1].process = None;
                 match self.process(number, false) {
-                    Ok(process) => {
+                    Ok(mut process) => {
+                        let recording = self.recording.as_ref().and_then(Recording::under_way);
+                        recording.into_iter().for_each(|folder| process.record(Some(folder)));
                         self.keepers[usize::from(number) - 1].process = Some(process);
                         self.set_again(number);
                     }
@@ -430,7 +459,16 @@ impl Overseer {
         let told = || self.keepers.iter().filter_map(|keeper| keeper.told.as_ref());
         let commit = told().map(|status| status.commit.0).max().unwrap_or(0);
         let nodes = (1..).zip(&self.keepers).map(|(node, keeper)| keeper.row(&self.task, node));
-        Grounds { commits: commit.saturating_sub(commit_from), nodes: nodes.collect(), ..Grounds::default() }
+        let nodes: Vec<NodeCounts> = nodes.collect();
+        let sum = |count: fn(&NodeCounts) -> Option<u64>| nodes.iter().map(count).sum();
+        Grounds {
+            commits: commit.saturating_sub(commit_from),
+            datagrams: sum(|node| node.datagrams_sent),
+            datagram_bytes: sum(|node| node.bytes_sent),
+            trace_hash: None,
+            trace: self.recording.as_ref().and_then(Recording::told),
+            nodes,
+        }
     }
 }
 
@@ -457,8 +495,8 @@ impl Keeper {
             term: told.map_or(0, |status| status.term.0),
             commit: told.map_or(0, |status| status.commit.0),
             applied: told.map_or(0, |status| status.applied.0),
-            datagrams_sent: None,
-            bytes_sent: None,
+            datagrams_sent: Some(sum.sent),
+            bytes_sent: Some(sum.sent_bytes),
             datagrams_received: sum.received,
             accepted: sum.accepted,
             retransmits: sum.retransmits,

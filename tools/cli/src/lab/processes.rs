@@ -70,6 +70,10 @@ pub(crate) fn measure(
     let mut overseer = Overseer::start(task, data.path(), addresses.clone(), network.cloned())?;
     overseer.wait_until_served(interrupt)?;
     overseer.set_standing_faults()?;
+    // Between namespaces systems are compared, and only one of them could record.
+    if network.is_none() {
+        overseer.record(dir);
+    }
     let from = Instant::now() + task.scenario.warm_up.0;
     let is_over = AtomicBool::new(false);
     let (notes, noted) = channel();

@@ -12,7 +12,7 @@ use crate::error::CliError;
 use crate::output::file_error;
 
 /// How much of the window comes before what it is about.
-const LEAD: u32 = 5;
+pub(super) const LEAD: u32 = 5;
 
 /// A trace that is being written. Outside the window it holds boots, faults and what became of nodes, and says how
 /// much was left out.

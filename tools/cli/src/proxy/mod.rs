@@ -12,8 +12,15 @@
 //! `engine` decides and holds no socket; `serve` is the loop around it. `rules` are scripted faults that know
 //! raftgram's frames ("drop the 2nd append to 3"); of other programs' datagrams they can count only. `words` has
 //! netem's words, presets, and the `tc` lines that ask a kernel for the same.
+//!
+//! With `--key` it is something else, a `gateway`: it ends the links of plain clients and makes their calls again on
+//! sealed ones (`gateway_serve` is the loop around that). Nothing is lost on purpose there.
 
 mod engine;
+mod gateway;
+mod gateway_serve;
+#[cfg(test)]
+mod gateway_tests;
 mod losses;
 mod rules;
 mod serve;
@@ -22,10 +29,13 @@ mod tests;
 mod words;
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use raftgram::fault::LinkConfig;
 use serde::Serialize;
+use slog::Logger;
 
 use crate::address::Address;
 use crate::error::CliError;
@@ -34,24 +44,30 @@ use crate::interrupt::Interrupt;
 use crate::output::{self, Format};
 use crate::units::{Bytes, Span};
 use engine::{Engine, Way};
+use gateway::Counts;
 use losses::Losses;
 use rules::Rule;
 pub(crate) use words::Burst;
 use words::{Preset, Rate};
 
-/// Put a lossy path before any UDP program. Needs no root; the words are netem's.
+/// Put a lossy path before any UDP program. Needs no root; the words are netem's. With --key, let plain clients into a
+/// sealed cluster.
 #[derive(Debug, Args)]
 #[command(after_help = "Rules: ACTION WHICH KIND [from N] [to N] [of term N] [by SPAN] [up|down], such as \
 \"drop the 2nd append to 3\", \"delay every vote of term 5 by 50ms\", \"drop the first 3 datagrams up\", \
 \"duplicate every 10th append-reply\". Actions: drop, delay, duplicate. KIND is a frame or body of wire-spec.md, or \
-datagram for any. Up is towards the upstream address. The first rule that strikes a datagram decides.")]
+datagram for any. Up is towards the upstream address. The first rule that strikes a datagram decides.
+
+With --key on the command line (the environment's key does not count here) the proxy loses nothing: it hears plain \
+clients, such as the one in Python, at a loopback address, and speaks sealed to the cluster, of which --upstream names \
+any nodes. Whoever reaches that address reads and writes as the holder of a client key does.")]
 pub(crate) struct Proxy {
     /// Where to listen.
     #[arg(long, value_name = "ADDR", required_unless_present = "print_tc")]
     listen: Option<Address>,
-    /// Where to send on to.
-    #[arg(long, value_name = "ADDR", required_unless_present = "print_tc")]
-    upstream: Option<Address>,
+    /// Where to send on to; with --key any of the cluster's nodes.
+    #[arg(long, value_name = "ADDR[,…]", value_delimiter = ',', required_unless_present = "print_tc")]
+    upstream: Vec<Address>,
     /// Begin with these settings; what else is given counts over them.
     #[arg(long, value_enum, value_name = "NAME")]
     preset: Option<Preset>,
@@ -109,6 +125,14 @@ pub(crate) struct Counted {
     rules: Vec<RuleCount>,
 }
 
+/// What a gateway passed on.
+#[derive(Debug, Serialize)]
+struct Passed {
+    event: &'static str,
+    #[serde(flatten)]
+    counts: Counts,
+}
+
 #[derive(Debug, Serialize)]
 pub(crate) struct RuleCount {
     rule: String,
@@ -116,17 +140,27 @@ pub(crate) struct RuleCount {
 }
 
 impl Proxy {
-    pub(crate) fn run(self, format: Format) -> Result<(), CliError> {
+    /// `key_file` is that of the command line.
+    pub(crate) fn run(self, key_file: Option<&Path>, format: Format, log: &Logger) -> Result<(), CliError> {
         let config = self.link()?;
         if self.print_tc {
             let lines = words::tc(&config, &self.device);
             let document = serde_json::json!({ "tc": lines.iter().map(|it| &it.0).collect::<Vec<_>>() });
             return format.answer(&document, |_| words::tc_text(&lines));
         }
-        let (Some(listen), Some(upstream)) = (&self.listen, &self.upstream) else {
+        let Some(listen) = &self.listen else {
             return Err(CliError::usage("--listen and --upstream are needed"));
         };
-        let (listen, upstream) = (listen.resolve()?, upstream.resolve()?);
+        let listen = listen.resolve()?;
+        let upstream = self.upstream.iter().map(Address::resolve).collect::<Result<Vec<_>, _>>()?;
+        if let Some(key_file) = key_file {
+            self.check_no_faults(&config)?;
+            let server = gateway_serve::Server::bind(listen, &upstream, key_file, log)?;
+            return self.pass_clients(server, &upstream, format);
+        }
+        let &[upstream] = &upstream[..] else {
+            return Err(CliError::usage("--upstream is one address, unless --key makes a gateway of this"));
+        };
         let losses = self.loss_trace.as_deref().map(Losses::read).transpose()?;
         let seed = self.seed.unwrap_or_else(crate::sim::any_seed);
         let engine = Engine::new(config, self.only, losses, self.rules, seed);
@@ -150,8 +184,67 @@ impl Proxy {
         }
     }
 
+    /// A gateway loses nothing on purpose: its two sides have links of their own, on which a fault would strike twice.
+    fn check_no_faults(&self, config: &LinkConfig) -> Result<(), CliError> {
+        let has_faults = *config != LinkConfig::default()
+            || self.only.is_some()
+            || self.loss_trace.is_some()
+            || self.seed.is_some()
+            || !self.rules.is_empty();
+        if has_faults {
+            return Err(CliError::usage("with --key the proxy takes no faults")
+                .hint("let another proxy, without --key, stand before it or behind it"));
+        }
+        Ok(())
+    }
+
+    /// A gateway, until it is told to stop.
+    fn pass_clients(
+        &self,
+        mut server: gateway_serve::Server,
+        upstream: &[SocketAddr],
+        format: Format,
+    ) -> Result<(), CliError> {
+        let interrupt = Interrupt::install()?;
+        let bound = server.local_addr()?;
+        if format.is_json() {
+            format
+                .event(&serde_json::json!({ "event": "listening", "addr": bound, "upstream": upstream }))?;
+        } else {
+            let names: Vec<String> = upstream.iter().map(ToString::to_string).collect();
+            output::write(&format!("listening {bound}\nupstream {}, sealed\n", names.join(",")))?;
+        }
+        let until = self.duration.map(|span| span.0);
+        server.run(
+            until,
+            || interrupt.is_raised(),
+            |counts| {
+                // A courtesy, as below.
+                if format == Format::JsonStream {
+                    let _ = format.event(&Passed { event: "counted", counts });
+                }
+            },
+        )?;
+        let counts = server.counts();
+        match format {
+            Format::JsonStream | Format::Json => format.event(&Passed { event: "counted", counts }),
+            _ => {
+                let Counts { clients, calls, answered, refused, again } = counts;
+                let rows = [
+                    ("clients", clients),
+                    ("calls", calls),
+                    ("answered", answered),
+                    ("refused", refused),
+                    ("tried again", again),
+                ];
+                let rows = rows.map(|(name, count)| vec![name.to_owned(), count.to_string()]);
+                output::write(&format.table(&["passed on", ""], &rows))
+            }
+        }
+    }
+
     /// The preset with what flags say over it.
-    fn link(&self) -> Result<raftgram::fault::LinkConfig, CliError> {
+    fn link(&self) -> Result<LinkConfig, CliError> {
         let mut config = self.flags.over(self.preset.map(Preset::config).unwrap_or_default());
         config.bursts = self.burst.map(|burst| burst.0).or(config.bursts);
         config.reorder_delay = self.reorder_delay.map_or(config.reorder_delay, |span| span.0);

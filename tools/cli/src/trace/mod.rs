@@ -1,11 +1,13 @@
 //! Recorded traces, as docs/trace.md describes them.
 
 mod check;
+mod chrome;
 mod diagram;
 pub(crate) mod input;
 mod lines;
 mod packet;
 mod pcap;
+mod perfetto;
 
 use std::path::Path;
 
@@ -22,6 +24,7 @@ pub(crate) enum Trace {
     /// Make a pcapng file of recorded datagrams, with what became of each as a comment.
     Pcap(pcap::Pcap),
     Diagram(diagram::Diagram),
+    Perfetto(perfetto::Perfetto),
 }
 
 impl Trace {
@@ -30,6 +33,7 @@ impl Trace {
             Self::Check(check) => check.run(format),
             Self::Pcap(pcap) => pcap.run(key_file, format),
             Self::Diagram(diagram) => diagram.run(format),
+            Self::Perfetto(perfetto) => perfetto.run(format),
         }
     }
 }

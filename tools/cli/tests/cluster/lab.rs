@@ -149,6 +149,7 @@ fn an_experiment_on_processes_that_is_interrupted_leaves_a_partial_folder_and_no
     let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let text = SMALL.replace("[load]", "repeats = 100\non = \"processes\"\nfsync = false\n[load]");
+    let text = text.replace("trace = \"50ms\"", "trace = \"300ms\"");
     let file = scenario(folder.path(), &text);
     let dir = folder.path().join("run");
     let out = dir.to_string_lossy().into_owned();
@@ -159,6 +160,19 @@ fn an_experiment_on_processes_that_is_interrupted_leaves_a_partial_folder_and_no
     let measured: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
     assert_eq!((&measured["event"], &measured["errors"]), (&"measured".into(), &0.into()), "{measured}");
     assert!(measured["ops"].as_u64() > Some(25) && measured["commits"].as_u64() > Some(25), "{measured}");
+    // What nodes sent, in their own words: at least an append and its answer for each commit.
+    let figure = |name: &str| measured[name].as_u64().unwrap();
+    assert!(figure("datagrams") > 2 * figure("commits"), "{measured}");
+    assert!(figure("datagram_bytes") > 32 * figure("datagrams"), "{measured}");
+    assert_eq!(measured["trace"], "traces/p0r0", "{measured}");
+    let traces = fs::read_dir(dir.join("traces/p0r0")).unwrap().map(|it| it.unwrap().path());
+    let traces: Vec<String> = traces.map(|path| path.to_string_lossy().into_owned()).collect();
+    let picture = folder.path().join("picture.json").to_string_lossy().into_owned();
+    let named = ["--json", "trace", "perfetto", "--out", &picture].map(str::to_owned);
+    let arguments: Vec<String> = named.into_iter().chain(traces).collect();
+    let (code, made) = json(&raftgram(&arguments.iter().map(String::as_str).collect::<Vec<_>>()));
+    assert_eq!(code, 0, "{made}");
+    assert!(made["committed"].as_u64() > Some(0) && made["answered"].as_u64() > Some(0), "{made}");
     wait_until("the next repeat has its nodes", || running_with(&out).len() >= 3);
     kill(child.id(), "-INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));

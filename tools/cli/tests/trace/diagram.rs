@@ -9,7 +9,7 @@ use crate::browser::{Browser, Mouse};
 use crate::support::{json as document, raftgram};
 
 /// A simulated cluster under all faults, as a trace; one for all tests.
-fn simulated() -> &'static Path {
+pub(crate) fn simulated() -> &'static Path {
     static TRACE: OnceLock<PathBuf> = OnceLock::new();
     TRACE.get_or_init(|| {
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("diagram.jsonl");

@@ -76,6 +76,8 @@ fn figures() -> NodeFigures {
         standing: Standing::Member,
         agreed: Index(64),
         divergences: Vec::new(),
+        sent: 1200,
+        sent_bytes: 120_000,
     };
     let (mut commits, mut syncs) = (Histogram::default(), Histogram::default());
     commits.record(Duration::from_micros(900));
