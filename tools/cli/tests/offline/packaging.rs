@@ -71,6 +71,24 @@ fn the_unit_is_one_and_keeps_the_node_to_what_it_needs() {
 }
 
 #[test]
+fn each_container_has_an_address_of_its_own_that_the_others_were_told() {
+    let text = read("docker/compose.yml");
+    let behind = |mark: &str| -> Vec<String> {
+        let ends = |c: char| !(c.is_ascii_digit() || c == '.');
+        let address = |rest: &str| rest.split(ends).next().unwrap().to_owned();
+        text.split(mark).skip(1).map(address).collect()
+    };
+    let voters = text.lines().find_map(|line| line.trim().strip_prefix("RAFTGRAM_NODE_VOTERS: ")).unwrap();
+    let voters: Vec<String> =
+        voters.split(',').map(|voter| voter.split(['=', ':']).nth(1).unwrap().to_owned()).collect();
+    assert_eq!(voters.len(), 3);
+    assert_eq!(behind("ipv4_address: "), voters);
+    assert_eq!(behind("RAFTGRAM_NODE_ADVERTISE: \""), voters);
+    // Who reaches this port sees the cluster: on the host, nobody from elsewhere.
+    assert_eq!(text.matches("ports: [\"127.0.0.1:").count(), text.matches("ports: ").count());
+}
+
+#[test]
 fn what_the_debian_package_takes_is_there_or_is_made_by_its_script() {
     let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
     let manifest: toml::Table = manifest.parse().unwrap();
