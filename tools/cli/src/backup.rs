@@ -326,7 +326,7 @@ impl Restore {
         };
         format.answer(&shown, |format| {
             shown.text(format)
-                + "\nrestore the other nodes' folders from the same file, then start them with --bootstrap"
+                + "\nrestore the other nodes' folders from the same file, then start them with --bootstrap\n"
         })
     }
 
