@@ -2,36 +2,15 @@
 //!
 //! `cargo bench --bench apply`. Prints the allocations per operation first, then criterion's times.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod counting;
+
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use raftgram::kv::{self, Kv};
 use raftgram::machine::Machine;
 use raftgram::session::{Command, Outcome, Ranges, Sessions};
 use raftgram::types::{Index, Sequence, SessionId, Term};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call goes to the system's allocator unchanged; the count touches no memory of the caller.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises are the ones `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above; `alloc` got the pointer from `System`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const KEYS: u64 = 10_000;
 
@@ -89,9 +68,9 @@ fn measure(
 ) {
     const SAMPLE: usize = 1000;
     let inputs: Vec<_> = (0..SAMPLE).map(|_| bytes()).collect();
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = counting::allocations();
     inputs.iter().for_each(|input| run(input));
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    let allocations = counting::allocations() - before;
     println!("{name}: {:.2} allocations per operation", allocations as f64 / SAMPLE as f64);
     criterion.bench_function(name, |bencher| {
         bencher.iter_batched(&mut bytes, |input| run(&input), criterion::BatchSize::SmallInput);
