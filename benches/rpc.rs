@@ -1,8 +1,8 @@
 //! What the room costs: two ends in memory, no socket, a clock that stands still between turns.
 //!
 //! Per round trip there are three turns' worth of work: request out, request in and answer out, answer in; each
-//! acknowledgement rides on what goes out next. Vectors of datagrams are given back, so that what is left to allocate is
-//! the request's body at its maker, one copy of it for the event at the callee, and the same two for the answer.
+//! acknowledgement rides on what goes out next. Vectors of datagrams are given back, so that what is left to allocate
+//! is the request's body at its maker, one copy of it for the event at the callee, and the same two for the answer.
 
 use core::net::SocketAddr;
 use core::time::Duration;
