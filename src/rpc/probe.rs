@@ -51,16 +51,16 @@ impl Probe {
     }
 
     /// When the timer runs out: the first two timeouts unscaled, each later one half as long again, up to `max` but
-    /// never below the unscaled one. Jitter moves only what lies above a round trip: on a path whose round trips are
-    /// all alike the timer must not beat the acknowledgement.
-    pub(super) fn at(&self, round_trip: Duration, unscaled: Duration, max: Duration) -> Instant {
+    /// never below the unscaled one. Jitter moves only what lies above `ack_expected`: on a path whose round trips are
+    /// all alike the timer must not beat the acknowledgement, nor on one whose peer holds all of them back.
+    pub(super) fn at(&self, ack_expected: Duration, unscaled: Duration, max: Duration) -> Instant {
         let mut timeout_ns = nanos(unscaled);
         let max_ns = nanos(max).max(timeout_ns);
         let back_offs = if mutant::is(Mutant::U13) { 0 } else { self.count.min(BACK_OFF_MAX) };
         for _ in 2..=back_offs {
             timeout_ns = (timeout_ns + timeout_ns / 2).min(max_ns);
         }
-        let floor_ns = nanos(round_trip).min(timeout_ns);
+        let floor_ns = nanos(ack_expected).min(timeout_ns);
         self.last_sent + Duration::from_nanos(floor_ns + (timeout_ns - floor_ns) / 1024 * self.jitter)
     }
 }
@@ -104,7 +104,7 @@ mod tests {
         }
         assert!(seen.iter().all(|us| (768..=1280).contains(us)));
         assert!(seen.iter().min() < Some(&780) && seen.iter().max() > Some(&1265));
-        // Of what lies above the round trip.
+        // Of what lies above the time by which an acknowledgement is expected.
         let at = probe.at(1024 * US, 1124 * US, 5000 * US).as_nanos() / 1000;
         assert!((1024 + 75..=1024 + 125).contains(&at), "{at} µs");
     }

@@ -162,8 +162,9 @@ impl Link {
         if self.is_silent {
             return self.idle_at(core).unwrap_or(self.probe.last_sent() + core.heartbeat());
         }
-        let unscaled = self.rtt.probe_timeout(core.config.granularity, self.ack_delay(core));
-        self.probe.at(self.rtt.smoothed(), unscaled, core.probe_timeout_max())
+        let ack_delay = self.ack_delay(core);
+        let unscaled = self.rtt.probe_timeout(core.config.granularity, ack_delay);
+        self.probe.at(self.rtt.ack_expected_after(ack_delay), unscaled, core.probe_timeout_max())
     }
 
     /// When a ping is due because calls wait for answers, the peer is to be told of finished calls, or a client

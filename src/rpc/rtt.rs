@@ -82,12 +82,16 @@ impl Rtt {
         if self.min_ns == u64::MAX { self.smoothed() } else { Duration::from_nanos(self.min_ns) }
     }
 
-    /// srtt + max(4·rttvar, G) + peer delay, unscaled and without jitter (RFC 9002 §6.2.1). The peer may hold an
-    /// acknowledgement back for `ack_delay`, and lately did for as long as it says.
+    /// srtt + peer delay: when an acknowledgement is there if nothing is out of the ordinary. The peer may hold one
+    /// back for `ack_delay`, and lately did for as long as it says.
+    pub(super) fn ack_expected_after(&self, ack_delay: Duration) -> Duration {
+        Duration::from_nanos(self.smoothed_ns + self.peer_delay_ns.max(nanos(ack_delay)))
+    }
+
+    /// The same + max(4·rttvar, G), unscaled and without jitter (RFC 9002 §6.2.1).
     pub(super) fn probe_timeout(&self, granularity: Duration, ack_delay: Duration) -> Duration {
         let spread_ns = (4 * self.variance_ns).max(nanos(granularity));
-        let delay_ns = self.peer_delay_ns.max(nanos(ack_delay));
-        Duration::from_nanos(self.smoothed_ns + spread_ns + delay_ns)
+        self.ack_expected_after(ack_delay) + Duration::from_nanos(spread_ns)
     }
 
     /// 9/8 srtt + G: how old an unacknowledged packet must be to be lost once a later one is acknowledged.

@@ -8,6 +8,7 @@ use crate::wire::Class;
 
 in_both_modes! {
     one_exchange_stays_fast_under_loss,
+    without_loss_nothing_is_sent_twice,
 }
 
 struct Figures {
@@ -90,6 +91,24 @@ fn one_exchange_stays_fast_under_loss(mode: Mode) {
                 figures.datagrams_per_call,
             );
             assert!(figures.p99.as_secs_f64() * 1000.0 <= bound_ms, "p99 {:?} at {loss}", figures.p99);
+        }
+    }
+}
+
+// [W-29] [W-31]
+/// The acknowledgement of an answer with nothing to ride on waits as long as it may, and no probe beats it.
+fn without_loss_nothing_is_sent_twice(mode: Mode) {
+    for seed in 0..SEEDS {
+        let (mut world, link, _) = World::pair(seed, &mode.config());
+        for _ in 0..EXCHANGES {
+            let now = world.now;
+            world.ends[0].rpc.call(now, link, Class::Once, vec![1; 64]).unwrap();
+            world.turn(0);
+            world.run_echo(Duration::from_millis(5));
+        }
+        for end in &world.ends {
+            let stats = end.rpc.links().map(|link| end.rpc.link_stats(link).unwrap());
+            assert_eq!(stats.map(|link| (link.probes, link.retransmits)).collect::<Vec<_>>(), [(0, 0)]);
         }
     }
 }
