@@ -118,6 +118,7 @@ impl Rpc {
             link.local_incarnation = Incarnation::UNKNOWN;
             link.handshake = None;
             self.greetings.remove(&handshake.nonce_a);
+            self.touch(id);
             return self.greet(now, id);
         }
         if matches!(handshake.step, Step::Hello) && handshake.tries == 1 {
@@ -140,6 +141,7 @@ impl Rpc {
         }
         self.prepare_confirm(id, &answerer, ack);
         self.send_greeting(now, id);
+        self.touch(id);
     }
 
     /// Begins the seal's handshake, if the answer was sealed.
@@ -243,6 +245,8 @@ impl Rpc {
             return;
         }
         self.greet(now, id);
+        // It is repeated until it is answered, whatever else the link has to do.
+        self.touch(id);
     }
 }
 

@@ -235,7 +235,7 @@ impl Rpc {
                 let id = self.link_of_greeter(now, envelope, node, &hello.description, age)?;
                 (id, header.source_incarnation)
             }
-            Party::Any => self.client_of_greeter(now, envelope, hello)?,
+            Party::Any => self.client_of_greeter(now, envelope, hello, age)?,
         };
         self.adopt_greeter(now, envelope, hello, id, incarnation, age);
         let offer = answering.as_ref().map(|(_, offer)| *offer);
@@ -285,12 +285,14 @@ impl Rpc {
     }
 
     /// The link on which a proven client is adopted, and its incarnation: the one it had if it names it or repeats
-    /// its confirm, otherwise one never given before. `[W-19]`
+    /// its confirm, otherwise one never given before. A confirm that is late, because the client greeted anew since,
+    /// changes nothing. `[W-19]`
     fn client_of_greeter(
         &mut self,
         now: Instant,
         envelope: &Envelope,
         hello: &Hello,
+        cookie_age: Duration,
     ) -> Result<(LinkId, Incarnation), DropReason> {
         let nonce = hello.description.boot_nonce;
         let known = self.by_client_nonce.get(&nonce).copied();
@@ -300,6 +302,9 @@ impl Rpc {
             let named = envelope.header.source_incarnation == peer.info.incarnation;
             if named || peer.nonce_a == hello.nonce_a {
                 return Ok((id, peer.info.incarnation));
+            }
+            if now - cookie_age < link.greeted_at {
+                return Err(DropReason::StaleSourceIncarnation);
             }
             self.close_link(id, CloseReason::Replaced);
         }
@@ -349,6 +354,7 @@ impl Rpc {
         if let Some(handshake) = link.handshake {
             self.greetings.remove(&handshake.nonce_a);
         }
+        link.greeted_at = now - cookie_age;
         if link.rtt.measured().is_none() && cookie_age < Duration::from_secs(1) {
             link.rtt.sample(now, cookie_age, Duration::ZERO);
         }

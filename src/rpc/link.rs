@@ -114,6 +114,8 @@ pub(super) struct Link {
     pub(super) last_heard: Instant,
     /// When the peer's present boot was adopted.
     adopted_at: Instant,
+    /// When the cookie was made by which it was adopted: handshakes that began earlier are late.
+    pub(super) greeted_at: Instant,
     /// The boot of a copy of its data folder that the owner was told of last.
     copy_told: Option<(Incarnation, BootNonce)>,
     pub(super) last_hello_at: Instant,
@@ -167,6 +169,7 @@ impl Link {
             seal_bytes: core.seal_bytes(),
             last_heard: now,
             adopted_at: now,
+            greeted_at: Instant::ZERO,
             copy_told: None,
             last_hello_at: Instant::ZERO,
             wants_ping: false,

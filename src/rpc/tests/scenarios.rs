@@ -23,6 +23,8 @@ in_both_modes! {
     both_ends_restarting_at_once_with_old_hellos_about_end_with_one_link_each,
     random_and_mutated_datagrams_are_counted_and_do_no_harm,
     a_client_whose_node_restarts_is_told_and_goes_on,
+    a_client_s_late_confirm_does_not_undo_its_newer_one,
+    a_hello_that_a_hint_called_for_is_sent_until_it_is_answered,
     a_client_s_number_from_an_earlier_boot_is_not_taken_for_another_client_s,
     a_client_whose_former_number_is_anothers_now_is_welcomed_by_the_restarted_node,
 }
@@ -332,7 +334,7 @@ fn random_and_mutated_datagrams_are_counted_and_do_no_harm(mode: Mode) {
 
 // U1, C1 [W-19] [W-39]: a client finds out by itself, is given another incarnation, and calls on.
 fn a_client_whose_node_restarts_is_told_and_goes_on(mode: Mode) {
-    for seed in 0..20 {
+    for seed in 0..100 {
         let mut world = World::new(seed, Faults { duplicate: 0.2, late: 0.1, ..Faults::loss(0.2) });
         world.add(node_local(1, CLUSTER), without_window(mode));
         let client = world.add(client_local(9), without_window(mode));
@@ -362,6 +364,61 @@ fn a_client_whose_node_restarts_is_told_and_goes_on(mode: Mode) {
             "seed {seed}"
         );
     }
+}
+
+// [W-23]
+fn a_hello_that_a_hint_called_for_is_sent_until_it_is_answered(mode: Mode) {
+    let mut world = World::new(1, Faults::none());
+    let node = world.add(node_local(1, CLUSTER), without_window(mode));
+    let client = world.add(client_local(9), without_window(mode));
+    let link = world.connect(client, node);
+    world.run_for(5 * MS);
+    world.restart(node);
+    world.record = Some(Vec::new());
+    let now = world.now;
+    world.ends[client].rpc.call(now, link, Class::Again, b"read".to_vec()).unwrap();
+    world.turn(client);
+    world.run_echo(500 * MS);
+    // The hint comes once more, long after, and the link has nothing else to do.
+    let address = world.ends[node].address;
+    let (from, to, hint) =
+        world.record.take().unwrap().into_iter().find(|(from, ..)| *from == address).unwrap();
+    world.cut.insert((client, node));
+    let before = world.ends[client].sent_count;
+    world.inject(from, to, hint, MS);
+    world.run_for(1000 * MS);
+    let hellos = world.ends[client].sent_count - before;
+    assert!(
+        (4..=10).contains(&hellos),
+        "{hellos} hellos in a second, from 50 ms on and half as long again each time"
+    );
+}
+
+// [W-19]: of two handshakes of one client the one that began later stands.
+fn a_client_s_late_confirm_does_not_undo_its_newer_one(mode: Mode) {
+    let mut world = World::new(1, Faults::none());
+    let node = world.add(node_local(1, CLUSTER), without_window(mode));
+    let client = world.add(client_local(9), without_window(mode));
+    world.record = Some(Vec::new());
+    let first = world.connect(client, node);
+    world.run_for(5 * MS);
+    let first_handshake = world.record.take().unwrap();
+    // The client greets anew, as it does when no welcome reaches it.
+    let now = world.now;
+    world.ends[client].rpc.close(now, first);
+    let link = world.connect(client, node);
+    world.run_for(5 * MS);
+    world.events.clear();
+    for (from, to, bytes) in first_handshake {
+        world.inject(from, to, bytes, MS);
+    }
+    world.run_for(5 * MS);
+    assert!(world.events.is_empty(), "{:?}", world.events);
+    let now = world.now;
+    let call = world.ends[client].rpc.call(now, link, Class::Once, b"more".to_vec()).unwrap();
+    world.turn(client);
+    let events = world.run_echo(5 * MS);
+    assert!(events.contains(&(client, Event::Reply { link, call, body: b"more".to_vec() })), "{events:?}");
 }
 
 // [W-19] [W-35]: the boot that gave a number is the only one that knows whose it is.
