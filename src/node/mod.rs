@@ -242,6 +242,11 @@ pub enum NodeEvent {
 pub enum DiskRoom {
     /// The next segment is there.
     Enough,
+    /// The same, and the log nearly has as many segments as it may: a snapshot makes room.
+    Crowded {
+        /// How many it has: each further one is told, lest a snapshot that could not be written was the last.
+        segments: usize,
+    },
     /// There is none and no room for one: what is left of the segment in use is all.
     Low,
 }
@@ -414,14 +419,20 @@ impl<M: Machine> Node<M> {
 
     /// Tells whether the disk has room for the log beyond the segment in use. Without, the node is read-only: a leader
     /// hands over to a voter that may have room, and refuses clients' writes meanwhile. What keeps the cluster itself
-    /// going is written as long as there is any room (D4).
+    /// going is written as long as there is any room (D4). A log of too many segments has a snapshot taken instead.
     pub fn handle_disk_room(&mut self, now: Instant, room: DiskRoom) {
         if core::mem::replace(&mut self.room, room) == room {
             return;
         }
         self.outputs.push_back(Output::Event(NodeEvent::DiskRoom(room)));
         match room {
-            DiskRoom::Enough => info!(self.log, "the disk has room again: writes are taken"),
+            DiskRoom::Enough => info!(self.log, "the log has room again: writes are taken"),
+            DiskRoom::Crowded { segments } => {
+                info!(self.log, "the log has nearly as many segments as it may"; "segments" => segments);
+                if !self.has_snapshot_under_way() {
+                    self.take_snapshot();
+                }
+            }
             DiskRoom::Low => {
                 warn!(self.log, "the disk is nearly full: read-only until there is room");
                 if self.raft.role() == RoleKind::Leader {

@@ -395,6 +395,11 @@ impl<M: Machine> Node<M> {
         self.snapshots.newest()
     }
 
+    /// One is being written or adopted.
+    pub(super) fn has_snapshot_under_way(&self) -> bool {
+        self.snapshots.under_way.is_some()
+    }
+
     /// The file in force cannot be read: the state that is applied is written, even if that is the very same one.
     pub(super) fn take_snapshot_anew(&mut self) {
         let is_same = self.snapshots.newest() == self.applied && self.snapshots.under_way.is_none();

@@ -6,7 +6,7 @@ use slog::{Discard, Logger, o};
 
 use super::snapshot::load;
 use super::transfer::{READS_MAX, RETAINED_MAX};
-use super::{Node, NodeConfig, NodeEvent, NodeStart, Output, SnapshotJob};
+use super::{DiskRoom, Node, NodeConfig, NodeEvent, NodeStart, Output, SnapshotJob};
 use crate::entry::Payload;
 use crate::founding::FoundingRecord;
 use crate::kv::{Command as KvCommand, Kv, Query};
@@ -295,6 +295,28 @@ fn without_room_the_node_goes_on_and_the_next_mark_tries_again() {
     assert!(matches!(lone.events.last(), Some(NodeEvent::SnapshotNotWritten { .. })), "{:?}", lone.events);
     lone.store.disk_mut().set_capacity(None);
     lone.fill(20_000);
+    lone.work_all();
+    assert_eq!(lone.taken().len(), 1);
+}
+
+/// Whatever the mark says; and one that could not be written is tried again with the next segment.
+#[test]
+fn a_log_of_too_many_segments_has_a_snapshot_taken() {
+    let mut lone = Lone::with_mark(1 << 30);
+    lone.fill(10_000);
+    lone.node.handle_disk_room(lone.now, DiskRoom::Crowded { segments: 3072 });
+    lone.node.handle_disk_room(lone.now, DiskRoom::Crowded { segments: 3073 });
+    lone.turn();
+    assert_eq!(lone.jobs.len(), 1, "one is enough");
+    lone.store.disk_mut().set_capacity(Some(0));
+    lone.work_all();
+    assert!(lone.taken().is_empty());
+    lone.store.disk_mut().set_capacity(None);
+    lone.node.handle_disk_room(lone.now, DiskRoom::Crowded { segments: 3073 });
+    lone.turn();
+    assert!(lone.jobs.is_empty(), "that was told");
+    lone.node.handle_disk_room(lone.now, DiskRoom::Crowded { segments: 3074 });
+    lone.turn();
     lone.work_all();
     assert_eq!(lone.taken().len(), 1);
 }

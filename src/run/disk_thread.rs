@@ -185,6 +185,7 @@ impl<D: Disk> InPlace<D> {
         let found = match self.store.maintain() {
             Ok(Upkeep::More) => return,
             Ok(Upkeep::Done) => DiskRoom::Enough,
+            Ok(Upkeep::Crowded { segments }) => DiskRoom::Crowded { segments },
             Err(StoreError::Full) => {
                 self.look_at = now + ROOM_PAUSE;
                 DiskRoom::Low
@@ -278,6 +279,7 @@ fn wait<D: Disk>(
         let found = match store.maintain() {
             Ok(Upkeep::More) => continue,
             Ok(Upkeep::Done) => DiskRoom::Enough,
+            Ok(Upkeep::Crowded { segments }) => DiskRoom::Crowded { segments },
             // The segment in use still has room: time to tell before a write finds none.
             Err(StoreError::Full) => DiskRoom::Low,
             Err(error) => return Err(error),
@@ -296,7 +298,7 @@ fn wait<D: Disk>(
             Err(error) => return Err(error),
         }
         match found {
-            DiskRoom::Enough => return Ok(jobs.recv().ok()),
+            DiskRoom::Enough | DiskRoom::Crowded { .. } => return Ok(jobs.recv().ok()),
             DiskRoom::Low => patience = ROOM_PAUSE,
         }
     }

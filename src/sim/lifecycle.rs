@@ -12,7 +12,7 @@ use super::simulation::{AT_ONCE, Kind, QUIET, Simulation};
 use super::storage::{Job, SharedDisk};
 use crate::machine::Machine;
 use crate::node::founding::{Blank, Founding, FoundingNotice, Output as FoundingOutput, Plan};
-use crate::node::{Node, NodeEvent, NodeStart, Output, StartError, StartSnapshot, snapshot};
+use crate::node::{DiskRoom, Node, NodeEvent, NodeStart, Output, StartError, StartSnapshot, snapshot};
 use crate::rpc::SendErrorKind;
 use crate::store::{
     Batch, Disk as _, DiskFault, FormatError, FormatOptions, MemoryDisk, OnDamage, OpenError, OpenOptions,
@@ -214,13 +214,20 @@ impl<M: Machine> Simulation<M> {
         if !server.writer.is_idle() {
             return;
         }
+        let local = server.clock.local(now);
         let Some(running) = server.running.as_deref_mut() else { return };
-        let mut result = Ok(Upkeep::More);
-        while matches!(result, Ok(Upkeep::More)) {
-            result = running.store.maintain();
-        }
-        if let Err(error @ StoreError::Failed(_)) = result {
-            return self.disk_failed(place, &error);
+        let room = loop {
+            match running.store.maintain() {
+                Ok(Upkeep::More) => {}
+                Ok(Upkeep::Done) => break DiskRoom::Enough,
+                Ok(Upkeep::Crowded { segments }) => break DiskRoom::Crowded { segments },
+                Err(StoreError::Full) => break DiskRoom::Low,
+                Err(error) => return self.disk_failed(place, &error),
+            }
+        };
+        server.room = room;
+        if let Life::Member(node) = &mut running.life {
+            node.handle_disk_room(local, room);
         }
         if !server.awaits_quiet {
             server.awaits_quiet = true;
@@ -247,7 +254,12 @@ impl<M: Machine> Simulation<M> {
         let result = running.store.quiet();
         self.note(Kind::Quiet, place, 0);
         if let Err(error @ StoreError::Failed(_)) = result {
-            self.disk_failed(place, &error);
+            return self.disk_failed(place, &error);
+        }
+        // There may be room again.
+        if self.servers[place].room == DiskRoom::Low {
+            self.upkeep(place);
+            self.settle(place);
         }
     }
 

@@ -8,8 +8,8 @@ use super::agenda::Alarms;
 use super::clock::Clock;
 use super::invariant::Observed;
 use super::storage::{DiskProfile, SharedDisk, SnapshotWriter, Writer};
-use crate::node::Node;
 use crate::node::founding::Founding;
+use crate::node::{DiskRoom, Node};
 use crate::rng::Rng;
 use crate::store::{OpenError, Store};
 use crate::time::Instant;
@@ -81,6 +81,8 @@ pub(super) struct Server<M> {
     pub(super) alarms: Alarms,
     /// Whether the agenda holds a look at the quiet disk.
     pub(super) awaits_quiet: bool,
+    /// What the disk last had for the log.
+    pub(super) room: DiskRoom,
     pub(super) paused_until: Option<Instant>,
     pub(super) inbox: VecDeque<(SocketAddr, Vec<u8>)>,
     /// It crashes after so many effects more.
@@ -125,6 +127,7 @@ impl<M> Server<M> {
             is_founded: false,
             alarms: Alarms::default(),
             awaits_quiet: false,
+            room: DiskRoom::Enough,
             paused_until: None,
             inbox: VecDeque::new(),
             doom: None,
@@ -153,6 +156,7 @@ impl<M> Server<M> {
         self.boot += 1;
         self.alarms.clear();
         self.awaits_quiet = false;
+        self.room = DiskRoom::Enough;
         self.paused_until = None;
         self.inbox.clear();
         self.doom = None;

@@ -71,7 +71,9 @@ pub use memory::{DiskFault, MemoryDisk};
 pub use open::{
     FIRST_INCARNATION_MAX, FormatOptions, Fsync, OnDamage, OpenOptions, Recovered, SEGMENT_BYTES,
 };
-pub use record::{BootSeen, FORMAT_VERSION, KernelBoot, PEERS_MAX, Record, SEGMENTS_MAX, Stop, Syncing};
+pub use record::{
+    BootSeen, FORMAT_VERSION, KernelBoot, PEERS_MAX, Record, SEGMENTS_CROWDED, SEGMENTS_MAX, Stop, Syncing,
+};
 pub use recover::Tail;
 pub use refound::{Survey, refound};
 pub use restore::RestoreError;

@@ -31,6 +31,9 @@ pub const PEERS_MAX: usize = 1024;
 /// The most log segments that may be live; at the bound the log reports "full".
 pub const SEGMENTS_MAX: usize = 4096;
 
+/// From here on the log asks for a snapshot, which lets it drop segments; until one is in force it goes on.
+pub const SEGMENTS_CROWDED: usize = SEGMENTS_MAX / 4 * 3;
+
 /// The kernel's name for the time since the machine was started; zero where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelBoot(pub [u8; 16]);

@@ -9,7 +9,9 @@ use crate::store::batch::Batch;
 use crate::store::block::{BLOCK_BYTES, Encoder, Header};
 use crate::store::disk::{Disk, DiskError};
 use crate::store::error::StoreError;
-use crate::store::record::{self, BootSeen, PEERS_MAX, Record, SEGMENTS_MAX, Stop, Syncing};
+use crate::store::record::{
+    self, BootSeen, PEERS_MAX, Record, SEGMENTS_CROWDED, SEGMENTS_MAX, Stop, Syncing,
+};
 use crate::store::segment::SegmentRef;
 use crate::store::spare::{FillError, Spare};
 use crate::types::{BootNonce, ClusterId, HardState, Incarnation, Index, StoreId, Term};
@@ -34,6 +36,12 @@ pub enum PeerSeen {
 pub enum Upkeep {
     /// The spare segment is ready.
     Done,
+    /// It is, and the log nearly takes as many segments as it may ([`SEGMENTS_CROWDED`] of [`SEGMENTS_MAX`]): a
+    /// snapshot is wanted, whatever the bytes say. Small batches in small segments come to this.
+    Crowded {
+        /// How many it takes.
+        segments: usize,
+    },
     /// Call again when there is time.
     More,
 }
@@ -246,12 +254,16 @@ impl<D: Disk> Store<D> {
     /// what is not done by then is done when the segment is needed. [`StoreError::Full`] may be tried again.
     pub fn maintain(&mut self) -> Result<Upkeep, StoreError> {
         self.check_alive()?;
-        if self.has_spare() {
-            return Ok(Upkeep::Done);
+        if !self.has_spare() {
+            let filled = self.spare.fill(&mut self.disk, self.segment_bytes);
+            self.filled(filled)?;
         }
-        let filled = self.spare.fill(&mut self.disk, self.segment_bytes);
-        self.filled(filled)?;
-        Ok(if self.has_spare() { Upkeep::Done } else { Upkeep::More })
+        let segments = self.record.segments.len();
+        Ok(match self.has_spare() {
+            false => Upkeep::More,
+            true if segments >= SEGMENTS_CROWDED => Upkeep::Crowded { segments },
+            true => Upkeep::Done,
+        })
     }
 
     /// Ends the run: carries the mark on, syncs what a run without fsync left unsynced, records a clean stop.

@@ -10,9 +10,10 @@ use raftgram::rng::Rng;
 use raftgram::sim::invariant::Language;
 use raftgram::sim::{Crash, Settings, Simulation};
 use raftgram::snapshot::SnapshotMeta;
+use raftgram::store::SEGMENTS_MAX;
 use raftgram::types::Index;
 
-use super::{World, get, lan, put, rough, start};
+use super::{World, founded_with, get, lan, put, rough, start};
 
 const VALUE_BYTES: usize = 64 * 1024;
 /// Snapshots have a block for each, and one for the rest.
@@ -228,5 +229,23 @@ fn random_crashes_during_transfers_lose_nothing() {
         for number in 0..KEYS {
             assert!(get(&mut setting.world, &format!("k{number}")) == Some(value(number)), "k{number}");
         }
+    }
+}
+
+/// A batch takes a block however small it is, so a log of short segments has as many as it may long before its bytes
+/// ask for a snapshot. Seen with 64 KiB segments: 863,951 requests, and nothing ended any more.
+#[test]
+fn a_log_that_runs_out_of_segments_is_cut_by_a_snapshot() {
+    let mut world = founded_with(Settings { link: lan(), segment_bytes: 4096, ..Settings::new(33, 3) });
+    for _ in 0..SEGMENTS_MAX + 100 {
+        put(&mut world, "key", b"value");
+    }
+    for number in 1..=3 {
+        let node = world.node(number).unwrap();
+        assert!(node.snapshot().is_some(), "{number} took none, and has room all the same");
+        assert!(
+            node.sessions().limits().snapshot_bytes > 4096 * SEGMENTS_MAX as u64,
+            "its bytes asked for it"
+        );
     }
 }

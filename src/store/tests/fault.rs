@@ -8,8 +8,9 @@ use crate::store::disk::{DiskErrorKind, Operation};
 use crate::store::error::{OpenError, StoreError};
 use crate::store::memory::{DiskFault, MemoryDisk};
 use crate::store::open::{FormatOptions, OpenOptions};
-use crate::store::store::{PeerSeen, Store};
-use crate::store::tests::{CLUSTER, append, founded};
+use crate::store::record::SEGMENTS_CROWDED;
+use crate::store::store::{PeerSeen, Store, Upkeep};
+use crate::store::tests::{CLUSTER, append, founded, founded_with};
 use crate::types::{BootNonce, HardState, Incarnation, Index, StoreId, Term};
 
 /// What one run through every kind of call made durable before it failed, if it did.
@@ -224,6 +225,22 @@ fn a_full_disk_refuses_a_batch_whole_and_takes_it_when_there_is_room_d4() {
     let (_, recovered) = Store::open(store.into_disk(), open_options()).unwrap();
     assert_eq!(recovered.entries[..log.entries.len()], log.entries);
     assert_eq!(recovered.entries.len(), log.entries.len() + 1);
+}
+
+/// A block each, so that a segment holds one batch: the bound on segments is met long before the disk is full.
+#[test]
+fn a_log_of_nearly_too_many_segments_says_so_with_each_further_one() {
+    let mut store = founded_with(4096);
+    let mut log = Log::default();
+    let mut segments = 0;
+    while segments < SEGMENTS_CROWDED + 2 {
+        append(&mut store, &mut log, 1, &[100]);
+        let upkeep = store.maintain().unwrap();
+        // All but the spare.
+        segments = store.disk().file_names().filter(|name| name.starts_with("log-")).count() - 1;
+        let expected = if segments < SEGMENTS_CROWDED { Upkeep::Done } else { Upkeep::Crowded { segments } };
+        assert_eq!((upkeep, store.maintain()), (expected, Ok(expected)));
+    }
 }
 
 #[test]
