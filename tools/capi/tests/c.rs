@@ -1,6 +1,10 @@
 //! The C side: the header is what the sources say, and programs in C compile without a warning and run under valgrind
 //! without an error or a leak. What is not installed here is left out, counted and named.
 
+#[path = "../../cli/tests/support/guide.rs"]
+#[expect(dead_code, reason = "what the other guides have is not in those for C")]
+mod guide;
+
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -135,6 +139,25 @@ fn the_header_is_what_the_sources_say() {
         count += 1;
     }
     assert_eq!(count, 16, "functions in the header");
+}
+
+/// The guides' own commands, in a clone where the library was built. Ports of the text stand for free ones.
+#[test]
+fn what_the_guides_say_about_c_runs_as_printed() {
+    if !is_here("cc") || !is_here("pkg-config") {
+        return eprintln!("skipped 2: there is no C compiler, or no pkg-config");
+    }
+    for name in ["README.md", "docs/c.md"] {
+        let mut blocks = guide::blocks(&guide::read(name));
+        blocks.retain(|block| block.kind == "sh by tools/capi/tests/c.rs");
+        assert_eq!(blocks.len(), 1, "{name}");
+        "sh".clone_into(&mut blocks[0].kind);
+        let libraries = libraries();
+        let built = ["libraftgram_capi.so", "libraftgram_capi.a"].map(|file| libraries.join(file));
+        let reader = guide::Reader::new(free_ports() - 80, &built[0]);
+        reader.clones(&[&built[0], &built[1]]);
+        reader.run(name, &blocks);
+    }
 }
 
 /// All in one test: they share two processors, and nodes under valgrind are slow.
