@@ -8,6 +8,7 @@ mod guide;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use raftgram::kv::Kv;
 use raftgram::{Fsync, IfBlank, Node, NodeId, NodeOptions};
@@ -105,8 +106,11 @@ fn checked(program: &Path) -> Command {
 /// Three ports in a row that nobody uses.
 fn free_ports() -> u16 {
     let is_free = |port: &u16| (*port..port + 3).all(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok());
-    let start = 41_000 + u16::try_from(std::process::id() % 1000).unwrap() * 20;
-    (start..start + 20).find(is_free).unwrap()
+    // Never the same ones twice: tests run beside each other.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let own = u16::try_from(std::process::id() % 500).unwrap() * 40;
+    let start = 41_000 + (own + NEXT.fetch_add(10, Ordering::Relaxed)) % 20_000;
+    (start..start + 8).find(is_free).unwrap()
 }
 
 #[test]

@@ -40,7 +40,7 @@ esac
 
 /// Debian has scapy for its own Python only, which need not be the first on the path.
 const PROLOGUE: &str = "set -euo pipefail
-trap 'jobs -p | xargs -r kill; wait || true' EXIT
+trap '{ jobs -rp | xargs -r kill; wait; } || true' EXIT
 here() { command -v \"$1\" >/dev/null; }
 imports() { python3 -c \"import $1\" 2>/dev/null; }
 if ! imports scapy && /usr/bin/python3 -c 'import scapy' 2>/dev/null; then python3() { /usr/bin/python3 \"$@\"; }; fi
