@@ -99,11 +99,12 @@ fn words(command: &str) -> Vec<String> {
     words
 }
 
-/// The commands of a block as words, without what is put into their environment.
+/// The commands of a block as words, without what is put into their environment and without `sudo`.
 fn commands(text: &str) -> Vec<Vec<String>> {
     let joined = text.replace("\\\n", " ").replace(" && ", "\n").replace(" | ", "\n");
     let is_setting = |word: &String| {
-        word.split_once('=').is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        let name = word.split_once('=').map(|(name, _)| name);
+        word == "sudo" || name.is_some_and(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
     };
     let command = |line: &str| words(line).into_iter().skip_while(is_setting).collect::<Vec<_>>();
     joined.lines().map(command).filter(|words| !words.is_empty()).collect()
@@ -236,7 +237,7 @@ fn commands_between_the_lines_are_such_as_there_are() {
                 .into_iter()
                 .take_while(|word| !word.contains(['\u{2026}', '|', '[', '*']))
                 .collect();
-            if words.first().is_some_and(|word| word == "raftgram") && words.len() > 1 {
+            if words.first().is_some_and(|word| word == "raftgram" || word == "cargo") && words.len() > 1 {
                 count += 1;
                 let fault = fault(&words).filter(|why| !is_about_a_placeholder(why));
                 faults.extend(fault.map(|why| format!("{guide}: `{span}`: {why}")));
@@ -303,6 +304,7 @@ fn a_block_with_a_command_needs_a_label_that_has_it_run_or_checked() {
         "```sh elsewhere\nssh there && cargo test --test nothing\n```",
         "```sh elsewhere\ncargo build -p nothing\n```",
         "```sh elsewhere\ntools/nothing\n```",
+        "```sh elsewhere\nA=1 sudo raftgram statu\n```",
         "```sh by Cargo.toml\nraftgram status\n```",
         "```rust\nlet x = 1;\n```",
     ] {

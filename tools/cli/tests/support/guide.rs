@@ -230,8 +230,9 @@ impl Reader {
     pub(crate) fn run(&self, guide: &str, blocks: &[Block]) {
         let file = self.dir.path().join("script");
         fs::write(&file, self.script(blocks)).unwrap();
-        let mut bash = Command::new("bash");
-        bash.arg(file).current_dir(self.work()).stdin(Stdio::null());
+        // Whatever is waited for in vain ends with all that it started.
+        let mut bash = Command::new("timeout");
+        bash.args(["300", "bash"]).arg(file).current_dir(self.work()).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("RAFTGRAM_") || name == "LD_LIBRARY_PATH" {
                 bash.env_remove(name);
