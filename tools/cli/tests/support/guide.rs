@@ -4,7 +4,7 @@
 //! - `sh`: run, in the order of the document, and must succeed;
 //! - `sh background`: one command that goes on in a terminal of its own: it is waited for until it serves;
 //! - `python`: a program, run by python3 as it stands;
-//! - `sh with PROGRAM`, `python with MODULE`: the same where that is installed; elsewhere the test says that it skips it;
+//! - `sh with PROGRAM`, `python with MODULE`: the same where that is installed; elsewhere the test says it is skipped;
 //! - `output`: lines that the block before it prints, in their order; `…` stands for anything;
 //! - `toml FILE`: a file that the reader has written before;
 //! - `sh elsewhere`: takes other machines, minutes or a package manager: is not run, but names what there is;
@@ -155,7 +155,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Somebody in an empty folder, with this program on the path. Ports of the text are the [`PORTS`] ones from `first`.
+    /// Somebody in an empty folder, with this program on the path. Ports of the text are [`PORTS`] ones from `first`.
     pub(crate) fn new(first: u16, program: &Path) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let programs = dir.path().join("bin");
