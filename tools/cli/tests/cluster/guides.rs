@@ -1,5 +1,5 @@
 //! What the documents of the repository print is run as it stands, or checked for being such as there is. How blocks
-//! are labelled for that is told in `support/guide.rs`; a block with a command and without such a label fails a test here.
+//! are labelled for that is told in `support/guide.rs`; a block with a command and without such a label fails a test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
