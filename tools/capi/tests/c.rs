@@ -1,9 +1,14 @@
 //! The C side: the header is what the sources say, and programs in C compile without a warning and run under valgrind
 //! without an error or a leak. What is not installed here is left out, counted and named.
 
+#[path = "../../cli/tests/support/guide.rs"]
+#[expect(dead_code, reason = "what the other guides have is not in those for C")]
+mod guide;
+
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use raftgram::kv::Kv;
 use raftgram::{Fsync, IfBlank, Node, NodeId, NodeOptions};
@@ -101,8 +106,11 @@ fn checked(program: &Path) -> Command {
 /// Three ports in a row that nobody uses.
 fn free_ports() -> u16 {
     let is_free = |port: &u16| (*port..port + 3).all(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok());
-    let start = 41_000 + u16::try_from(std::process::id() % 1000).unwrap() * 20;
-    (start..start + 20).find(is_free).unwrap()
+    // Never the same ones twice: tests run beside each other.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let own = u16::try_from(std::process::id() % 500).unwrap() * 40;
+    let start = 41_000 + (own + NEXT.fetch_add(10, Ordering::Relaxed)) % 20_000;
+    (start..start + 8).find(is_free).unwrap()
 }
 
 #[test]
@@ -135,6 +143,29 @@ fn the_header_is_what_the_sources_say() {
         count += 1;
     }
     assert_eq!(count, 16, "functions in the header");
+}
+
+/// The guides' own commands, in a clone where the library was built. Ports of the text stand for free ones.
+#[test]
+fn what_the_guides_say_about_c_runs_as_printed() {
+    if !is_here("cc") || !is_here("pkg-config") {
+        return eprintln!("skipped 2: there is no C compiler, or no pkg-config");
+    }
+    for name in ["README.md", "docs/c.md"] {
+        let mut blocks = guide::blocks(&guide::read(name));
+        let mut is_ours = false;
+        blocks.retain(|block| {
+            is_ours = block.kind == "sh by tools/capi/tests/c.rs" || is_ours && block.kind == "output";
+            is_ours
+        });
+        assert!(!blocks.is_empty(), "{name}");
+        blocks.iter_mut().filter(|block| block.kind != "output").for_each(|block| block.kind.truncate(2));
+        let libraries = libraries();
+        let built = ["libraftgram_capi.so", "libraftgram_capi.a"].map(|file| libraries.join(file));
+        let reader = guide::Reader::new(free_ports() - 80, &built[0]);
+        reader.clones(&[&built[0], &built[1]]);
+        reader.run(name, &blocks);
+    }
 }
 
 /// All in one test: they share two processors, and nodes under valgrind are slow.

@@ -1,5 +1,7 @@
 //! Nodes and clusters as scripts see them: real processes, real sockets, every exit code that they can reach.
 
+#[path = "support/guide.rs"]
+mod guide;
 #[path = "cluster/guides.rs"]
 mod guides;
 #[path = "cluster/lab.rs"]
