@@ -28,6 +28,11 @@ use raftgram::store::Adopted;
 use raftgram::types::{BootNonce, ClusterId, HardState, Incarnation, Index, NodeId, StoreId};
 use slog::{Discard, Logger, o};
 
+/// As in the program.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const STORE: StoreId = StoreId([1; 16]);
 const VALUE_BYTES: usize = 1000;
 

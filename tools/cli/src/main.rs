@@ -56,6 +56,12 @@ use crate::cli::{Cli, Command, ConfigCommand};
 use crate::error::{CliError, Code};
 use crate::output::{Format, Json};
 
+/// The C library's frees a gibibyte of state under locks that the loop waits for, 0.1 s and more, and keeps buffers as
+/// large as a log segment: `cargo bench --bench stall`.
+#[cfg(all(target_os = "linux", not(fuzzing)))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[cfg_attr(fuzzing, expect(dead_code, reason = "libFuzzer begins elsewhere"))]
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
