@@ -36,6 +36,8 @@ struct MemoryFile {
     medium: Vec<u8>,
     /// Sectors written since the last sync, as ranges in the order of writing; they may overlap.
     unsynced: Vec<Range<usize>>,
+    /// A failed sync has forgotten what it was to sync: the cache holds what no sync brings to the medium.
+    has_forgotten: bool,
 }
 
 /// A whole folder in memory.
@@ -221,6 +223,7 @@ impl MemoryFile {
     fn sync(&mut self) {
         self.medium.clone_from(&self.cache);
         self.unsynced.clear();
+        self.has_forgotten = false;
     }
 
     /// Syncs only what was written, which is quicker for long files.
@@ -236,7 +239,7 @@ impl MemoryFile {
 
     /// True when a power cut changes nothing.
     fn is_on_medium(&self) -> bool {
-        self.unsynced.is_empty() && self.cache == self.medium
+        self.unsynced.is_empty() && self.cache.len() == self.medium.len() && !self.has_forgotten
     }
 
     fn keep(&mut self, sector: usize) {
@@ -260,6 +263,7 @@ impl MemoryFile {
             self.medium.truncate(self.cache.len());
         }
         self.cache.clone_from(&self.medium);
+        self.has_forgotten = false;
     }
 }
 
@@ -326,6 +330,7 @@ impl Disk for MemoryDisk {
             Some(fault) => {
                 if fault != DiskFault::Stop {
                     memory_file.unsynced.clear();
+                    memory_file.has_forgotten = true;
                 }
                 Err(error(Operation::Sync, file, kind_of(fault)))
             }
