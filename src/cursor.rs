@@ -121,11 +121,15 @@ impl<'a> Reader<'a> {
     /// A varint in its shortest form.
     pub fn varint(&mut self) -> Result<u64, CursorError> {
         let first = *self.rest.first().ok_or(CursorError::Short)?;
-        let count = 1usize << (first >> 6);
         let mut ahead = *self;
-        let bytes = ahead.bytes(count)?;
-        let value = BigEndian::read_uint(bytes, count) & (VARINT_MAX >> (62 - (8 * count - 2)));
-        if varint_bytes(value) != count {
+        // The upper two bits tell the length.
+        let value = match first >> 6 {
+            0 => u64::from(ahead.u8()?),
+            1 => u64::from(ahead.u16()? & 0x3fff),
+            2 => u64::from(ahead.u32()? & 0x3fff_ffff),
+            _ => ahead.u64()? & VARINT_MAX,
+        };
+        if varint_bytes(value) != 1 << (first >> 6) {
             return Err(CursorError::NotCanonical);
         }
         *self = ahead;
@@ -202,11 +206,12 @@ impl Writer for Vec<u8> {
     }
 
     fn put_varint(&mut self, value: u64) {
-        let count = varint_bytes(value);
-        let form = (count.trailing_zeros() as u64) << (8 * count - 2);
-        let mut bytes = [0; 8];
-        BigEndian::write_uint(&mut bytes, value | form, count);
-        self.extend_from_slice(&bytes[..count]);
+        match varint_bytes(value) {
+            1 => self.put_u8(value as u8),
+            2 => self.put_u16(0x4000 | value as u16),
+            4 => self.put_u32(0x8000_0000 | value as u32),
+            _ => self.put_u64(0xc000_0000_0000_0000 | value),
+        }
     }
 
     fn put_zigzag(&mut self, value: i64) {

@@ -243,6 +243,11 @@ impl Client {
         self.rpc.handle_datagram(now, from, bytes)
     }
 
+    /// Gives a datagram's vector to be filled again.
+    pub fn recycle(&mut self, bytes: Vec<u8>) {
+        self.rpc.recycle(bytes);
+    }
+
     /// Tells that a datagram could not be sent. It counts as lost.
     pub fn handle_send_error(&mut self, now: Instant, to: SocketAddr, kind: SendErrorKind) {
         self.rpc.handle_send_error(now, to, kind);

@@ -395,6 +395,11 @@ impl<M: Machine> Node<M> {
         self.take_in(now, from, bytes)
     }
 
+    /// Gives a datagram's vector to be filled again.
+    pub fn recycle(&mut self, bytes: Vec<u8>) {
+        self.rpc.recycle(bytes);
+    }
+
     /// Tells that a datagram to `to` could not be sent. It counts as lost.
     pub fn handle_send_error(&mut self, now: Instant, to: SocketAddr, kind: SendErrorKind) {
         self.rpc.handle_send_error(now, to, kind);

@@ -200,8 +200,11 @@ impl<M: Machine> Node<M> {
     }
 }
 
+/// Most messages are shorter, and grow no vector.
+const USUAL_BYTES: usize = 64;
+
 fn encode(message: &Message) -> Vec<u8> {
-    let mut body = Vec::new();
+    let mut body = Vec::with_capacity(USUAL_BYTES);
     encode_message(GroupId(0), message, &mut body);
     body
 }

@@ -125,6 +125,7 @@ impl Raft {
             self.timings.0.retain(|who, _| membership.contains(*who));
         }
         self.timings.0.insert(who, election_timeout_min);
+        self.is_drained = false;
     }
 }
 

@@ -240,9 +240,13 @@ impl Log {
     }
 
     /// Gives memory back, a bounded share at a time: freeing a whole log at once would stall the node.
-    pub(super) fn free_some(&mut self) {
+    /// True when it did.
+    pub(super) fn free_some(&mut self) -> bool {
         let count = self.forgotten.len().min(FORGET_COUNT_MAX);
-        self.forgotten.drain(..count);
+        if count > 0 {
+            self.forgotten.drain(..count);
+        }
+        count > 0
     }
 
     /// The lowest base at which the entries up to `through` take at most `bytes_max`.

@@ -177,6 +177,8 @@ pub struct Raft {
     /// What is known of others' clocks, for leases.
     timings: Timings,
     told: Told,
+    /// Nothing was handed in since the last drain found nothing more to say.
+    is_drained: bool,
 }
 
 /// What the driver was told last.
@@ -235,6 +237,7 @@ impl Raft {
             read_question: campaigns,
             timings: Timings::default(),
             told,
+            is_drained: false,
         };
         raft.restart_election_timer(now);
         assert_eq!(raft.durable.index(), raft.log.last_index(), "what was restored is durable");
@@ -358,16 +361,21 @@ impl Raft {
         if let Some(output) = self.durable.pop() {
             return Some(output);
         }
-        self.pump();
-        self.durable.pop()
+        if self.is_drained {
+            return None;
+        }
+        let has_more = self.pump();
+        let output = self.durable.pop();
+        self.is_drained = output.is_none() && !has_more;
+        output
     }
 
-    /// Turns what changed since the last drain into outputs.
-    fn pump(&mut self) {
+    /// Turns what changed since the last drain into outputs. True when some of it was left for the next time.
+    fn pump(&mut self) -> bool {
         let now = self.now;
         self.drop_covered_pull();
         self.advance_membership(now);
-        self.advance_base(now);
+        let is_forgetting = self.advance_base(now);
         self.tell_role();
         self.tell_commit();
         // The disk's work begins before the network's, so the two overlap (thesis §10.2.1).
@@ -381,6 +389,7 @@ impl Raft {
         self.advance_asked_reads(now);
         self.advance_transfer();
         self.advance_repair(now);
+        is_forgetting
     }
 
     /// Once per drain: what changed and changed back in between is nobody's business.
@@ -422,6 +431,7 @@ impl Raft {
     /// compared with the state before it.
     fn begin(&mut self, now: Instant) -> Observation {
         self.now = self.now.max(now);
+        self.is_drained = false;
         Observation::of(self)
     }
 

@@ -132,6 +132,9 @@ impl Raft {
     pub(super) fn confirm_reads(&mut self) {
         let own = self.config.identity;
         let Role::Leader(leader) = &mut self.role else { return };
+        if leader.reads.out.is_none() {
+            return;
+        }
         let acked = |who: Identity| {
             // A leader needs no message to know that it is alive; a single voter is its own quorum.
             if who == own { Some(Round(u64::MAX)) } else { leader.acked_round(who) }

@@ -103,17 +103,20 @@ impl Raft {
     }
 
     /// Moves the log's base up, a bounded share at a time, as far as the snapshot, the disk and the peers allow.
-    pub(super) fn advance_base(&mut self, now: Instant) {
-        self.log.free_some();
+    /// True when it did something.
+    pub(super) fn advance_base(&mut self, now: Instant) -> bool {
+        let mut is_forgetting = self.log.free_some();
         if self.compact_to <= self.log.base().index {
-            return;
+            return is_forgetting;
         }
         let target =
             self.compact_to.min(self.durable.index()).min(self.pinned(now).unwrap_or(self.compact_to));
         if target > self.log.base().index {
             self.log.compact_towards(target);
+            is_forgetting = true;
         }
         assert!(self.log.base().index <= self.commit, "base {} above the commit", self.log.base().index);
+        is_forgetting
     }
 
     /// The lowest index that a peer which moves needs as its prev, while the log has room for that.

@@ -261,6 +261,24 @@ impl<M: Machine> Simulation<M> {
             let outcome = dropped.map_or(Outcome::Delivered, Outcome::Dropped);
             self.record_datagram(to, from, to, &bytes, outcome);
         }
+        self.recycle(to, bytes);
+    }
+
+    /// Who took in a datagram fills its vector again.
+    fn recycle(&mut self, end: End, bytes: Vec<u8>) {
+        match end {
+            End::Node(server) => {
+                let running = self.servers.get_mut(server).and_then(|server| server.running.as_deref_mut());
+                if let Some(Running { life: Life::Member(node), .. }) = running {
+                    node.recycle(bytes);
+                }
+            }
+            End::Client(client) => {
+                if let Some(client) = self.seats.get_mut(client).and_then(|seat| seat.client.as_mut()) {
+                    client.recycle(bytes);
+                }
+            }
+        }
     }
 
     fn is_sealed(&self) -> bool {

@@ -36,6 +36,8 @@ struct MemoryFile {
     medium: Vec<u8>,
     /// Sectors written since the last sync, as ranges in the order of writing; they may overlap.
     unsynced: Vec<Range<usize>>,
+    /// A failed sync has forgotten what it was to sync: the cache holds what no sync brings to the medium.
+    has_forgotten: bool,
 }
 
 /// A whole folder in memory.
@@ -43,8 +45,9 @@ struct MemoryFile {
 pub struct MemoryDisk {
     /// Shared with copies of the disk until either writes.
     files: BTreeMap<FileNumber, Arc<MemoryFile>>,
-    names: BTreeMap<String, FileNumber>,
-    names_on_medium: BTreeMap<String, FileNumber>,
+    /// Names are shared between the two: each sync of the folder copies them all.
+    names: BTreeMap<Arc<str>, FileNumber>,
+    names_on_medium: BTreeMap<Arc<str>, FileNumber>,
     files_made: u64,
     operations: u64,
     faults: BTreeMap<u64, DiskFault>,
@@ -95,7 +98,7 @@ impl MemoryDisk {
         mut keep_sector: impl FnMut(&str, u64) -> bool,
         mut keep_name: impl FnMut(&str) -> bool,
     ) {
-        let all: BTreeSet<String> = self.names.keys().chain(self.names_on_medium.keys()).cloned().collect();
+        let all: BTreeSet<Arc<str>> = self.names.keys().chain(self.names_on_medium.keys()).cloned().collect();
         for name in &all {
             let (cached, on_medium) = (self.names.get(name), self.names_on_medium.get(name));
             if cached != on_medium && keep_name(name) {
@@ -107,7 +110,7 @@ impl MemoryDisk {
         }
         self.names.clone_from(&self.names_on_medium);
         for (name, number) in &self.names {
-            if let Some(file) = self.files.get_mut(number) {
+            if let Some(file) = self.files.get_mut(number).filter(|file| !file.is_on_medium()) {
                 Arc::make_mut(file).crash(|sector| keep_sector(name, sector));
             }
         }
@@ -129,14 +132,14 @@ impl MemoryDisk {
 
     /// The names of all files, in order.
     pub fn file_names(&self) -> impl Iterator<Item = &str> {
-        self.names.keys().map(String::as_str)
+        self.names.keys().map(AsRef::as_ref)
     }
 
     /// Changes a file's content on the medium and in the cache alike, as bit rot or a meddling hand would.
     /// A file that is not there is made.
     pub fn rot(&mut self, file: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let number = self.names.get(file).copied().unwrap_or_else(|| self.add_file(file));
-        self.names_on_medium.insert(file.to_owned(), number);
+        self.names_on_medium.insert(file.into(), number);
         let file = Arc::make_mut(self.files.entry(number).or_default());
         change(&mut file.cache);
         file.sync();
@@ -153,7 +156,7 @@ impl MemoryDisk {
         self.files_made += 1;
         let number = FileNumber(self.files_made);
         self.files.insert(number, Arc::default());
-        self.names.insert(name.to_owned(), number);
+        self.names.insert(name.into(), number);
         number
     }
 
@@ -210,10 +213,7 @@ impl MemoryFile {
         let end = offset + bytes.len();
         // A hole is written, too: what stood there before a cut must not come back.
         let (first, after) = (offset.min(self.cache.len()) / SECTOR_BYTES, end.div_ceil(SECTOR_BYTES));
-        if self.cache.len() < end {
-            self.cache.resize(end, 0);
-        }
-        self.cache[offset..end].copy_from_slice(bytes);
+        put(&mut self.cache, offset, bytes);
         match self.unsynced.last_mut() {
             Some(last) if (last.start..=last.end).contains(&first) => last.end = last.end.max(after),
             _ => self.unsynced.push(first..after),
@@ -223,26 +223,30 @@ impl MemoryFile {
     fn sync(&mut self) {
         self.medium.clone_from(&self.cache);
         self.unsynced.clear();
+        self.has_forgotten = false;
     }
 
     /// Syncs only what was written, which is quicker for long files.
     fn sync_written(&mut self) {
-        self.medium.resize(self.cache.len(), 0);
+        self.medium.truncate(self.cache.len());
         for sectors in self.unsynced.drain(..) {
             let end = (sectors.end * SECTOR_BYTES).min(self.cache.len());
             let start = (sectors.start * SECTOR_BYTES).min(end);
-            self.medium[start..end].copy_from_slice(&self.cache[start..end]);
+            put(&mut self.medium, start, &self.cache[start..end]);
         }
+        self.medium.resize(self.cache.len(), 0);
+    }
+
+    /// True when a power cut changes nothing.
+    fn is_on_medium(&self) -> bool {
+        self.unsynced.is_empty() && self.cache.len() == self.medium.len() && !self.has_forgotten
     }
 
     fn keep(&mut self, sector: usize) {
         let start = sector * SECTOR_BYTES;
         let end = (start + SECTOR_BYTES).min(self.cache.len());
         if start < end {
-            if self.medium.len() < end {
-                self.medium.resize(end, 0);
-            }
-            self.medium[start..end].copy_from_slice(&self.cache[start..end]);
+            put(&mut self.medium, start, &self.cache[start..end]);
         }
     }
 
@@ -259,13 +263,14 @@ impl MemoryFile {
             self.medium.truncate(self.cache.len());
         }
         self.cache.clone_from(&self.medium);
+        self.has_forgotten = false;
     }
 }
 
 impl Disk for MemoryDisk {
     fn list(&mut self) -> Result<Vec<String>, DiskError> {
         self.meet_or_fail(Operation::Folder, "")?;
-        Ok(self.names.keys().cloned().collect())
+        Ok(self.names.keys().map(|name| name.as_ref().to_owned()).collect())
     }
 
     fn file_bytes(&mut self, file: &str) -> Result<u64, DiskError> {
@@ -325,6 +330,7 @@ impl Disk for MemoryDisk {
             Some(fault) => {
                 if fault != DiskFault::Stop {
                     memory_file.unsynced.clear();
+                    memory_file.has_forgotten = true;
                 }
                 Err(error(Operation::Sync, file, kind_of(fault)))
             }
@@ -353,7 +359,7 @@ impl Disk for MemoryDisk {
         self.meet_or_fail(Operation::Rename, from)?;
         let number = self.number(Operation::Rename, from)?;
         self.names.remove(from);
-        self.names.insert(to.to_owned(), number);
+        self.names.insert(to.into(), number);
         self.drop_nameless();
         Ok(())
     }
@@ -364,6 +370,16 @@ impl Disk for MemoryDisk {
         self.drop_nameless();
         Ok(())
     }
+}
+
+/// Writes over what is there and appends the rest; a hole before it is filled with zeros.
+fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    if content.len() < offset {
+        content.resize(offset, 0);
+    }
+    let (over, beyond) = bytes.split_at(bytes.len().min(content.len() - offset));
+    content[offset..offset + over.len()].copy_from_slice(over);
+    content.extend_from_slice(beyond);
 }
 
 fn kind_of(fault: DiskFault) -> DiskErrorKind {

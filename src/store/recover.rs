@@ -469,8 +469,9 @@ fn add_batch(
 /// A file that the record does not name is a spare, or is left from a boot cut short; one that was written under
 /// a later record shows that both copies of the hard state were put back to an old state.
 fn check_unnamed<D: Disk>(disk: &mut D, files: &[String], record: &Record) -> Result<(), OpenError> {
-    for file in files.iter().filter(|file| Generation::of_file(file).is_some()) {
-        if record.segments.iter().any(|segment| segment.generation.file() == **file) {
+    for file in files {
+        let Some(generation) = Generation::of_file(file) else { continue };
+        if record.segments.iter().any(|segment| segment.generation == generation) {
             continue;
         }
         let bytes = read_file(disk, file)?;

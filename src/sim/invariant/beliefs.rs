@@ -33,7 +33,7 @@ struct Leads {
     /// What they said in the event that goes on.
     just_now: BTreeMap<NodeId, Said>,
     /// The stores that it sends to.
-    stores: BTreeMap<NodeId, Identity>,
+    stores: Vec<Identity>,
 }
 
 /// What one peer said in the leader's term.
@@ -82,18 +82,18 @@ impl Beliefs {
             self.leaders.remove(&node);
             return Ok(());
         };
-        let fresh =
-            || Leads { term, peers: BTreeMap::new(), just_now: BTreeMap::new(), stores: BTreeMap::new() };
+        let fresh = || Leads { term, peers: BTreeMap::new(), just_now: BTreeMap::new(), stores: Vec::new() };
         let leads = self.leaders.entry(node).or_insert_with(fresh);
         if leads.term != term {
             *leads = fresh();
         }
-        let before = core::mem::take(&mut leads.stores);
+        let count = leads.stores.len();
+        let before = core::mem::replace(&mut leads.stores, Vec::with_capacity(count));
         let just_now = core::mem::take(&mut leads.just_now);
         for peer in peers {
             let id = peer.identity.node;
-            leads.stores.insert(id, peer.identity);
-            if before.get(&id) != Some(&peer.identity) {
+            leads.stores.push(peer.identity);
+            if !before.contains(&peer.identity) {
                 // It came in, or another store has taken its place: what was said before is another's.
                 leads.peers.insert(id, just_now.get(&id).copied().unwrap_or_default());
             }

@@ -122,17 +122,16 @@ impl Contact {
 
     /// 28: a leader hears a quorum.
     fn check_leader(&self, now: Instant, since: Instant, node: &impl Subject) -> Result<(), Broken> {
-        let own = node.identity();
+        let (own, silence_max) = (node.identity(), self.silence_max());
         let hears = |who: Identity| {
-            let heard = self.heard.get(&(own.node, who.node)).copied().unwrap_or(Instant::ZERO);
-            who == own || now.saturating_since(heard.max(since)) <= self.silence_max()
+            let heard = || self.heard.get(&(own.node, who.node)).copied().unwrap_or(Instant::ZERO);
+            who == own || now.saturating_since(heard().max(since)) <= silence_max
         };
         hold!(
             quorum::is_quorum(node.membership().0, hears),
             LivenessOfCore,
-            "leads term {} on, {:?} without a word from a quorum",
-            node.hard_state().term,
-            self.silence_max()
+            "leads term {} on, {silence_max:?} without a word from a quorum",
+            node.hard_state().term
         );
         Ok(())
     }

@@ -76,14 +76,14 @@ impl Cores {
             identity,
             incarnation: node.incarnation(),
             log: Marks::above(node.base()),
-            memberships: self.membership_at(node.base().index).into_iter().collect(),
+            memberships: membership_at(&self.memberships, node.base().index).into_iter().collect(),
             hard_state: node.hard_state(),
             commit: node.commit(),
             applied: node.applied(),
             leads: None,
         };
         check_base(node, context.oracle)?;
-        check_base_membership(node, self.membership_at(node.base().index).as_ref())?;
+        check_base_membership(node, membership_at(&self.memberships, node.base().index).as_ref())?;
         if let Some(known) = self.machines.sessions.get(&core.applied) {
             let hash = node.sessions_hash();
             hold!(
@@ -104,11 +104,10 @@ impl Cores {
 
     /// Everything that an event at this node may have broken.
     pub(super) fn turned(&mut self, node: &impl Subject, context: &mut Context<'_>) -> Result<(), Broken> {
-        let of_base = self.membership_at(node.base().index);
         let Some(core) = self.running.get_mut(&node.identity().node) else { return Ok(()) };
         core.check_order(node)?;
         let seen = core.log.last();
-        let is_cut = core.follow_log(node, context.oracle, of_base)?;
+        let is_cut = core.follow_log(node, context.oracle, &self.memberships)?;
         let is_new_leader = core.check_role(node, context)?;
         core.check_disk(node, context.folders)?;
         let (commit, term) = (node.commit(), node.hard_state().term);
@@ -142,12 +141,6 @@ impl Cores {
             );
         }
         Ok(())
-    }
-
-    /// The committed membership at this index, and its entry.
-    fn membership_at(&self, index: Index) -> Option<(Index, Arc<Membership>)> {
-        let (since, membership) = self.memberships.range(..=index).next_back()?;
-        Some((*since, Arc::clone(membership)))
     }
 
     /// The latest membership that is committed, whoever knows it.
@@ -221,6 +214,15 @@ impl Machines {
     }
 }
 
+/// The committed membership at this index, and its entry.
+fn membership_at(
+    committed: &BTreeMap<Index, Arc<Membership>>,
+    index: Index,
+) -> Option<(Index, Arc<Membership>)> {
+    let (since, membership) = committed.range(..=index).next_back()?;
+    Some((*since, Arc::clone(membership)))
+}
+
 /// 15: a log begins after a committed entry.
 fn check_base(node: &impl Subject, oracle: &Oracle) -> Result<(), Broken> {
     let base = node.base();
@@ -280,7 +282,7 @@ impl Core {
         &mut self,
         node: &impl Subject,
         oracle: &mut Oracle,
-        of_base: Option<(Index, Arc<Membership>)>,
+        committed: &BTreeMap<Index, Arc<Membership>>,
     ) -> Result<bool, Broken> {
         let (base, last) = (node.base(), node.last());
         let mut is_cut = false;
@@ -288,6 +290,7 @@ impl Core {
             check_base(node, oracle)?;
             self.log.rebase(base);
             is_cut = true;
+            let of_base = membership_at(committed, base.index);
             check_base_membership(node, of_base.as_ref())?;
             // Of those above the base only what the log still holds; below it what is committed: a snapshot may have
             // taken the place of a log that held another one there.
