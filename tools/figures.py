@@ -82,7 +82,7 @@ def kv(cluster, *args, core=None):
 def against_floor(name, goal, figure, clients, *, fsync, connections=1, core=None):
     """Floor and cluster in turn; the ratio is the median of the pairs."""
     with Cluster(*([] if fsync else ["--no-fsync"]), core=core) as cluster:
-        args = ["--size", "64B", "--duration", "2s", "--warm-up", "1s", "--profile", "floor", "--pairs", str(PAIRS)]
+        args = ["--size", "64B", "--duration", "1s", "--warm-up", "500ms", "--profile", "floor", "--pairs", str(PAIRS)]
         args += ["--clients", str(clients), "--connections", str(connections)] + (["--floor-fsync"] if fsync else [])
         found = kv(cluster, *args, core=core)["floor"][figure]
     unit = "µs" if figure == "p50" else "/s"
