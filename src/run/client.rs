@@ -139,27 +139,47 @@ pub enum Request<R> {
 ///
 /// # Panics
 /// When `addresses` is empty, or `config.rpc` does not validate.
-pub fn open(addresses: &[SocketAddr], mut config: ClientConfig) -> io::Result<(Client, Net)> {
-    assert!(!addresses.is_empty(), "a client needs at least one address");
+pub fn open(addresses: &[SocketAddr], config: ClientConfig) -> io::Result<(Client, Net)> {
+    let net = Net::bind(any_address(addresses))?;
+    let client = client(addresses, config, net.now())?;
+    Ok((client, net))
+}
+
+/// Where a socket is bound that shall reach `addresses`.
+///
+/// # Panics
+/// When `addresses` is empty.
+#[must_use]
+pub fn any_address(addresses: &[SocketAddr]) -> SocketAddr {
     // IPv6 sockets reach IPv4 addresses only in mapped form; a list of both families needs the first's.
-    let any: SocketAddr = match addresses[0] {
+    match addresses.first().expect("a client needs at least one address") {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
+    }
+}
+
+/// A client of the cluster that answers at `addresses`, for those who have a socket for it.
+///
+/// # Errors
+/// When no randomness is to be had.
+///
+/// # Panics
+/// When `addresses` is empty, or `config.rpc` does not validate.
+pub fn client(addresses: &[SocketAddr], mut config: ClientConfig, now: Instant) -> io::Result<Client> {
     if config.rpc.seal.mode != SealMode::Off {
         config.rpc.seal.entropy = Some(random_entropy()?);
     }
-    let net = Net::bind(any)?;
-    let client = Client::new(config, addresses, random_rng()?, net.now());
-    Ok((client, net))
+    Ok(Client::new(config, addresses, random_rng()?, now))
 }
 
 /// Hands `client` what has come for it and the deadlines that have passed, and returns the time. Whoever drives it
 /// takes its outputs next.
 pub fn hear(client: &mut Client, net: &mut Net) -> Instant {
+    let due = client.poll_timeout();
     net.receive(|now, from, bytes| client.handle_datagram(now, from, bytes));
     let now = net.now();
-    if client.poll_timeout().is_some_and(|at| at <= now) {
+    // What has just come in wants no more than the turn that follows.
+    if due.is_some_and(|at| at <= now) {
         client.handle_timeout(now);
     }
     now

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use raftgram::client::{Answer, ClientConfig, ClientError, Outcome, Phase};
 use raftgram::handle::{Client, OperationResult, Pending, WaitError};
 use raftgram::rpc::SealConfig;
-use raftgram::run::client::open;
-use raftgram::run::net::Net;
+use raftgram::run;
 use raftgram::seal::SealMode;
 use raftgram::wire::SealRefusal;
 
@@ -59,10 +58,15 @@ impl Reach {
             .map_err(|error| CliError::io("opening the client's socket", &error))
     }
 
-    /// The machine of a client and its socket, for those with a loop of their own.
-    pub(crate) fn open(&self) -> Result<(raftgram::client::Client, Net), CliError> {
+    /// The machine of a client, and the address for its socket, for those with a loop of their own.
+    pub(crate) fn machine(
+        &self,
+        now: raftgram::time::Instant,
+    ) -> Result<(raftgram::client::Client, SocketAddr), CliError> {
         let resolved = self.addresses.iter().map(Address::resolve).collect::<Result<Vec<_>, _>>()?;
-        open(&resolved, self.config()?).map_err(|error| CliError::io("opening the client's socket", &error))
+        let client = run::client::client(&resolved, self.config()?, now);
+        let client = client.map_err(|error| CliError::io("drawing randomness", &error))?;
+        Ok((client, run::client::any_address(&resolved)))
     }
 
     fn config(&self) -> Result<ClientConfig, CliError> {

@@ -22,6 +22,7 @@ use super::history::History;
 use super::load::{Load, MARK_BYTES, Tally};
 use super::report::{Figures, Latency};
 use super::socket;
+use super::sockets::Sockets;
 use crate::error::{CliError, Code};
 use crate::interrupt::Interrupt;
 use crate::kv::Freshness;
@@ -45,7 +46,7 @@ pub(crate) struct Kv {
     /// Operations under way at once.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
     clients: u16,
-    /// Sockets that they share, each with a thread and a link of its own. The requests of one socket share datagrams.
+    /// Sockets that they share, each with a link of its own. The requests of one socket share datagrams.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     connections: u16,
     /// The size of a value.
@@ -188,7 +189,7 @@ impl Kv {
 
     /// One run of the load.
     fn measure(&self, run: &Run<'_>) -> Result<(Tally, Duration), CliError> {
-        let sockets = (0..self.sockets()).map(|_| run.reach.open()).collect::<Result<Vec<_>, _>>()?;
+        let sockets = Sockets::open(run.reach, usize::from(self.sockets()))?;
         let level = self.freshness.wire()?;
         let began = Instant::now();
         let done = AtomicU64::new(0);

@@ -1,25 +1,27 @@
 //! The load of `bench kv`: many clients' loops on few sockets.
 //!
-//! A *client* has at most one operation under way. The clients of one socket share a thread, a link and its datagrams,
-//! as the requests of one busy program do; a thread apiece would cost more processor than the cluster under test.
+//! A *client* has at most one operation under way. The clients of one socket share a link and its datagrams, as the
+//! requests of one busy program do, and the sockets share a thread: one apiece would cost more processor than the
+//! cluster under test.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{io, thread};
 
 use hdrhistogram::Histogram;
 use raftgram::client::{Answer, Client, ClientError, OperationId, Outcome, Output};
 use raftgram::kv::{self, Command, Query};
 use raftgram::rng::Rng;
-use raftgram::run::client::hear;
-use raftgram::run::net::Net;
+use raftgram::run::clock::Clock;
+use raftgram::run::socket::Outgoing;
 use raftgram::wire::client::ReadLevel;
 use serde::Serialize;
 
 use super::history::{Function, History, Open as Line};
 use super::report::histogram;
+use super::sockets::Sockets;
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
 use crate::output::Format;
@@ -92,16 +94,15 @@ impl Tally {
 
 impl Load<'_> {
     /// Runs, and tells what each second brought: a line on a terminal, an event in a JSON stream.
-    pub(super) fn run_watched(&self, sockets: Vec<(Client, Net)>, format: Format) -> Result<Tally, CliError> {
+    pub(super) fn run_watched(&self, sockets: Sockets, format: Format) -> Result<Tally, CliError> {
         let is_over = AtomicBool::new(false);
-        let tally = thread::scope(|scope| {
+        thread::scope(|scope| {
             let watcher = scope.spawn(|| self.watch(&is_over, format));
-            let tally = self.run(sockets);
+            let tally = sockets.run(self);
             is_over.store(true, Ordering::Relaxed);
             watcher.thread().unpark();
             tally
-        });
-        tally.map_err(|error| CliError::io("waiting for datagrams", &error))
+        })
     }
 
     fn watch(&self, is_over: &AtomicBool, format: Format) {
@@ -131,25 +132,9 @@ impl Load<'_> {
         }
     }
 
-    /// Loads the cluster over these sockets until the end; what is under way then is waited for.
-    fn run(&self, sockets: Vec<(Client, Net)>) -> io::Result<Tally> {
-        let count = sockets.len();
-        thread::scope(|scope| {
-            let threads: Vec<_> = sockets
-                .into_iter()
-                .enumerate()
-                .map(|(place, (client, net))| {
-                    let share = Share::new(self, place, count);
-                    scope.spawn(move || share.run(client, net))
-                })
-                .collect();
-            let mut all = Tally::new();
-            for one in threads {
-                // A loop has nothing of its own that panics; what does is a broken invariant below.
-                all.merge(one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
-            }
-            Ok(all)
-        })
+    /// The end of the load, and of whatever may be left of it then.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        now >= self.until || self.interrupt.is_raised()
     }
 }
 
@@ -163,7 +148,7 @@ struct Row {
 }
 
 /// The clients of one socket.
-struct Share<'a> {
+pub(super) struct Share<'a> {
     load: &'a Load<'a>,
     rng: Rng,
     /// The number of the next operation here, and by how much the one after it is higher.
@@ -185,7 +170,7 @@ struct Open {
 
 impl<'a> Share<'a> {
     /// The `place`th of `count` sockets' clients.
-    fn new(load: &'a Load<'a>, place: usize, count: usize) -> Self {
+    pub(super) fn new(load: &'a Load<'a>, place: usize, count: usize) -> Self {
         let free = (0..load.clients).filter(|client| client % count == place).map(|client| client as u64);
         Self {
             load,
@@ -198,34 +183,26 @@ impl<'a> Share<'a> {
         }
     }
 
-    fn run(mut self, mut client: Client, mut net: Net) -> io::Result<Tally> {
-        let load = self.load;
-        loop {
-            let now = Instant::now();
-            let is_over = now >= load.until || load.interrupt.is_raised();
-            if is_over && (self.open.is_empty() || now >= load.until + load.timeout + GRACE) {
-                return Ok(self.tally);
-            }
-            let wanted = self.begins_at(now).map(|at| net.now() + at.saturating_duration_since(now));
-            let look_up = net.now() + Duration::from_millis(100);
-            let wake = [client.poll_timeout(), wanted, Some(look_up)].into_iter().flatten().min();
-            net.wait(wake)?;
-            let now = hear(&mut client, &mut net);
-            self.turn(&mut client, &mut net);
-            net.send(|to, error| client.handle_send_error(now, to, error));
-        }
+    /// Whether nothing is left to wait for.
+    pub(super) fn has_ended(&self, now: Instant) -> bool {
+        self.load.is_over(now) && (self.open.is_empty() || now >= self.load.until + self.load.timeout + GRACE)
     }
 
-    /// Begins what is due, and again where that ended at once.
-    fn turn(&mut self, client: &mut Client, net: &mut Net) {
+    /// What was found.
+    pub(super) fn into_tally(self) -> Tally {
+        self.tally
+    }
+
+    /// Begins what is due, and again where that ended at once; what is to be sent goes to `outgoing`.
+    pub(super) fn turn(&mut self, client: &mut Client, clock: &Clock, outgoing: &mut Vec<Outgoing>) {
         loop {
-            self.begin_due(client, net);
-            client.turn(net.now());
+            self.begin_due(client, clock);
+            client.turn(clock.now());
             let mut has_ended = false;
             let now = Instant::now();
             while let Some(output) = client.poll_output() {
                 match output {
-                    Output::Transmit { to, bytes } => net.queue(to, bytes),
+                    Output::Transmit { to, bytes } => outgoing.push(Outgoing { to, bytes }),
                     Output::Done { id, result } => {
                         has_ended = true;
                         self.end(now, id, result);
@@ -239,7 +216,7 @@ impl<'a> Share<'a> {
     }
 
     /// When the next operation should begin, if a client is free for it.
-    fn begins_at(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn begins_at(&self, now: Instant) -> Option<Instant> {
         self.free.last()?;
         let at = match self.load.rate {
             None => now,
@@ -251,7 +228,7 @@ impl<'a> Share<'a> {
         (at < self.load.until).then_some(at)
     }
 
-    fn begin_due(&mut self, client: &mut Client, net: &Net) {
+    fn begin_due(&mut self, client: &mut Client, clock: &Clock) {
         let now = Instant::now();
         while let Some(began) = self.begins_at(now).filter(|at| *at <= now)
             && now < self.load.until
@@ -260,7 +237,7 @@ impl<'a> Share<'a> {
         {
             let number = self.next;
             self.next += self.step;
-            let (id, open) = self.begin(client, net, number, process, began);
+            let (id, open) = self.begin(client, clock, number, process, began);
             self.open.insert(id, open);
         }
     }
@@ -268,7 +245,7 @@ impl<'a> Share<'a> {
     fn begin(
         &mut self,
         client: &mut Client,
-        net: &Net,
+        clock: &Clock,
         number: u64,
         process: u64,
         began: Instant,
@@ -276,7 +253,7 @@ impl<'a> Share<'a> {
         let load = self.load;
         let key = format!("bench/{}", self.rng.below(load.keys));
         let is_read = self.rng.chance(load.reads);
-        let deadline = net.now() + load.timeout;
+        let deadline = clock.now() + load.timeout;
         let invoke = |function, value: Option<&String>| {
             load.history.map(|history| history.invoke(process, function, &key, value.cloned()))
         };

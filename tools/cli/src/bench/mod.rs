@@ -12,6 +12,7 @@ mod peer;
 pub(crate) mod report;
 mod rpc;
 pub(crate) mod socket;
+mod sockets;
 mod udp;
 
 pub(crate) use socket::kernel_drops_of_all;
