@@ -191,11 +191,12 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
             let leads = self.node.raft().role() == RoleKind::Leader;
             let stop_at = stopping.map(|it| if leads { it.at.min(it.hand_over_at) } else { it.at });
             self.writer.keep_up(self.net.now());
+            let due = self.node.poll_timeout();
             // What is done in place wakes nobody.
             let deadline = if self.take_done(&mut done)? {
                 Some(Instant::ZERO)
             } else {
-                earliest(earliest(self.node.poll_timeout(), stop_at), self.writer.poll_timeout())
+                earliest(earliest(due, stop_at), self.writer.poll_timeout())
             };
             self.net.wait(deadline).map_err(RunError::Poll)?;
             self.mailbox.take(&mut requests);
@@ -208,7 +209,8 @@ impl<M: Machine + Send + 'static, D: Disk + Send + 'static> NodeLoop<M, D> {
             let node = &mut self.node;
             self.net.receive(|now, from, bytes| node.handle_datagram(now, from, bytes));
             let now = self.net.now();
-            if self.node.poll_timeout().is_some_and(|at| at <= now) {
+            // What has just come in wants no more than the turn that it gets.
+            if due.is_some_and(|at| at <= now) {
                 self.node.handle_timeout(now);
             }
             self.node.step(now);
