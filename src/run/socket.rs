@@ -187,15 +187,20 @@ mod imp {
     pub(super) struct Batch {
         state: UdpSocketState,
         receive: Vec<Box<[u8]>>,
+        /// The last call filled few buffers, so the next offers few: each costs something, filled or not.
+        is_quiet: bool,
         segments: Vec<u8>,
     }
+
+    /// Offered where little comes.
+    const FEW: usize = if BATCH_SIZE < 4 { BATCH_SIZE } else { 4 };
 
     impl Batch {
         pub(super) fn new(io: &UdpSocket) -> io::Result<Self> {
             let state = UdpSocketState::new(UdpSockRef::from(io))?;
             let receive =
                 (0..BATCH_SIZE).map(|_| vec![0; DATAGRAM_BYTES_MAX + 1].into_boxed_slice()).collect();
-            Ok(Self { state, receive, segments: Vec::new() })
+            Ok(Self { state, receive, is_quiet: true, segments: Vec::new() })
         }
 
         pub(super) fn segments_max(&self) -> usize {
@@ -207,13 +212,26 @@ mod imp {
             io: &UdpSocket,
             take: &mut dyn FnMut(SocketAddr, &[u8]),
         ) -> io::Result<Batched> {
-            let mut metas = [RecvMeta::default(); BATCH_SIZE];
+            if self.is_quiet {
+                self.receive_into::<FEW>(io, take)
+            } else {
+                self.receive_into::<BATCH_SIZE>(io, take)
+            }
+        }
+
+        fn receive_into<const OFFERED: usize>(
+            &mut self,
+            io: &UdpSocket,
+            take: &mut dyn FnMut(SocketAddr, &[u8]),
+        ) -> io::Result<Batched> {
+            let mut metas = [RecvMeta::default(); OFFERED];
             let received = {
                 let mut buffers = self.receive.iter_mut().map(|buffer| IoSliceMut::new(buffer));
-                let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
+                let mut slices: [IoSliceMut<'_>; OFFERED] =
                     std::array::from_fn(|_| buffers.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
                 io.try_io(|| self.state.recv(UdpSockRef::from(io), &mut slices, &mut metas))?
             };
+            self.is_quiet = received < FEW;
             let mut count = 0;
             for (meta, buffer) in metas.iter().zip(&self.receive).take(received) {
                 for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
@@ -225,7 +243,7 @@ mod imp {
                     count += 1;
                 }
             }
-            Ok(Batched { count, is_last: received < BATCH_SIZE })
+            Ok(Batched { count, is_last: received < OFFERED })
         }
 
         pub(super) fn send(
