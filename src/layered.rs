@@ -70,6 +70,22 @@ impl<K: Ord + Clone, V: Clone> LayeredMap<K, V> {
         self.layers.iter().rev().find_map(|layer| layer.get(key)).and_then(Option::as_ref)
     }
 
+    /// What a key holds, to be changed.
+    pub fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        self.merge();
+        if self.sole().is_some() {
+            return self.sole()?.get_mut(key)?.as_mut();
+        }
+        if !self.top.contains_key(key) {
+            let (own, value) = (self.own_key(key)?, self.get(key)?.clone());
+            self.top.insert(own, Some(value));
+        }
+        self.top.get_mut(key)?.as_mut()
+    }
+
     /// Sets a key; returns what it held.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         self.merge();

@@ -211,11 +211,19 @@ const DONE: u8 = 0;
 const COMPARE_FAILED: u8 = 1;
 const REFUSED: u8 = 2;
 
+/// All of a result but a value usually takes no more, and grows no vector.
+const USUAL_BYTES: usize = 16;
+
 impl CommandResult {
     /// The result's one encoding.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+        let previous = match self {
+            Self::Done { previous } | Self::CompareFailed { previous } => previous.as_ref(),
+            Self::Refused(_) => None,
+        };
+        let carried = previous.and_then(|it| it.value.as_ref()).map_or(0, |value| value.len());
+        let mut out = Vec::with_capacity(USUAL_BYTES + carried);
         match self {
             Self::Done { previous } => {
                 out.put_u8(DONE);

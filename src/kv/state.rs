@@ -94,7 +94,11 @@ impl Kv {
         let stored = Stored::new(key, value.into(), index);
         self.bytes += (key.len() + value.len()) as u64;
         self.hash = self.hash.wrapping_add(stored.hash);
-        if let Some(held) = self.map.insert(key.into(), stored) {
+        let held = match self.map.get_mut(key) {
+            Some(held) => Some(core::mem::replace(held, stored)),
+            None => self.map.insert(key.into(), stored),
+        };
+        if let Some(held) = held {
             self.forget(key, &held);
         }
     }

@@ -200,11 +200,18 @@ impl<M: Machine> Node<M> {
     }
 }
 
-/// Most messages are shorter, and grow no vector.
+/// Most messages without entries are shorter, and grow no vector.
 const USUAL_BYTES: usize = 64;
 
+/// An entry takes no more than its content and this, but for a very long one.
+const ENTRY_BYTES: usize = 8;
+
 fn encode(message: &Message) -> Vec<u8> {
-    let mut body = Vec::with_capacity(USUAL_BYTES);
+    let carried = match message {
+        Message::Append(it) => it.entries.iter().map(|it| ENTRY_BYTES + it.payload.content_bytes()).sum(),
+        _ => 0,
+    };
+    let mut body = Vec::with_capacity(USUAL_BYTES + carried);
     encode_message(GroupId(0), message, &mut body);
     body
 }

@@ -21,6 +21,9 @@ pub(super) struct PendingRead {
     pub(super) query: Vec<u8>,
 }
 
+/// All of an answer but the machine's result usually takes no more, and grows no vector.
+const USUAL_BYTES: usize = 32;
+
 impl<M: Machine> Node<M> {
     /// Serves one request of a client, or of a blank node.
     pub(super) fn serve(&mut self, now: Instant, token: Token, body: &[u8]) {
@@ -199,7 +202,11 @@ impl<M: Machine> Node<M> {
     }
 
     pub(super) fn answer(&mut self, now: Instant, token: Token, reply: &ClientReply<'_>) {
-        let mut body = Vec::new();
+        let carried = match reply {
+            ClientReply::Applied(it) | ClientReply::Read(it) => it.result.len(),
+            _ => 0,
+        };
+        let mut body = Vec::with_capacity(USUAL_BYTES + carried);
         encode_reply(GroupId(0), reply, &mut body);
         self.rpc.reply(now, token, body);
     }

@@ -8,8 +8,8 @@
 //! left for somebody new if all who wait had as much. So as entries are done, places come free for whoever comes with
 //! little, however much others ask for.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::rpc::{LinkId, Token};
 use crate::time::Instant;
@@ -21,7 +21,8 @@ pub(super) type WriteName = (SessionId, Sequence);
 /// The clients that wait, by the entry they wait for.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
-    by_index: BTreeMap<Index, Write>,
+    /// In order of the log. Nearly always entries are proposed at its end and done at its beginning.
+    by_index: VecDeque<Write>,
     by_name: BTreeMap<WriteName, Index>,
     /// How many calls wait, retries counted.
     calls: usize,
@@ -32,6 +33,7 @@ pub(super) struct Writes {
 /// One entry that was proposed here.
 #[derive(Debug)]
 struct Write {
+    index: Index,
     term: Term,
     proposed_at: Instant,
     name: Option<WriteName>,
@@ -86,19 +88,27 @@ impl Writes {
     /// When a call waits for that index already.
     pub(super) fn insert(&mut self, now: Instant, at: (Index, Term), name: Option<WriteName>, token: Token) {
         let (index, term) = at;
-        let write = Write { term, proposed_at: now, name, token, retries: Vec::new() };
-        let other = self.by_index.insert(index, write);
-        assert!(other.is_none(), "two proposals at index {index}");
+        let write = Write { index, term, proposed_at: now, name, token, retries: Vec::new() };
+        let place = match self.by_index.back() {
+            Some(last) if last.index >= index => self.place(index).expect_err("one proposal at an index"),
+            _ => self.by_index.len(),
+        };
+        self.by_index.insert(place, write);
         if let Some(name) = name {
             self.by_name.insert(name, index);
         }
         self.count(token);
     }
 
+    /// Where the entry's write stands, or would.
+    fn place(&self, index: Index) -> Result<usize, usize> {
+        self.by_index.binary_search_by_key(&index, |write| write.index)
+    }
+
     /// True when this write waits here already; the call waits with it from now on.
     pub(super) fn join(&mut self, name: WriteName, token: Token) -> bool {
-        let write = self.by_name.get(&name).and_then(|index| self.by_index.get_mut(index));
-        let Some(write) = write else { return false };
+        let place = self.by_name.get(&name).and_then(|index| self.place(*index).ok());
+        let Some(write) = place.and_then(|place| self.by_index.get_mut(place)) else { return false };
         if write.token != token && !write.retries.contains(&token) {
             write.retries.push(token);
             self.count(token);
@@ -108,7 +118,11 @@ impl Writes {
 
     /// Those who wait for this entry, and in which term and when it was proposed.
     pub(super) fn remove(&mut self, index: Index) -> Option<(Proposed, impl Iterator<Item = Token> + use<>)> {
-        let write = self.by_index.remove(&index)?;
+        let place = match self.by_index.front() {
+            Some(first) if first.index == index => 0,
+            _ => self.place(index).ok()?,
+        };
+        let write = self.by_index.remove(place)?;
         if let Some(name) = write.name {
             self.by_name.remove(&name);
         }
@@ -121,7 +135,7 @@ impl Writes {
     /// Everyone who waits.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Token> + use<> {
         let all = std::mem::take(self);
-        all.by_index.into_values().flat_map(|write| std::iter::once(write.token).chain(write.retries))
+        all.by_index.into_iter().flat_map(|write| std::iter::once(write.token).chain(write.retries))
     }
 }
 

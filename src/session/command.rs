@@ -102,6 +102,9 @@ const CLOSE: u8 = 2;
 const EXPIRE: u8 = 3;
 const WRITE: u8 = 4;
 
+/// All of a command but what a write carries usually takes no more, and grows no vector.
+const USUAL_BYTES: usize = 32;
+
 impl<'a> Command<'a> {
     /// Appends the command's one encoding.
     pub fn encode(&self, out: &mut Vec<u8>) {
@@ -135,7 +138,8 @@ impl<'a> Command<'a> {
     /// The encoding as a vector of its own.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+        let carried = if let Self::Write { command, .. } = self { command.len() } else { 0 };
+        let mut out = Vec::with_capacity(USUAL_BYTES + carried);
         self.encode(&mut out);
         out
     }

@@ -104,6 +104,31 @@ impl Session {
         }
     }
 
+    /// Decides one write.
+    fn write(
+        &mut self,
+        limits: Limits,
+        (index, term): (Index, Term),
+        sequence: Sequence,
+        carry_out: impl FnOnce() -> Vec<u8>,
+    ) -> Outcome {
+        if self.finished.contains(sequence) {
+            return Outcome::Finished;
+        }
+        if let Some(Recorded { index, term, result, .. }) = self.results.get(&sequence) {
+            return Outcome::Applied { index: *index, term: *term, result: result.clone(), is_repeat: true };
+        }
+        let is_full = self.results.len() as u64 >= limits.window_max || self.bytes >= limits.window_bytes_max;
+        if is_full {
+            return Outcome::WindowFull;
+        }
+        let result: Arc<[u8]> = carry_out().into();
+        if !mutant::is(Mutant::U1) {
+            self.record(sequence, Recorded::new(sequence, index, term, result.clone()));
+        }
+        Outcome::Applied { index, term, result, is_repeat: false }
+    }
+
     fn hash(&self, id: SessionId) -> u64 {
         let fields = Fnv1a::default().u64(id.0.0).u64(self.last_use.0).u64(self.results_hash);
         self.finished.pairs().iter().fold(fields, |hash, &(first, last)| hash.u64(first).u64(last)).finish()
@@ -179,7 +204,12 @@ impl Sessions {
                 self.expire_to_limits();
                 Outcome::LimitsSet(limits)
             }
-            Command::Open => self.open(index),
+            Command::Open => {
+                let session = SessionId(index);
+                self.open(session, index);
+                self.expire_to_limits();
+                Outcome::Opened { session }
+            }
             Command::Close { session } => {
                 self.take(session);
                 Outcome::Closed
@@ -190,26 +220,23 @@ impl Sessions {
                 Outcome::Expired { count }
             }
             Command::Write { session, sequence, finished, command } => {
-                let forgotten = mutant::is(Mutant::U2).then(Arc::<Session>::default);
-                let Some(mut taken) = self.take(session).or(forgotten) else {
-                    return Outcome::SessionExpired;
-                };
-                let changed = Arc::make_mut(&mut taken);
-                changed.last_use = index;
-                changed.finish(&finished);
-                let outcome = self.write(changed, (index, term), sequence, || machine.apply(index, command));
-                self.put(session, taken);
+                if mutant::is(Mutant::U2) && !self.contains(session) {
+                    self.open(session, index);
+                }
+                let limits = self.limits;
+                let outcome = self.change(session, |changed| {
+                    changed.last_use = index;
+                    changed.finish(&finished);
+                    changed.write(limits, (index, term), sequence, || machine.apply(index, command))
+                });
                 self.expire_to_limits();
-                outcome
+                outcome.unwrap_or(Outcome::SessionExpired)
             }
         }
     }
 
-    fn open(&mut self, index: Index) -> Outcome {
-        let session = SessionId(index);
+    fn open(&mut self, session: SessionId, index: Index) {
         self.put(session, Arc::new(Session { last_use: index, ..Session::default() }));
-        self.expire_to_limits();
-        Outcome::Opened { session }
     }
 
     /// Removes a session unless it was used after `unused_since`; says whether it did.
@@ -218,30 +245,20 @@ impl Sessions {
         is_idle && self.take(session).is_some()
     }
 
-    /// Decides one write of a session that exists.
-    fn write(
-        &self,
-        session: &mut Session,
-        (index, term): (Index, Term),
-        sequence: Sequence,
-        carry_out: impl FnOnce() -> Vec<u8>,
-    ) -> Outcome {
-        if session.finished.contains(sequence) {
-            return Outcome::Finished;
+    /// Changes a session, if it is there, and keeps the sums and the order of use true.
+    fn change<T>(&mut self, id: SessionId, change: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        let session = Arc::make_mut(self.sessions.get_mut(&id)?);
+        let (bytes, hash, last_use) = (session.bytes, session.hash(id), session.last_use);
+        let changed = change(session);
+        self.bytes = self.bytes - bytes + session.bytes;
+        self.sessions_hash = self.sessions_hash.wrapping_sub(hash).wrapping_add(session.hash(id));
+        if session.last_use != last_use {
+            let by_use = self.by_use.remove(&last_use);
+            assert_eq!(by_use, Some(id), "{id} last used by entry {last_use}");
+            let by_use = self.by_use.insert(session.last_use, id);
+            assert_eq!(by_use, None, "entry {} used {id} and another session", session.last_use);
         }
-        if let Some(Recorded { index, term, result, .. }) = session.results.get(&sequence) {
-            return Outcome::Applied { index: *index, term: *term, result: result.clone(), is_repeat: true };
-        }
-        let is_full = session.results.len() as u64 >= self.limits.window_max
-            || session.bytes >= self.limits.window_bytes_max;
-        if is_full {
-            return Outcome::WindowFull;
-        }
-        let result: Arc<[u8]> = carry_out().into();
-        if !mutant::is(Mutant::U1) {
-            session.record(sequence, Recorded::new(sequence, index, term, result.clone()));
-        }
-        Outcome::Applied { index, term, result, is_repeat: false }
+        Some(changed)
     }
 
     /// Takes a session out of the table and out of its sums.
