@@ -30,6 +30,7 @@ use crate::run::random_rng;
 use crate::run::record::{Recorded, Recorder};
 use crate::run::shaper::Shaper;
 use crate::run::snapshot_thread::SnapshotThread;
+use crate::run::spin::Spin;
 use crate::seal::SealMode;
 use crate::store::{
     DiskError, DiskErrorKind, FIRST_INCARNATION_MAX, FormatError, FormatOptions, Fsync, OnDamage, OpenError,
@@ -87,6 +88,8 @@ pub struct NodeOptions {
     pub faults: Option<(LinkConfig, u64)>,
     /// A folder to record in what the node sends, gets and becomes: a file for each of its boots, see docs/trace.md.
     pub record: Option<PathBuf>,
+    /// Whether its loop looks for datagrams before it sleeps; it costs up to a core.
+    pub spin: Option<Spin>,
     /// Where log records go; each room adds its own keys.
     pub logger: Logger,
 }
@@ -109,6 +112,7 @@ impl NodeOptions {
             fsync: Fsync::On,
             faults: None,
             record: None,
+            spin: None,
             logger: Logger::root(slog::Discard, o!()),
         }
     }
@@ -350,6 +354,9 @@ impl<M: Machine + Send + 'static, D: SharedDisk> Booted<M, D> {
         {
             info!(log, "faults between socket and machine"; "seed" => seed, "faults" => format!("{faults:?}"));
             net.shape(Shaper::new(faults, Rng::from_seed(seed)));
+        }
+        if let Some(spin) = options.spin {
+            net.spin(spin);
         }
         let node = Node::new(options.config, start, machine, &options.logger, rng, net.now());
         let shared = store.disk().share().map_err(|error| RunError::Disk(StoreError::Failed(error)))?;

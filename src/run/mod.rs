@@ -30,6 +30,7 @@ pub mod shaper;
 pub mod sights;
 mod snapshot_thread;
 pub mod socket;
+pub mod spin;
 mod streams;
 pub mod timer;
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mio::{Events, Poll, Token, Waker};
 
@@ -15,6 +16,7 @@ use crate::run::record::Recorder;
 use crate::run::shaper::{Direction, Shaper};
 use crate::run::sights::{Sights, View};
 use crate::run::socket::{BufferSizes, Outgoing, Socket};
+use crate::run::spin::{Spin, Spinner};
 use crate::run::streams::Streams;
 use crate::run::timer::Timer;
 use crate::time::{Instant, earliest};
@@ -44,6 +46,8 @@ pub struct Net {
     /// What carries datagrams between nodes, if not the socket.
     streams: Option<Streams>,
     timer: Timer,
+    /// Looks before it sleeps, if anybody wants that.
+    spinner: Option<Spinner>,
     clock: Clock,
     waker: Arc<Waker>,
     /// Set when the socket was readable and has not been read to its end since: an edge-triggered poll does not
@@ -74,6 +78,7 @@ impl Net {
             clients: None,
             streams: None,
             timer,
+            spinner: None,
             clock,
             waker,
             is_readable: true,
@@ -100,6 +105,11 @@ impl Net {
     /// Where clients are heard; where nodes are, unless they were given an address of their own.
     pub fn client_addr(&self) -> io::Result<SocketAddr> {
         self.clients.as_ref().map_or_else(|| self.local_addr(), ClientSocket::local_addr)
+    }
+
+    /// Looks for so long before it sleeps, from now on.
+    pub fn spin(&mut self, spin: Spin) {
+        self.spinner = Some(Spinner::new(spin, self.clock.now()));
     }
 
     /// Puts faults between the socket and whoever uses this.
@@ -170,9 +180,8 @@ impl Net {
             || self.streams.as_ref().is_some_and(Streams::is_readable);
         let deadline = if is_readable { Some(Instant::ZERO) } else { deadline };
         let timeout = self.timer.arm(self.clock.now(), deadline)?;
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            _ => {}
+        if timeout == Some(Duration::ZERO) || !self.look_out(deadline)? {
+            self.poll(timeout)?;
         }
         for event in &self.events {
             match event.token() {
@@ -184,6 +193,33 @@ impl Net {
             }
         }
         Ok(())
+    }
+
+    /// Looks without sleeping, as long as may be; true when something has come or the deadline has.
+    fn look_out(&mut self, deadline: Option<Instant>) -> io::Result<bool> {
+        let Some(mut spinner) = self.spinner.take() else { return Ok(false) };
+        let began = self.clock.now();
+        let until = spinner.until(began);
+        let mut now = began;
+        let mut has_come = false;
+        while now < until && !has_come {
+            self.poll(Some(Duration::ZERO))?;
+            now = self.clock.now();
+            has_come = !self.events.is_empty() || deadline.is_some_and(|at| at <= now);
+            if !has_come {
+                std::thread::yield_now();
+            }
+        }
+        spinner.spend(now.saturating_since(began));
+        self.spinner = Some(spinner);
+        Ok(has_come)
+    }
+
+    fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Reads what has come, at most a bounded batch, and hands each datagram over with the time of its reading;

@@ -11,7 +11,7 @@ use raftgram::kv::Command;
 use raftgram::{Client, ClientConfig, ReadLevel};
 use rustix::process::Signal;
 
-use crate::cluster::{Cluster, Start, connect, read};
+use crate::cluster::{Cluster, Start, connect, loopback, read};
 use crate::load::Load;
 use crate::process::{PATIENCE, eventually, setting};
 
@@ -20,7 +20,10 @@ const WRITERS: usize = 4;
 #[test]
 fn leaders_killed_under_load_lose_no_acknowledged_write_and_apply_none_twice() {
     let kills = setting("RAFTGRAM_KILLS", 20);
-    let mut cluster = Cluster::founded();
+    let mut cluster = Cluster::stopped(loopback(), 3);
+    let flags = std::env::var("RAFTGRAM_KILLS_FLAGS").unwrap_or_default();
+    cluster.ids().for_each(|id| cluster.add_flags(id, flags.split_whitespace()));
+    cluster.start_all(Start::Bootstrap);
     let load = Load::start(cluster.addresses(), WRITERS);
     let mut times = Vec::new();
     for _ in 0..kills {
@@ -39,6 +42,32 @@ fn leaders_killed_under_load_lose_no_acknowledged_write_and_apply_none_twice() {
     cluster.assert_holds(&written);
     assert!(total >= kills, "{total} writes are no load for {kills} kills");
     report(kills, total, &mut times);
+}
+
+#[test]
+fn nodes_of_another_tempo_serve_and_replace_their_leader() {
+    let mut cluster = Cluster::stopped(loopback(), 3);
+    let flags =
+        ["--election-timeout", "100ms..300ms", "--heartbeat", "5ms", "--spin", "1ms", "--spin-duty", "50%"];
+    cluster.ids().for_each(|id| cluster.add_flags(id, flags));
+    cluster.start_all(Start::Bootstrap);
+    let (leader, term) = cluster.leader();
+    let load = Load::start(cluster.addresses(), WRITERS);
+    load.wait_for(100);
+    cluster.kill(leader);
+    load.first_beyond(term);
+    cluster.start(leader, Start::AsItIs);
+    cluster.wait_until_caught_up(leader);
+    load.wait_for(100);
+    let written = load.stop();
+    cluster.assert_holds(&written);
+    // A heartbeat that is too slow for the timeout is refused, not run with.
+    cluster.stop(1);
+    cluster.set_flags(1, ["--election-timeout", "100ms", "--heartbeat", "80ms"].map(str::to_owned).into());
+    cluster.start(1, Start::AsItIs);
+    let status = cluster.process(1).wait();
+    assert!(!status.success() && cluster.log(1).contains("heartbeat interval"), "{}", cluster.log(1));
+    cluster.kill(1);
 }
 
 fn report(kills: u64, writes: u64, times: &mut [Duration]) {

@@ -39,6 +39,7 @@ mod sim;
 mod snapshot;
 mod status;
 mod supervise;
+mod tempo;
 mod top;
 mod trace;
 mod units;

@@ -28,6 +28,7 @@ use crate::key;
 use crate::log::{Dial, Turn};
 use crate::output::Format;
 use crate::supervise;
+use crate::tempo::Tempo;
 use crate::units::{Bytes, Share};
 use crate::wire::cluster_id;
 
@@ -99,6 +100,8 @@ pub(crate) struct Node {
     /// or restored it: not there. Without it lease reads are served as linearizable reads.
     #[arg(long, value_name = "P")]
     lease_drift: Option<Share>,
+    #[command(flatten)]
+    tempo: Tempo,
     /// Let administrators put faults on this node's links while it runs: `raftgram fault`. For experiments.
     #[arg(long)]
     allow_faults: bool,
@@ -226,6 +229,9 @@ impl Node {
         if let Some(tail) = self.log_tail {
             config.log_tail_bytes = usize::try_from(tail.0).unwrap_or(usize::MAX);
         }
+        config.timing = self.tempo.timing();
+        config.limits.disk_hang_timeout =
+            config.limits.disk_hang_timeout.max(config.timing.election_timeout_max);
         config.lease_drift_ppm = self.lease_drift.map(Share::parts_per_million);
         if self.next_wire_level {
             config.rpc.wire_level = WireLevel::NEXT;
@@ -267,6 +273,7 @@ impl Node {
             fsync,
             faults,
             record: self.record,
+            spin: self.tempo.spin(),
             logger: logger.clone(),
         })
     }

@@ -21,6 +21,7 @@ use crate::log::LogSettings;
 use crate::node::Transport;
 use crate::output::{self, Format};
 use crate::reach::Reach;
+use crate::tempo::Tempo;
 use crate::units::{Share, Span};
 
 /// How often the processes and the signal are looked at.
@@ -63,6 +64,8 @@ pub(crate) struct Up {
     /// Record what the nodes send, get and become, in a file for each boot of each; `trace` reads them.
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
+    #[command(flatten)]
+    tempo: Tempo,
     /// Let administrators put faults on links while the nodes run: `raftgram fault`. For experiments.
     #[arg(long)]
     allow_faults: bool,
@@ -183,6 +186,7 @@ impl Up {
         arguments.extend(start.flag().map(str::to_owned));
         arguments.extend(self.transport.arguments());
         arguments.extend(self.no_fsync.then(|| "--no-fsync".to_owned()));
+        arguments.extend(self.tempo.arguments());
         arguments.extend(self.allow_faults.then(|| "--allow-faults".to_owned()));
         arguments.extend(
             self.lease_drift.into_iter().flat_map(|drift| ["--lease-drift".to_owned(), drift.to_string()]),
