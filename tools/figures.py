@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 RAFTGRAM = os.environ.get("RAFTGRAM", os.path.join(os.path.dirname(__file__), "..", "target", "release", "raftgram"))
@@ -79,9 +80,9 @@ def kv(cluster, *args, core=None):
     return run("bench", "kv", "--cluster", cluster.address, "--json", *args, core=core)
 
 
-def against_floor(name, goal, figure, clients, *, fsync, connections=1, core=None):
+def against_floor(name, goal, figure, clients, *flags, fsync, connections=1, core=None):
     """Floor and cluster in turn; the ratio is the median of the pairs."""
-    with Cluster(*([] if fsync else ["--no-fsync"]), core=core) as cluster:
+    with Cluster(*flags, *([] if fsync else ["--no-fsync"]), core=core) as cluster:
         args = ["--size", "64B", "--duration", "1s", "--warm-up", "500ms", "--profile", "floor", "--pairs", str(PAIRS)]
         args += ["--clients", str(clients), "--connections", str(connections)] + (["--floor-fsync"] if fsync else [])
         found = kv(cluster, *args, core=core)["floor"][figure]
@@ -132,19 +133,89 @@ def idle():
 
 
 def growth():
-    """How cost grows with nodes, values and clients."""
-    def one(name, nodes, size, clients, connections=1):
+    """How cost grows with nodes, values, clients and state."""
+    def measure(name, cluster, size, clients, keys=100):
+        args = ["--size", size, "--clients", str(clients), "--keys", str(keys)]
+        done = kv(cluster, *args, "--duration", "2s", "--warm-up", "1s")
+        latency = done["latency_us"]
+        row(name, f"{done['ops_per_s']:,.0f}/s", f"{latency['p50']:,.0f} µs", f"{latency['p99']:,.0f} µs")
+
+    def one(name, nodes, size, clients):
         with Cluster("--no-fsync", nodes=nodes) as cluster:
-            args = ["--size", size, "--clients", str(clients), "--connections", str(connections), "--keys", "100"]
-            done = kv(cluster, *args, "--duration", "2s", "--warm-up", "1s")
-            latency = done["latency_us"]
-            row(name, f"{done['ops_per_s']:,.0f}/s", f"{latency['p50']:,.0f} µs", f"{latency['p99']:,.0f} µs")
+            measure(name, cluster, size, clients)
     for nodes in (3, 5, 7):
         one(f"{nodes} nodes, 64 B, 64 clients", nodes, "64B", 64)
     for size in ("16B", "256B", "4KiB", "64KiB", "1MiB"):
         one(f"3 nodes, {size}, 16 clients", 3, size, 16)
     for clients in (1, 16, 64, 256, 1024, 4096):
         one(f"3 nodes, 64 B, {clients} clients", 3, "64B", clients)
+    for keys in (1_000, 100_000, 1_000_000):
+        with Cluster("--no-fsync") as cluster:
+            # As many writes as bring nearly all keys.
+            writes = 0
+            while writes < 3 * keys:
+                writes += kv(cluster, "--size", "64B", "--clients", "1024", "--keys", str(keys), "--duration", "2s")["ops"]
+            last = run("status", "--cluster", cluster.address, "--json")["nodes"][0]["last"]
+            measure(f"3 nodes, 64 B, 1,024 clients, {keys:,} keys, after {last:,} entries", cluster, "64B", 1024, keys)
+
+
+def overload():
+    """Goodput when clients want more than there is, and after it: nodes on one core, clients on the other."""
+    with Cluster("--no-fsync", core=0) as cluster:
+        def load(*args, **options):
+            return kv(cluster, "--size", "64B", "--connections", "16", *args, core=1, **options)
+        peak = load("--clients", "1024", "--duration", "5s")["ops_per_s"]
+        row("1,024 clients in closed loops", f"{peak:,.0f}/s", "")
+        for times in (2, 4):
+            rate = str(int(times * peak))
+            done = load("--clients", "4096", "--duration", "10s", "--timeout", "5s", "--rate", rate)
+            lost = f"{done['errors'] + done['unknown']} not done"
+            row(f"{times} × as many wanted, 4,096 at once", f"{done['ops_per_s']:,.0f}/s", f"{done['ops_per_s'] / peak:.2f}", lost)
+            after = load("--clients", "1024", "--duration", "5s", "--warm-up", "0s")["ops_per_s"]
+            row("the five seconds after it", f"{after:,.0f}/s", f"{after / peak:.2f}")
+
+
+def catch_up():
+    """A node that was away gets a snapshot and loads it, with no disk in the way: the folders are in memory."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        ids, nodes = (1, 2, 3), {}
+        address = ",".join(str(PORT + i) for i in range(3))
+        two = ",".join(str(PORT + i) for i in range(2))
+
+        def start(i, *args):
+            voters = ",".join(f"{j}={PORT + j - 1}" for j in ids)
+            command = [RAFTGRAM, "node", "--id", str(i), "--listen", str(PORT + i - 1), "--voters", voters, "--no-fsync",
+                       "--data", f"{folder}/{i}", "--pull-rate", "64GiB", "--log-tail", "1MiB", *args]
+            nodes[i] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        def stop(i):
+            nodes[i].send_signal(signal.SIGTERM)
+            nodes[i].wait(60)
+
+        try:
+            for i in ids:
+                start(i, "--bootstrap")
+            run("kv", "put", "ready", "yes", "--cluster", address, "--timeout", "60s", "--json")
+            stop(3)
+            run("bench", "kv", "--cluster", two, "--clients", "16", "--size", "256KiB", "--keys", "4000", "--duration", "15s",
+                "--json")
+            began = time.monotonic()
+            run("snapshot", "take", "--cluster", two, "--timeout", "120s", "--json")
+            taken = time.monotonic() - began
+            size = max(os.path.getsize(os.path.join(f"{folder}/1", f)) for f in os.listdir(f"{folder}/1") if f.startswith("snap"))
+            last = run("status", "--cluster", two, "--json")["nodes"][0]["commit"]
+            began = time.monotonic()
+            start(3)
+            while (run("status", "--cluster", address, "--json")["nodes"][2].get("applied") or 0) < last:
+                if time.monotonic() - began > 120:
+                    raise SystemExit("the node did not catch up")
+            caught_up = time.monotonic() - began
+        finally:
+            for node in nodes.values():
+                node.kill()
+                node.wait(60)
+        for name, took in (("a snapshot is taken and written", taken), ("a node starts, pulls it, loads it and is level", caught_up)):
+            row(f"{name}, {size / 2**20:.0f} MiB", f"{took:.2f} s", f"{size / took / 1e9:.2f} GB/s", "≥ 1 GB/s")
 
 
 def row(*cells):
@@ -154,6 +225,8 @@ def row(*cells):
 ROWS = {
     "one-core": lambda: against_floor("1 client, no fsync, all on one core, p50", "≤ 2 ×", "p50", 1, fsync=False, core=0),
     "unpinned": lambda: against_floor("1 client, no fsync, unpinned, p50", "≤ 1.3 ×", "p50", 1, fsync=False),
+    "spin": lambda: against_floor("1 client, no fsync, unpinned, nodes that spin, p50", "≤ 1.3 ×", "p50", 1, "--spin", "1ms",
+                                  fsync=False),
     "fsync": lambda: against_floor("1 client, fsync, p50", "≤ 1.3 ×", "p50", 1, fsync=True),
     "64": lambda: against_floor("64 clients of one request, no fsync, ops/s", "≥ 0.4 ×", "ops_per_s", 64, fsync=False,
                                 connections=64),
@@ -171,6 +244,8 @@ ROWS = {
     "cost-1": lambda: cost("1 client, no fsync", "--clients", "1", fsync=False),
     "idle": idle,
     "growth": growth,
+    "overload": overload,
+    "catch-up": catch_up,
 }
 
 if __name__ == "__main__":
