@@ -207,6 +207,7 @@ def catch_up():
             began = time.monotonic()
             start(3)
             while (run("status", "--cluster", address, "--json")["nodes"][2].get("applied") or 0) < last:
+                time.sleep(0.05)
                 if time.monotonic() - began > 120:
                     raise SystemExit("the node did not catch up")
             caught_up = time.monotonic() - began

@@ -44,6 +44,16 @@ impl Default for PullConfig {
     }
 }
 
+impl PullConfig {
+    /// No faster than this, and with a window that does not keep it slower: what comes in eight milliseconds, a round
+    /// trip with the disks at both ends, between 512 KiB and 4 MiB.
+    #[must_use]
+    pub fn at_rate(bytes_per_second: u64) -> Self {
+        let window_bytes = (bytes_per_second / 125).clamp(512 << 10, 4 << 20);
+        Self { window_bytes, bytes_per_second: bytes_per_second.max(1), ..Self::default() }
+    }
+}
+
 /// After all sources failed, this long passes until they are tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 

@@ -27,7 +27,7 @@ use crate::machine::Machine;
 use crate::raft::{Install, ReceiveProgress, Ticket};
 use crate::rpc::{LinkId, Token};
 use crate::snapshot::SnapshotMeta;
-use crate::store::snapshot::{Incoming, SnapshotFile, read_range};
+use crate::store::snapshot::{Checked, Incoming, SnapshotFile, read_range};
 use crate::store::{Damage, Disk, LogAfter, SnapshotError};
 use crate::time::{Instant, earliest};
 use crate::types::{CallId, ClusterId, GroupId, HardState, NodeId};
@@ -51,7 +51,7 @@ const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 /// Something to be done with the file of a transfer.
 pub(super) enum TransferTask<M> {
-    Read { token: Token, pull: Pull },
+    Read { token: Token, pull: Pull, checked: Option<Checked> },
     Survey { meta: SnapshotMeta },
     Write { incoming: Incoming, pieces: Vec<(u64, Vec<u8>)> },
     Finish { incoming: Incoming, cluster: ClusterId, machine: M },
@@ -60,13 +60,33 @@ pub(super) enum TransferTask<M> {
 
 /// What came of it.
 pub(super) enum TransferDone<M> {
-    Read { token: Token, pull: Pull, bytes: Option<Vec<u8>>, damage: Option<Damage> },
-    Surveyed { incoming: Incoming, missing: Vec<core::ops::Range<u64>> },
-    Written { incoming: Incoming },
-    Finished { loaded: Box<(StartSnapshot, M)> },
-    Damaged { incoming: Incoming },
-    Full { meta: SnapshotMeta },
-    Useless { meta: SnapshotMeta, error: LoadError },
+    Read {
+        token: Token,
+        pull: Pull,
+        bytes: Option<Vec<u8>>,
+        damage: Option<Damage>,
+        checked: Option<Checked>,
+    },
+    Surveyed {
+        incoming: Incoming,
+        missing: Vec<core::ops::Range<u64>>,
+    },
+    Written {
+        incoming: Incoming,
+    },
+    Finished {
+        loaded: Box<(StartSnapshot, M)>,
+    },
+    Damaged {
+        incoming: Incoming,
+    },
+    Full {
+        meta: SnapshotMeta,
+    },
+    Useless {
+        meta: SnapshotMeta,
+        error: LoadError,
+    },
     Discarded,
 }
 
@@ -74,14 +94,14 @@ impl<M: Machine> TransferTask<M> {
     /// Does it. An error ends the node, like any failure of its disk.
     pub(super) fn carry_out<D: Disk>(self, disk: &mut D) -> Result<TransferDone<M>, SnapshotError> {
         match self {
-            Self::Read { token, pull } => {
+            Self::Read { token, pull, mut checked } => {
                 let range = pull.offset..pull.offset + u64::from(pull.length);
-                let (bytes, damage) = match read_range(disk, &pull.meta, range) {
+                let (bytes, damage) = match read_range(disk, &pull.meta, range, &mut checked) {
                     Ok(bytes) => (bytes, None),
                     Err(SnapshotError::Damaged(damage)) => (None, Some(damage)),
                     Err(error) => return Err(error),
                 };
-                Ok(TransferDone::Read { token, pull, bytes, damage })
+                Ok(TransferDone::Read { token, pull, bytes, damage, checked })
             }
             Self::Survey { meta } => settle(meta, survey(disk, meta)),
             Self::Write { mut incoming, pieces } => {
@@ -163,6 +183,8 @@ pub(super) struct Transfers {
     resume_at: Option<Instant>,
     /// Ranges being read for others.
     reads: usize,
+    /// The checksums of the file that was read last.
+    checked: Option<Checked>,
     /// When the file in force was asked for last.
     served: Option<Instant>,
     /// Replaced files that are kept, each until when.
@@ -360,7 +382,8 @@ impl<M: Machine> Node<M> {
             return self.reply_pull(now, token, &PullReply::NotHere);
         }
         self.transfers.reads += 1;
-        self.ask_transfer(TransferTask::Read { token, pull });
+        let checked = self.transfers.checked.clone();
+        self.ask_transfer(TransferTask::Read { token, pull, checked });
     }
 
     fn reply_pull(&mut self, now: Instant, token: Token, reply: &PullReply<'_>) {
@@ -426,7 +449,8 @@ impl<M: Machine> Node<M> {
     /// Tells what came of a job.
     pub(super) fn on_transfer_done(&mut self, now: Instant, done: TransferDone<M>) {
         match done {
-            TransferDone::Read { token, pull, bytes, damage } => {
+            TransferDone::Read { token, pull, bytes, damage, checked } => {
+                self.transfers.checked = checked;
                 let is_gone = bytes.is_none() && damage.is_none();
                 let is_in_force = self.snapshot() == Some(pull.meta);
                 self.on_range_read(now, token, pull, bytes.as_deref());

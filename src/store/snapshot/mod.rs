@@ -34,7 +34,7 @@ pub(super) use copy::write_under_head;
 pub use copy::{copy_in, open_alone, verify_alone};
 pub use incoming::Incoming;
 pub use layout::{Layout, SnapshotHead};
-pub use read::{BodySource, SnapshotFile, read_range};
+pub use read::{BodySource, Checked, SnapshotFile, read_range};
 pub use write::write;
 
 use crate::snapshot::{FORMAT_VERSION, SnapshotMeta};

@@ -1,6 +1,7 @@
 //! Reading a snapshot file: as a state, as ranges of bytes, or to check it.
 
 use core::ops::Range;
+use std::sync::Arc;
 
 use super::layout::{Layout, SnapshotHead, TRAILER_BYTES, Trailer, decode_tail, read_trailer};
 use super::{SnapshotError, file_of};
@@ -205,12 +206,22 @@ pub(super) fn read_block<D: Disk>(
     Ok(block)
 }
 
+/// The checksums of a finished snapshot, which were found to be right: kept from one range to the next, since reading
+/// and checking them takes longer than a range does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    meta: SnapshotMeta,
+    table: Arc<[u32]>,
+}
+
 /// Bytes of a finished snapshot, for a node that pulls it; the blocks they lie in are checked, so that damage is found
-/// where it is. `None` when this very file is not here (any more).
+/// where it is. `None` when this very file is not here (any more). `checked` spares reading the table, unless it is
+/// the table that is asked for or of another file.
 pub fn read_range<D: Disk>(
     disk: &mut D,
     meta: &SnapshotMeta,
     range: Range<u64>,
+    checked: &mut Option<Checked>,
 ) -> Result<Option<Vec<u8>>, SnapshotError> {
     let file = file_of(meta.id.index);
     match disk.file_bytes(&file) {
@@ -219,7 +230,11 @@ pub fn read_range<D: Disk>(
         bytes => bytes?,
     };
     let layout = Layout::of_file(meta.bytes).ok_or(SnapshotError::Foreign)?;
-    let table = read_table(disk, &file, meta, &layout)?;
+    let table = match checked.take() {
+        Some(known) if known.meta == *meta && range.end <= layout.content_bytes => known.table,
+        _ => read_table(disk, &file, meta, &layout)?.into(),
+    };
+    *checked = Some(Checked { meta: *meta, table: Arc::clone(&table) });
     let mut out = vec![0; (range.end - range.start) as usize];
     disk.read_at(&file, range.start, &mut out)?;
     let block_bytes = crate::snapshot::BLOCK_BYTES as u64;

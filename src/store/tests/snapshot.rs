@@ -383,7 +383,7 @@ fn a_pulled_snapshot_is_filled_in_any_order_and_goes_on_after_a_crash_s6() {
     let tail = Layout::of_file(meta.bytes).unwrap().tail();
     assert_eq!(incoming.missing(&mut disk).unwrap(), from_ref(&tail));
     let pull = |from: &mut MemoryDisk, range: core::ops::Range<u64>| {
-        snapshot::read_range(from, &meta, range).unwrap().unwrap()
+        snapshot::read_range(from, &meta, range, &mut None).unwrap().unwrap()
     };
     incoming.write(&mut disk, tail.start, &pull(&mut from, tail.clone())).unwrap();
     // The last block, then most of the first, twice.
@@ -444,7 +444,11 @@ fn ranges_of_two_files_never_become_one_s6() {
     let wrong = SnapshotMeta { bytes: meta.bytes + 4, ..meta };
     let opened = Incoming::open(&mut disk, wrong).map(|incoming| incoming.missing(&mut disk).unwrap().len());
     assert!(matches!(opened, Ok(1) | Err(SnapshotError::Foreign)), "{opened:?}");
-    assert_eq!(snapshot::read_range(&mut disk, &meta, 0..10), Ok(None), "what is not whole is not served");
+    assert_eq!(
+        snapshot::read_range(&mut disk, &meta, 0..10, &mut None),
+        Ok(None),
+        "what is not whole is not served"
+    );
 }
 
 /// Makes a snapshot's file one of the next version, as far as its trailer tells.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use raftgram::handle;
 use raftgram::kv;
-use raftgram::node::{LiveFaults, LoadError, NodeConfig};
+use raftgram::node::{LiveFaults, LoadError, NodeConfig, PullConfig};
 use raftgram::rpc::{SealConfig, WireLevel};
 use raftgram::run::boot::{self, IfBlank, NodeOptions, StartError};
 use raftgram::run::node::RunError;
@@ -224,7 +224,7 @@ impl Node {
         };
         let mut config = NodeConfig::new(self.id, advertise);
         if let Some(rate) = self.pull_rate {
-            config.pull.bytes_per_second = rate.0.max(1);
+            config.pull = PullConfig::at_rate(rate.0);
         }
         if let Some(tail) = self.log_tail {
             config.log_tail_bytes = usize::try_from(tail.0).unwrap_or(usize::MAX);
