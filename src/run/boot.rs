@@ -34,7 +34,7 @@ use crate::run::spin::Spin;
 use crate::seal::SealMode;
 use crate::store::{
     DiskError, DiskErrorKind, FIRST_INCARNATION_MAX, FormatError, FormatOptions, Fsync, OnDamage, OpenError,
-    OpenOptions, Recovered, SEGMENT_BYTES, SharedDisk, SnapshotError, Store, StoreError,
+    OpenOptions, Recovered, SEGMENT_BYTES, SharedDisk, SnapshotError, Store, StoreError, Unsynced,
 };
 use crate::trace::Payloads;
 use crate::types::{BootNonce, ClusterId, Identity, Incarnation, NodeId, StoreId};
@@ -360,7 +360,11 @@ impl<M: Machine + Send + 'static, D: SharedDisk> Booted<M, D> {
         }
         let node = Node::new(options.config, start, machine, &options.logger, rng, net.now());
         let shared = store.disk().share().map_err(|error| RunError::Disk(StoreError::Failed(error)))?;
-        let snapshots = SnapshotThread::start(shared, net.waker()).map_err(RunError::Poll)?;
+        let snapshots = match options.fsync {
+            Fsync::On => SnapshotThread::start(shared, net.waker()),
+            Fsync::Off => SnapshotThread::start(Unsynced(shared), net.waker()),
+        };
+        let snapshots = snapshots.map_err(RunError::Poll)?;
         let writer = match options.fsync {
             Fsync::On => Writer::thread(store, net.waker()).map_err(RunError::Poll)?,
             Fsync::Off => Writer::in_place(store),

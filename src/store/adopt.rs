@@ -97,7 +97,7 @@ impl<D: Disk> Store<D> {
 
     /// Goes on in the spare segment, right after the snapshot; all others are dropped.
     pub(super) fn begin_log_after(&mut self, meta: &SnapshotMeta) -> Result<Vec<SegmentRef>, StoreError> {
-        let filled = self.spare.fill_all(&mut self.disk, self.segment_bytes);
+        let filled = self.spare.fill_all(&mut self.disk, self.segment_bytes, self.record.syncing);
         self.filled(filled)?;
         let fresh = SegmentRef {
             generation: self.spare.generation,

@@ -65,7 +65,7 @@ mod tests;
 pub use adopt::{Adopted, LogAfter};
 pub use batch::Batch;
 pub use block::{Header, LOG_VERSION};
-pub use disk::{Disk, DiskError, DiskErrorKind, Operation, SharedDisk};
+pub use disk::{Disk, DiskError, DiskErrorKind, Operation, SharedDisk, Unsynced};
 pub use error::{Damage, DamageKind, FormatError, OpenError, Part, StoreError};
 pub use memory::{DiskFault, MemoryDisk};
 pub use open::{

@@ -16,7 +16,7 @@ use crate::store::refound::NEW_RECORD;
 use crate::store::segment::{Generation, SegmentRef};
 use crate::store::snapshot::{self, SnapshotFile};
 use crate::store::spare::{FillError, Spare};
-use crate::store::store::{Active, Store, Sync};
+use crate::store::store::{Active, Store, Sync, sync_all};
 use crate::types::{ClusterId, HardState, Incarnation, Index, StoreId, Term};
 
 /// The length of a log segment unless told otherwise.
@@ -218,10 +218,10 @@ impl<D: Disk> Store<D> {
         let base = self.choose_base(log);
         let entries = log.entries_after(base);
         let bytes = if entries.is_empty() { 0 } else { self.encoder.stage(entries) as u64 };
-        let mut filled = self.spare.fill_all(&mut self.disk, bytes.max(self.segment_bytes));
+        let mut filled = self.spare.fill_all(&mut self.disk, bytes.max(self.segment_bytes), Syncing::Always);
         if filled == Err(FillError::Full) {
             // The last run filled what room there was: a short segment is enough to serve reads.
-            filled = self.spare.fill_all(&mut self.disk, bytes.max(BLOCK_BYTES as u64));
+            filled = self.spare.fill_all(&mut self.disk, bytes.max(BLOCK_BYTES as u64), Syncing::Always);
         }
         match filled {
             Ok(()) => {}
@@ -334,9 +334,7 @@ fn begin<D: Disk>(
     options: OpenOptions,
 ) -> Result<Store<D>, OpenError> {
     if found.record.syncing != Syncing::Always {
-        for segment in &found.record.segments {
-            disk.sync(&segment.generation.file())?;
-        }
+        sync_all(&mut disk, &found.record)?;
     }
     for name in record::FILES {
         if !files.iter().any(|file| file == name) {
@@ -451,7 +449,7 @@ pub(super) fn finish_format<D: Disk>(
         disk.write_at(name, 0, &bytes)?;
         disk.sync(name)?;
     }
-    match Spare::planned(Generation(1)).fill_all(disk, options.segment_bytes) {
+    match Spare::planned(Generation(1)).fill_all(disk, options.segment_bytes, Syncing::Always) {
         Ok(()) => {}
         Err(FillError::Failed(error)) => return Err(error),
         Err(FillError::Full) => {

@@ -135,7 +135,7 @@ fn make_segment<D: Disk>(
     let files = recover::own_files(disk)?;
     let highest = files.iter().filter_map(|file| Generation::of_file(file)).max().unwrap_or(named).max(named);
     let mut fresh = Spare::planned(highest.next());
-    match fresh.fill_all(disk, segment_bytes) {
+    match fresh.fill_all(disk, segment_bytes, Syncing::Always) {
         Ok(()) => Ok(SegmentRef {
             generation: fresh.generation,
             base,

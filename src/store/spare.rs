@@ -4,6 +4,7 @@
 //! no room for it is no failed write: the log goes on in the segment it has, and says that it is full.
 
 use crate::store::disk::{Disk, DiskError, DiskErrorKind};
+use crate::store::record::Syncing;
 use crate::store::segment::Generation;
 
 /// How much one step of [`Spare::fill`] writes.
@@ -16,7 +17,7 @@ pub(super) struct Spare {
     pub(super) generation: Generation,
     /// Zeros that stand in it.
     filled: u64,
-    /// Content, length and name are durable.
+    /// Content, length and name are durable, or need not be.
     is_durable: bool,
     /// The file was made.
     exists: bool,
@@ -52,8 +53,13 @@ impl Spare {
         self.filled
     }
 
-    /// Does one bounded step towards `bytes` zeros, the last of which makes file and name durable.
-    pub(super) fn fill<D: Disk>(&mut self, disk: &mut D, bytes: u64) -> Result<(), FillError> {
+    /// Does one bounded step towards `bytes` zeros, the last of which makes file and name durable in a run that syncs.
+    pub(super) fn fill<D: Disk>(
+        &mut self,
+        disk: &mut D,
+        bytes: u64,
+        syncing: Syncing,
+    ) -> Result<(), FillError> {
         let file = self.generation.file();
         if !self.exists {
             room(disk.create(&file))?;
@@ -67,15 +73,23 @@ impl Spare {
             self.filled += piece;
         }
         if self.filled >= bytes && !self.is_durable {
-            self.sync(disk, &file)?;
+            match syncing {
+                Syncing::Always => self.sync(disk, &file)?,
+                Syncing::Never(_) => self.is_durable = true,
+            }
         }
         Ok(())
     }
 
     /// Does all steps.
-    pub(super) fn fill_all<D: Disk>(&mut self, disk: &mut D, bytes: u64) -> Result<(), FillError> {
+    pub(super) fn fill_all<D: Disk>(
+        &mut self,
+        disk: &mut D,
+        bytes: u64,
+        syncing: Syncing,
+    ) -> Result<(), FillError> {
         while !self.is_ready(bytes) {
-            self.fill(disk, bytes)?;
+            self.fill(disk, bytes, syncing)?;
         }
         Ok(())
     }

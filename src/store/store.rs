@@ -7,12 +7,13 @@ use crate::founding::FoundingRecord;
 use crate::mutant::{self, Mutant};
 use crate::store::batch::Batch;
 use crate::store::block::{BLOCK_BYTES, Encoder, Header};
-use crate::store::disk::{Disk, DiskError};
+use crate::store::disk::{Disk, DiskError, DiskErrorKind};
 use crate::store::error::StoreError;
 use crate::store::record::{
     self, BootSeen, PEERS_MAX, Record, SEGMENTS_CROWDED, SEGMENTS_MAX, Stop, Syncing,
 };
 use crate::store::segment::SegmentRef;
+use crate::store::snapshot;
 use crate::store::spare::{FillError, Spare};
 use crate::types::{BootNonce, ClusterId, HardState, Incarnation, Index, StoreId, Term};
 
@@ -255,7 +256,7 @@ impl<D: Disk> Store<D> {
     pub fn maintain(&mut self) -> Result<Upkeep, StoreError> {
         self.check_alive()?;
         if !self.has_spare() {
-            let filled = self.spare.fill(&mut self.disk, self.segment_bytes);
+            let filled = self.spare.fill(&mut self.disk, self.segment_bytes, self.record.syncing);
             self.filled(filled)?;
         }
         let segments = self.record.segments.len();
@@ -275,12 +276,7 @@ impl<D: Disk> Store<D> {
             Err(error) => return Err(error),
         }
         if self.record.syncing != Syncing::Always {
-            let files: Vec<String> = self.record.segments.iter().map(|s| s.generation.file()).collect();
-            for file in &files {
-                let synced = self.disk.sync(file);
-                self.guard(synced)?;
-            }
-            let synced = self.disk.sync_folder();
+            let synced = sync_all(&mut self.disk, &self.record).and_then(|()| self.disk.sync_folder());
             self.guard(synced)?;
         }
         self.record.stop = Stop::Clean;
@@ -408,7 +404,8 @@ impl<D: Disk> Store<D> {
         if self.record.segments.len() >= SEGMENTS_MAX {
             return Err(StoreError::Full);
         }
-        let filled = self.spare.fill_all(&mut self.disk, bytes.max(self.segment_bytes));
+        let bytes = bytes.max(self.segment_bytes);
+        let filled = self.spare.fill_all(&mut self.disk, bytes, self.record.syncing);
         self.filled(filled)
     }
 
@@ -560,6 +557,19 @@ impl<D: Disk> Store<D> {
         }
         self.marked = self.last;
         Ok(())
+    }
+}
+
+/// Makes durable what a record names and a run without fsync left to the kernel.
+pub(super) fn sync_all<D: Disk>(disk: &mut D, record: &Record) -> Result<(), DiskError> {
+    for segment in &record.segments {
+        disk.sync(&segment.generation.file())?;
+    }
+    let Some(meta) = &record.snapshot else { return Ok(()) };
+    match disk.sync(&snapshot::file_of(meta.id.index)) {
+        // The boot, or an earlier one, has told.
+        Err(error) if error.kind == DiskErrorKind::Missing => Ok(()),
+        synced => synced,
     }
 }
 

@@ -407,6 +407,38 @@ fn a_pulled_snapshot_is_filled_in_any_order_and_goes_on_after_a_crash_s6() {
     SnapshotFile::open(&mut disk, meta).unwrap().verify(&mut disk).unwrap();
 }
 
+/// The table is read once; what it says is still held against every block, and of the table itself nothing is served
+/// that was not checked just now (D2).
+#[test]
+fn checksums_that_are_kept_find_damage_and_are_of_one_file_only_s6() {
+    let (mut disk, meta, bytes) = served();
+    let (block, tail) = (BLOCK_BYTES as u64, Layout::of_file(meta.bytes).unwrap().tail());
+    let mut checked = None;
+    let first = snapshot::read_range(&mut disk, &meta, 0..block, &mut checked).unwrap().unwrap();
+    assert_eq!(first, bytes[..BLOCK_BYTES]);
+    let reads = disk.operations();
+    snapshot::read_range(&mut disk, &meta, 0..block, &mut checked).unwrap().unwrap();
+    let spared = disk.operations() - reads;
+    snapshot::read_range(&mut disk, &meta, 0..block, &mut None).unwrap().unwrap();
+    assert!(disk.operations() - reads > 2 * spared, "the table was read again");
+    let other = SnapshotMeta { digest: meta.digest ^ 1, ..meta };
+    let of_other = snapshot::read_range(&mut disk, &other, 0..block, &mut checked.clone());
+    assert!(
+        matches!(&of_other, Err(SnapshotError::Damaged(it)) if it.what == DamageKind::Table),
+        "{of_other:?}"
+    );
+    for (at, range, what) in [
+        (BLOCK_BYTES + 9, block..2 * block, DamageKind::Block),
+        (BLOCK_BYTES + 9, block + 5..block + 6, DamageKind::Block),
+        (tail.start as usize + 1, tail, DamageKind::Table),
+    ] {
+        let mut rotten = disk.clone();
+        rotten.rot("snapshot-0000000000000005", |bytes| bytes[at] ^= 4);
+        let read = snapshot::read_range(&mut rotten, &meta, range, &mut checked.clone());
+        assert!(matches!(&read, Err(SnapshotError::Damaged(it)) if it.what == what), "byte {at}: {read:?}");
+    }
+}
+
 /// A sync that fails takes what it was to write for written: it is in the page cache, passes for durable, and is gone
 /// with the power. Who finds it after a restart writes it again (D3).
 #[test]
