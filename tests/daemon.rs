@@ -2,7 +2,8 @@
 //!
 //! One cluster runs at a time, on an address of this test process's own, with its data in a folder of its own.
 //! What is waited for is waited for by condition, with one generous deadline. Long forms by environment:
-//! `RAFTGRAM_KILLS` (20) leaders are killed, of nodes with the flags `RAFTGRAM_KILLS_FLAGS` (none), the lossy network lasts `RAFTGRAM_LOSSY_SECONDS` (10), a snapshot of
+//! `RAFTGRAM_KILLS` (20) leaders are killed, of nodes with the flags `RAFTGRAM_KILLS_FLAGS` (none), the lossy network
+//! lasts `RAFTGRAM_LOSSY_SECONDS` (10), a snapshot of
 //! `RAFTGRAM_TRANSFER_MIB` (16) travels while its ends die, a sealed cluster gets `RAFTGRAM_FORGED` forged
 //! datagrams, whose cost is measured, and a plain one malformed ones for `RAFTGRAM_FLOOD_SECONDS` (1), the stalls of a
 //! rolling restart must come to less than `RAFTGRAM_STALL_MS` (not checked), `RAFTGRAM_RESENT` (2,000) requests are

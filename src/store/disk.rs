@@ -93,8 +93,8 @@ impl<D: Disk + ?Sized> Disk for &mut D {
     }
 }
 
-/// A disk whose writes are left to the kernel, for a run that syncs nothing: a sync of a little has to wait for all that
-/// others wrote without one.
+/// A disk whose writes are left to the kernel, for a run that syncs nothing: a sync of a little has to wait for all
+/// that others wrote without one.
 #[derive(Debug)]
 pub struct Unsynced<D>(pub D);
 
