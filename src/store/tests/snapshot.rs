@@ -409,8 +409,8 @@ fn a_pulled_snapshot_is_filled_in_any_order_and_goes_on_after_a_crash_s6() {
     SnapshotFile::open(&mut disk, meta).unwrap().verify(&mut disk).unwrap();
 }
 
-/// A run without fsync leaves a snapshot to the kernel, as it does the log. Its clean stop makes that durable, and so does
-/// the boot after a stop that was none.
+/// A run without fsync leaves a snapshot to the kernel, as it does the log. Its clean stop makes that durable, and so
+/// does the boot after a stop that was none.
 #[test]
 fn a_snapshot_of_a_run_without_fsync_is_durable_from_its_stop_or_the_next_boot_on() {
     let of = |boot, fsync| OpenOptions { kernel_boot: KernelBoot([boot; 16]), fsync, ..open_options() };
