@@ -1,12 +1,16 @@
 //! Folders that are refused although their bytes are sound, and what identity and options have to do with it.
 
+use crate::store::adopt::LogAfter;
 use crate::store::batch::Batch;
 use crate::store::conformance::{CHECK_SEGMENT_BYTES, Log, format_options, founding, open_options};
+use crate::store::disk::Unsynced;
 use crate::store::error::{FormatError, OpenError, Part, StoreError};
 use crate::store::memory::MemoryDisk;
 use crate::store::open::{FormatOptions, Fsync, OpenOptions};
 use crate::store::record::{KernelBoot, Record, Syncing};
+use crate::store::snapshot::{self, SnapshotFile};
 use crate::store::store::Store;
+use crate::store::tests::snapshot::{STATE_BYTES, State, check_recovered, head, id_of};
 use crate::store::tests::{CLUSTER, append, founded};
 use crate::types::{ClusterId, HardState, Incarnation, Index, StoreId, Term};
 
@@ -193,6 +197,36 @@ fn a_run_without_fsync_that_was_shut_down_is_durable_and_opens_anywhere() {
     disk.crash_keeping(|_, _| false, |_| false);
     let (_, recovered) = Store::open(disk, OpenOptions { kernel_boot: NEXT_BOOT, ..open_options() }).unwrap();
     assert_eq!((recovered.entries, recovered.hard_state.term), (log.entries, Term(6)));
+}
+
+/// A run without fsync leaves a snapshot to the kernel, as it does the log. Its clean stop makes that durable, and so
+/// does the boot after a stop that was none.
+#[test]
+fn a_snapshot_of_a_run_without_fsync_is_durable_from_its_stop_or_the_next_boot_on() {
+    let (mut store, _) = Store::open(founded().into_disk(), unsynced(THIS_BOOT)).unwrap();
+    let mut log = Log::default();
+    for _ in 0..4 {
+        append(&mut store, &mut log, 1, &[3000, 40]);
+    }
+    let id = id_of(&log, 5);
+    let state = State { index: id.index, bytes: STATE_BYTES };
+    let meta = snapshot::write(&mut Unsynced(store.disk_mut()), &head(id), &state).unwrap();
+    store.adopt_snapshot(meta, LogAfter::Kept).unwrap();
+    let running = store.disk().clone();
+    let mut lost = running.clone();
+    lost.crash_keeping(|_, _| false, |_| false);
+    assert!(SnapshotFile::open(&mut lost, meta).is_err(), "it was synced");
+    store.shutdown().unwrap();
+    let (booted, _) = Store::open(running, OpenOptions { kernel_boot: THIS_BOOT, ..open_options() }).unwrap();
+    for mut disk in [store.into_disk(), booted.into_disk()] {
+        disk.crash_keeping(|_, _| false, |_| false);
+        let (store, recovered) =
+            Store::open(disk, OpenOptions { kernel_boot: NEXT_BOOT, ..open_options() }).unwrap();
+        let mut disk = store.into_disk();
+        check_recovered(&mut disk, &recovered, &log);
+        assert_eq!(recovered.snapshot.map(|file| file.meta), Some(meta));
+        SnapshotFile::open(&mut disk, meta).unwrap().verify(&mut disk).unwrap();
+    }
 }
 
 #[test]

@@ -11,21 +11,19 @@ use crate::snapshot::{BLOCK_BYTES, SnapshotId, SnapshotMeta};
 use crate::store::adopt::{Adopted, LogAfter};
 use crate::store::batch::Batch;
 use crate::store::conformance::{Log, format_options, founding, open_options};
-use crate::store::disk::Unsynced;
 use crate::store::error::{DamageKind, OpenError, Part, StoreError};
 use crate::store::inspect;
 use crate::store::memory::{DiskFault, MemoryDisk};
-use crate::store::open::{FormatOptions, Fsync, OpenOptions, Recovered};
-use crate::store::record::KernelBoot;
+use crate::store::open::{FormatOptions, Recovered};
 use crate::store::snapshot::{self, Incoming, Layout, SnapshotError, SnapshotFile, SnapshotHead};
 use crate::store::store::Store;
 use crate::store::tests::{CLUSTER, append, founded};
 use crate::types::{ClusterId, Index, NodeId, StoreId, Term};
 
 /// A state whose bytes tell its index.
-struct State {
-    index: Index,
-    bytes: usize,
+pub(super) struct State {
+    pub(super) index: Index,
+    pub(super) bytes: usize,
 }
 
 impl State {
@@ -43,14 +41,14 @@ impl Frozen for State {
 }
 
 /// Longer than two blocks.
-const STATE_BYTES: usize = 2 * BLOCK_BYTES + 700;
+pub(super) const STATE_BYTES: usize = 2 * BLOCK_BYTES + 700;
 
-fn id_of(log: &Log, index: u64) -> SnapshotId {
+pub(super) fn id_of(log: &Log, index: u64) -> SnapshotId {
     let entry = &log.entries[index as usize - 1];
     SnapshotId { index: entry.index, term: entry.term, chain: entry.chain }
 }
 
-fn head(id: SnapshotId) -> SnapshotHead {
+pub(super) fn head(id: SnapshotId) -> SnapshotHead {
     SnapshotHead { cluster: CLUSTER, id, membership: founding(CLUSTER).membership }
 }
 
@@ -79,7 +77,7 @@ fn reopen(disk: MemoryDisk) -> (Store<MemoryDisk>, Recovered) {
 }
 
 /// The snapshot, if there is one, holds the state of its index, and the log goes on right after it.
-fn check_recovered(disk: &mut MemoryDisk, recovered: &Recovered, log: &Log) {
+pub(super) fn check_recovered(disk: &mut MemoryDisk, recovered: &Recovered, log: &Log) {
     let mut base = 0;
     if let Some(file) = &recovered.snapshot {
         let id = file.meta.id;
@@ -407,36 +405,6 @@ fn a_pulled_snapshot_is_filled_in_any_order_and_goes_on_after_a_crash_s6() {
     let file = incoming.finish(&mut disk, CLUSTER).unwrap();
     assert_eq!((file.meta, disk.content("snapshot-0000000000000005")), (meta, Some(&bytes[..])));
     SnapshotFile::open(&mut disk, meta).unwrap().verify(&mut disk).unwrap();
-}
-
-/// A run without fsync leaves a snapshot to the kernel, as it does the log. Its clean stop makes that durable, and so
-/// does the boot after a stop that was none.
-#[test]
-fn a_snapshot_of_a_run_without_fsync_is_durable_from_its_stop_or_the_next_boot_on() {
-    let of = |boot, fsync| OpenOptions { kernel_boot: KernelBoot([boot; 16]), fsync, ..open_options() };
-    let (mut store, _) = Store::open(founded().into_disk(), of(1, Fsync::Off)).unwrap();
-    let mut log = Log::default();
-    for _ in 0..4 {
-        append(&mut store, &mut log, 1, &[3000, 40]);
-    }
-    let id = id_of(&log, 5);
-    let state = State { index: id.index, bytes: STATE_BYTES };
-    let meta = snapshot::write(&mut Unsynced(store.disk_mut()), &head(id), &state).unwrap();
-    store.adopt_snapshot(meta, LogAfter::Kept).unwrap();
-    let running = store.disk().clone();
-    let mut lost = running.clone();
-    lost.crash_keeping(|_, _| false, |_| false);
-    assert!(SnapshotFile::open(&mut lost, meta).is_err(), "it was synced");
-    store.shutdown().unwrap();
-    let (booted, _) = Store::open(running, of(1, Fsync::On)).unwrap();
-    for mut disk in [store.into_disk(), booted.into_disk()] {
-        disk.crash_keeping(|_, _| false, |_| false);
-        let (store, recovered) = Store::open(disk, of(2, Fsync::On)).unwrap();
-        let mut disk = store.into_disk();
-        check_recovered(&mut disk, &recovered, &log);
-        assert_eq!(recovered.snapshot.map(|file| file.meta), Some(meta));
-        SnapshotFile::open(&mut disk, meta).unwrap().verify(&mut disk).unwrap();
-    }
 }
 
 /// The table is read once; what it says is still held against every block, and of the table itself nothing is served
