@@ -213,9 +213,11 @@ impl<W: Workload + 'static> Runner<W> {
     fn live(&mut self) -> Result<(), Violation> {
         let since = self.sim.now();
         let timeouts = self.sim.settings().timing.election_timeout_max * 10;
-        self.until(timeouts + self.slack, "a leader", |runner| runner.sim.leader().is_some())?;
-        let is_served = |runner: &Self| runner.is_served(since, runner.read_began);
+        // It leads when the first entry of its term is committed, behind all that others left in its log.
         let queue = self.time_of_queue();
+        self.until(timeouts + self.slack + queue, "a leader", |runner| runner.sim.leader().is_some())?;
+        let is_served = |runner: &Self| runner.is_served(since, runner.read_began);
+        let queue = queue.max(self.time_of_queue());
         self.until(timeouts + self.slack + self.patience + queue, "a write and a read", is_served)?;
         self.is_working = false;
         let patience = self.slack * 4 + self.patience + timeouts + queue;
