@@ -48,6 +48,8 @@ mod network;
 #[cfg(target_os = "linux")]
 #[path = "daemon/overload.rs"]
 mod overload;
+#[path = "../tools/cli/tests/support/ports.rs"]
+mod ports;
 #[path = "daemon/process.rs"]
 mod process;
 #[path = "daemon/reads.rs"]

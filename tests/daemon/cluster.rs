@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -15,6 +15,7 @@ use raftgram::{Answer, Client, ClientConfig, ReadLevel};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::ports::first_free;
 use crate::process::{PATIENCE, Process, eventually};
 use crate::support::command;
 
@@ -361,13 +362,6 @@ pub(crate) fn free_addresses(host: IpAddr, count: u16) -> Vec<SocketAddr> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Two processes on one address begin at different places.
     let begin = 12_000 + u16::try_from(std::process::id() % 12_000).unwrap();
-    for _ in 0..1000 {
-        let base = begin + NEXT.fetch_add(count, Ordering::Relaxed);
-        let addresses: Vec<SocketAddr> =
-            (base..base + count).map(|port| SocketAddr::new(host, port)).collect();
-        if addresses.iter().all(|address| UdpSocket::bind(address).is_ok()) {
-            return addresses;
-        }
-    }
-    panic!("no free ports on {host}");
+    let first = first_free((0..1000).map(|_| begin + NEXT.fetch_add(count, Ordering::Relaxed)), count);
+    (first..first + count).map(|port| SocketAddr::new(host, port)).collect()
 }

@@ -4,8 +4,9 @@
 #[path = "../../cli/tests/support/guide.rs"]
 #[expect(dead_code, reason = "what the other guides have is not in those for C")]
 mod guide;
+#[path = "../../cli/tests/support/ports.rs"]
+mod ports;
 
-use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -105,12 +106,11 @@ fn checked(program: &Path) -> Command {
 
 /// Three ports in a row that nobody uses.
 fn free_ports() -> u16 {
-    let is_free = |port: &u16| (*port..port + 3).all(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok());
     // Never the same ones twice: tests run beside each other.
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let own = u16::try_from(std::process::id() % 500).unwrap() * 40;
-    let start = 41_000 + (own + NEXT.fetch_add(10, Ordering::Relaxed)) % 20_000;
-    (start..start + 8).find(is_free).unwrap()
+    let own = u16::try_from(std::process::id() % 400).unwrap() * 20;
+    // Below those the kernel gives to sockets that ask for none.
+    ports::first_free((0..800).map(|_| 12_000 + (own + NEXT.fetch_add(10, Ordering::Relaxed)) % 8_000), 3)
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod guide;
 mod guides;
 #[path = "cluster/lab.rs"]
 mod lab;
+#[path = "support/ports.rs"]
+mod ports;
 mod support;
 #[path = "support/cluster.rs"]
 mod up;

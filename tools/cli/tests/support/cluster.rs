@@ -1,7 +1,6 @@
 //! A cluster of real processes, one at a time: clusters that share two processors only test each other's patience.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::UdpSocket;
 use std::process::{Child, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::ports::first_free;
 use super::{command, raftgram};
 
 /// Nothing here takes longer, on the slowest machine that runs tests.
@@ -91,11 +91,9 @@ pub(crate) fn turn() -> MutexGuard<'static, ()> {
 /// The first of `count` ports in a row that nobody uses, never given out before: a cluster may come back to its own.
 pub(crate) fn free_ports(count: u16) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let own = u16::try_from(std::process::id() % 2000).expect("below 2000") * 10;
-    let is_free =
-        |first: u16| (first..first + count).all(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok());
-    let mut rows = (0..2000).map(|_| 20_000 + (own + NEXT.fetch_add(10, Ordering::Relaxed)) % 20_000);
-    rows.find(|&first| is_free(first)).expect("some ports are free")
+    let own = u16::try_from(std::process::id() % 1200).expect("below 1200") * 10;
+    // Below those the kernel gives to sockets that ask for none.
+    first_free((0..1200).map(|_| 20_000 + (own + NEXT.fetch_add(10, Ordering::Relaxed)) % 12_000), count)
 }
 
 pub(crate) fn kill(pid: u32, signal: &str) {
