@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Error, ErrorKind};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::store::{Disk, DiskError, DiskErrorKind, KernelBoot, Operation, SharedDisk};
 
@@ -18,8 +19,20 @@ pub struct FolderDisk {
     /// Held open to sync the names in it.
     folder: File,
     /// Held for as long as the folder may be written.
-    lock: Option<File>,
+    lock: Option<Arc<Lock>>,
     files: BTreeMap<String, File>,
+}
+
+/// The locked file. To close it would not do: a process that is started at that moment inherits it, lock and all,
+/// and keeps it until it has become its program.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A lock that cannot be let go ends with the last process that has the file open.
+        let _ = self.0.unlock();
+    }
 }
 
 impl FolderDisk {
@@ -44,7 +57,7 @@ impl FolderDisk {
             }
         }
         let folder = File::open(path).map_err(named)?;
-        Ok(Self { path: path.to_owned(), folder, lock: Some(lock), files: BTreeMap::new() })
+        Ok(Self { path: path.to_owned(), folder, lock: Some(Arc::new(Lock(lock))), files: BTreeMap::new() })
     }
 
     /// A second way into the folder, for another thread of this process; it shares the lock. Neither may use a file
@@ -52,8 +65,7 @@ impl FolderDisk {
     pub fn share(&self) -> Result<Self, DiskError> {
         let named = |error: Error| disk_error(Operation::Folder, &self.path.display().to_string(), &error);
         let folder = self.folder.try_clone().map_err(named)?;
-        let lock = self.lock.as_ref().map(File::try_clone).transpose().map_err(named)?;
-        Ok(Self { path: self.path.clone(), folder, lock, files: BTreeMap::new() })
+        Ok(Self { path: self.path.clone(), folder, lock: self.lock.clone(), files: BTreeMap::new() })
     }
 
     /// Closes all files; each is opened again when it is next used. One that another way into the folder removes
@@ -274,6 +286,20 @@ mod tests {
         assert!(text.contains("another process holds the folder") && text.contains("data"), "{text}");
         drop(held);
         FolderDisk::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_folder_is_free_with_its_last_user_though_a_started_process_has_its_files_yet() {
+        let mut folders = TemporaryFolders::new("inherited");
+        let path = folders.next_path();
+        let held = FolderDisk::open(&path).unwrap();
+        let inherited = held.lock.as_ref().unwrap().0.try_clone().unwrap();
+        let shared = held.share().unwrap();
+        drop(held);
+        assert_eq!(FolderDisk::open(&path).unwrap_err().kind, DiskErrorKind::Locked);
+        drop(shared);
+        FolderDisk::open(&path).unwrap();
+        drop(inherited);
     }
 
     #[test]
