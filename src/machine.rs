@@ -42,6 +42,13 @@ pub trait Machine {
         command.starts_with(filter).then(|| command.to_vec())
     }
 
+    /// How many bytes the state comes to, about, or `None` from a machine that does not count them. After as many bytes
+    /// of log, within the replicated limits, the next snapshot is due. Like a result this must follow from the state
+    /// alone, so that all nodes take their snapshots at the same entries.
+    fn state_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Holds the present state fast for a snapshot. Its cost should not grow with the state: either share what is
     /// there, as [`LayeredMap`](crate::layered::LayeredMap) does, or state what a copy costs.
     ///

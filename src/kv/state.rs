@@ -182,6 +182,10 @@ impl Machine for Kv {
         Some(event.to_bytes())
     }
 
+    fn state_bytes(&self) -> Option<u64> {
+        Some(self.bytes)
+    }
+
     /// Takes no longer for a larger map, see [`LayeredMap`].
     fn freeze(&mut self) -> Box<dyn Frozen> {
         Box::new(FrozenKv(self.map.freeze()))

@@ -22,7 +22,8 @@ pub fn rebuild<M: Machine, D: Disk>(
         if let Payload::Command(command) = &entry.payload {
             state.sessions.apply(entry.index, entry.term, command, machine);
         }
-        State::passes_mark(&mut state.since_mark, entry, &state.sessions);
+        let mark_bytes = state.sessions.limits().mark_bytes(machine.state_bytes());
+        State::passes_mark(&mut state.since_mark, entry, mark_bytes);
     }
     Ok(state.freeze(machine))
 }

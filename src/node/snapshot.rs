@@ -2,8 +2,8 @@
 //!
 //! # When
 //! Every node takes its snapshots at the same indexes: right after the entry by which the bytes applied since the
-//! last such entry pass the mark that stands in the replicated limits. That count is part of the snapshot, so a node
-//! that starts from one goes on counting where it was. An operator's snapshot lies anywhere and moves no mark.
+//! last such entry pass the mark, which follows from the replicated limits and the state's size. That count is part of
+//! the snapshot, so a node that starts from one goes on counting where it was. An operator's moves no mark.
 //!
 //! # How
 //! 1. *Freeze*: session table and machine are held fast, in a moment.
@@ -15,12 +15,11 @@
 //! 4. *Compact*: Raft may forget what it covers; the file before it is removed.
 //!
 //! # What it holds
-//! The store's part of a file is its head. The body is this room's: the bytes since the mark (8), the session table,
-//! the machine.
+//! The store's part is the head. The body is this room's: the bytes since the mark (8), session table, machine.
 
 use core::fmt;
 
-use slog::{info, warn};
+use slog::{debug, info, warn};
 
 use super::transfer::{TransferDone, TransferTask};
 use super::{Node, NodeEvent, Output};
@@ -60,9 +59,9 @@ pub(super) struct State {
 
 impl State {
     /// Counts an entry that was just applied; true where the mark is passed.
-    pub(super) fn passes_mark(since_mark: &mut u64, entry: &Entry, sessions: &Sessions) -> bool {
+    pub(super) fn passes_mark(since_mark: &mut u64, entry: &Entry, mark_bytes: u64) -> bool {
         *since_mark += entry.payload.content_bytes() as u64 + ENTRY_BYTES;
-        let is_passed = *since_mark >= sessions.limits().snapshot_bytes;
+        let is_passed = *since_mark >= mark_bytes;
         if is_passed {
             *since_mark = 0;
         }
@@ -416,7 +415,8 @@ impl<M: Machine> Node<M> {
 
     /// Counts an entry that was just applied, and freezes the state where the mark is passed.
     pub(super) fn count_applied(&mut self, entry: &Entry) {
-        let is_passed = State::passes_mark(&mut self.snapshots.since_mark, entry, &self.sessions);
+        let mark_bytes = self.sessions.limits().mark_bytes(self.machine.state_bytes());
+        let is_passed = State::passes_mark(&mut self.snapshots.since_mark, entry, mark_bytes);
         // One may have been asked for right here.
         if is_passed && self.snapshots.newest() < entry.index {
             self.freeze(SnapshotId { index: entry.index, term: entry.term, chain: entry.chain });
@@ -444,7 +444,7 @@ impl<M: Machine> Node<M> {
     }
 
     fn start_write(&mut self, head: SnapshotHead, body: Box<dyn Frozen>) {
-        info!(self.log, "writing a snapshot"; "id" => %head.id);
+        debug!(self.log, "writing a snapshot"; "id" => %head.id);
         self.snapshots.under_way = Some(UnderWay::Writing(head.id));
         self.ask_snapshot(Task::Write { head, body });
     }

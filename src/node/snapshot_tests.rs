@@ -41,7 +41,7 @@ fn options() -> OpenOptions {
 }
 
 impl Lone {
-    /// Takes a snapshot each `mark` bytes of log.
+    /// Takes a snapshot each `mark` bytes of log, until the state is larger than that.
     fn with_mark(mark: u64) -> Self {
         let mut disk = MemoryDisk::new();
         let format = FormatOptions {
@@ -55,7 +55,7 @@ impl Lone {
         let membership = Membership::of_voters([(NodeId::MIN, member)].into());
         store.record_founding(&FoundingRecord { cluster: CLUSTER, membership }).unwrap();
         let mut lone = Self::boot(store.into_disk(), Instant::from_nanos(1));
-        lone.node.propose_limits(lone.now, Limits { snapshot_bytes: mark, ..Limits::FOUNDING }).unwrap();
+        lone.node.propose_limits(lone.now, Limits { snapshot_bytes: 16 * mark, ..Limits::FOUNDING }).unwrap();
         let opened = lone.propose(&Command::Open);
         lone.session = SessionId(opened);
         lone
@@ -199,6 +199,29 @@ fn a_node_takes_snapshots_drops_the_log_below_and_starts_from_both() {
     assert!(logs < 6, "{logs} segments; the whole log filled 15");
 }
 
+/// As much log as there is state leads to the next snapshot, between a sixteenth of the limit and all of it.
+#[test]
+fn marks_lie_as_far_apart_as_the_state_is_large() {
+    let mut lone = Lone::with_mark(10_000);
+    for (keys, [least, most]) in [(1, [9, 11]), (60, [55, 62]), (400, [155, 165])] {
+        let mut taken = Vec::new();
+        // The first round brings the state to its size.
+        for n in 0..keys + 5 * most {
+            lone.write(&format!("k{}", n % keys), &[0; 950]);
+            if !lone.jobs.is_empty() {
+                taken.push((n, lone.node.applied.0));
+                lone.work_all();
+            }
+        }
+        taken.retain(|(n, _)| *n > keys + most);
+        let apart: Vec<u64> = taken.windows(2).map(|pair| pair[1].1 - pair[0].1).collect();
+        assert!(
+            apart.len() >= 2 && apart.iter().all(|apart| (least..=most).contains(apart)),
+            "{keys}: {apart:?}"
+        );
+    }
+}
+
 /// The mark is counted through snapshots and restarts, so that two nodes of one log, slow and quick, restarted or not,
 /// end with the same file.
 #[test]
@@ -279,7 +302,7 @@ fn a_retry_after_a_restart_from_a_snapshot_has_no_second_effect_s9() {
     lone.write_as(1, Ranges::default(), "k", b"first");
     assert_eq!(lone.node.machine.state_hash(), before, "the old write came through again");
     // And the limits are the log's, not this release's.
-    assert_eq!(lone.node.sessions.limits().snapshot_bytes, 1 << 30);
+    assert_eq!(lone.node.sessions.limits().snapshot_bytes, 16 << 30);
 }
 
 #[test]

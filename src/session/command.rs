@@ -23,8 +23,9 @@ pub struct Limits {
     pub window_bytes_max: u64,
     /// Bytes of results kept in all sessions before the longest-idle ones expire.
     pub bytes_max: u64,
-    /// Bytes of log applied between two snapshots. Few: the state is written often. Many: a long log in memory, on
-    /// disk and at each start. It stands here because every node must take its snapshots at the same indexes.
+    /// The most bytes of log applied between two snapshots, see [`Self::mark_bytes`]. Few: the state is written often.
+    /// Many: a long log in memory, on disk and at each start. It stands here because every node must take its
+    /// snapshots at the same indexes.
     pub snapshot_bytes: u64,
 }
 
@@ -38,6 +39,16 @@ impl Limits {
         bytes_max: 64 << 20,
         snapshot_bytes: 64 << 20,
     };
+
+    /// How many bytes of log lead to the next snapshot of a state that comes to `state_bytes`: as many, so that a
+    /// snapshot costs about what the log before it did, and what is in memory goes with the state (Ongaro's
+    /// dissertation, §5.1.3). At least a sixteenth of [`Self::snapshot_bytes`], and all of it where nobody knows how
+    /// large the state is.
+    #[must_use]
+    pub fn mark_bytes(&self, state_bytes: Option<u64>) -> u64 {
+        let most = self.snapshot_bytes;
+        state_bytes.map_or(most, |bytes| bytes.clamp(most / 16, most))
+    }
 
     fn numbers(&self) -> [u64; 5] {
         [self.sessions_max, self.window_max, self.window_bytes_max, self.bytes_max, self.snapshot_bytes]
@@ -204,6 +215,15 @@ impl fmt::Display for Command<'_> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_mark_is_as_far_as_the_state_is_large_within_the_limit() {
+        let limits = Limits { snapshot_bytes: 160, ..Limits::FOUNDING };
+        let cases = [(None, 160), (Some(0), 10), (Some(10), 10), (Some(77), 77), (Some(161), 160)];
+        for (state, mark) in cases {
+            assert_eq!(limits.mark_bytes(state), mark, "{state:?}");
+        }
+    }
 
     fn commands() -> impl Strategy<Value = (Command<'static>, Vec<u8>)> {
         let id = prop_oneof![0u64..100, 0..=crate::cursor::VARINT_MAX];

@@ -64,6 +64,10 @@ impl<M: Machine> Machine for Observed<M> {
         self.machine.event(filter, command, result)
     }
 
+    fn state_bytes(&self) -> Option<u64> {
+        self.machine.state_bytes()
+    }
+
     fn freeze(&mut self) -> Box<dyn Frozen> {
         Box::new(FrozenObserved { last: self.last(), machine: self.machine.freeze() })
     }

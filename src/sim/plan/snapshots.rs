@@ -37,7 +37,8 @@ impl Plan {
         let is_first = !self.counts.contains_key(&Fault::Snapshots);
         let mut pause = PAUSE;
         if is_first || rng.chance(0.3) {
-            let snapshot_bytes = (2 << 10) << rng.below(6);
+            // A small state is written after a sixteenth of it.
+            let snapshot_bytes = (32 << 10) << rng.below(6);
             let is_set = sim.change_limits(|limits| limits.snapshot_bytes = snapshot_bytes);
             *self.counts.entry(Fault::Snapshots).or_default() += u64::from(is_set);
             if !is_set && is_first {
