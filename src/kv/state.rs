@@ -36,6 +36,12 @@ impl Stored {
         let hash = hash(key, &value, index);
         Self { value, index, hash }
     }
+
+    /// As a result tells of it.
+    fn into_previous(self) -> Previous {
+        let is_told = self.value.len() <= PREVIOUS_BYTES_MAX;
+        Previous { index: self.index, value: is_told.then_some(self.value) }
+    }
 }
 
 impl Kv {
@@ -72,47 +78,47 @@ impl Kv {
 
     /// Carries out a command.
     fn execute(&mut self, index: Index, command: Command<'_>) -> CommandResult {
-        let held = self.map.get(command.key());
-        let previous = held.map(|stored| Previous {
-            index: stored.index,
-            value: (stored.value.len() <= PREVIOUS_BYTES_MAX).then(|| stored.value.clone()),
-        });
-        match command {
+        let before = match command {
             Command::Put { key, value } => self.set(index, key, value),
             Command::Delete { key } => self.remove(key),
             Command::Cas { key, old, new } => {
+                let held = self.map.get(key);
                 if held.map(|stored| &stored.value[..]) != old {
-                    return CommandResult::CompareFailed { previous };
+                    return CommandResult::CompareFailed {
+                        previous: held.cloned().map(Stored::into_previous),
+                    };
                 }
-                self.set(index, key, new);
+                self.set(index, key, new)
             }
-        }
-        CommandResult::Done { previous }
+        };
+        CommandResult::Done { previous: before.map(Stored::into_previous) }
     }
 
-    fn set(&mut self, index: Index, key: &[u8], value: &[u8]) {
+    /// Sets a key; returns what it held.
+    fn set(&mut self, index: Index, key: &[u8], value: &[u8]) -> Option<Stored> {
         let stored = Stored::new(key, value.into(), index);
         self.bytes += (key.len() + value.len()) as u64;
         self.hash = self.hash.wrapping_add(stored.hash);
-        let held = match self.map.get_mut(key) {
+        let before = match self.map.get_mut(key) {
             Some(held) => Some(core::mem::replace(held, stored)),
             None => self.map.insert(key.into(), stored),
         };
-        if let Some(held) = held {
-            self.forget(key, &held);
-        }
+        self.forget(key, before.as_ref());
+        before
     }
 
-    fn remove(&mut self, key: &[u8]) {
-        if let Some(held) = self.map.remove(key) {
-            self.forget(key, &held);
-        }
+    /// Removes a key; returns what it held.
+    fn remove(&mut self, key: &[u8]) -> Option<Stored> {
+        let before = self.map.remove(key);
+        self.forget(key, before.as_ref());
+        before
     }
 
     /// Takes what is no longer held out of the sums.
-    fn forget(&mut self, key: &[u8], held: &Stored) {
-        self.bytes -= (key.len() + held.value.len()) as u64;
-        self.hash = self.hash.wrapping_sub(held.hash);
+    fn forget(&mut self, key: &[u8], before: Option<&Stored>) {
+        let Some(stored) = before else { return };
+        self.bytes -= (key.len() + stored.value.len()) as u64;
+        self.hash = self.hash.wrapping_sub(stored.hash);
     }
 
     fn get(&self, key: &[u8]) -> Answer<'_> {

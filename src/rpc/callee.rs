@@ -123,8 +123,10 @@ impl Callee {
         if body.len() > bounds.body_bytes_max {
             return self.refuse(call, CallRefusal::TooLarge);
         }
-        self.drop_arriving(call);
-        self.open.insert(call, Served::Executing);
+        // What came of it in fragments is not needed any more.
+        if let Some(Served::Arriving { request, .. }) = self.open.insert(call, Served::Executing) {
+            self.arriving_bytes -= request.total_bytes();
+        }
         Admission::Whole(body.to_vec())
     }
 
@@ -304,12 +306,6 @@ impl Callee {
                 self.reply_bytes -= answer.body.total_bytes();
                 ClosedCall { was_executing: false, charged_bytes: answer.charged_bytes }
             }
-        }
-    }
-
-    fn drop_arriving(&mut self, call: CallId) {
-        if let Some(Served::Arriving { request, .. }) = self.open.remove(&call) {
-            self.arriving_bytes -= request.total_bytes();
         }
     }
 

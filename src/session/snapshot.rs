@@ -46,7 +46,7 @@ impl Sessions {
                 return Err(RestoreError::Malformed);
             }
             newest = id.0;
-            table.put(id, Arc::new(session));
+            table.put(id, session);
         }
         if count > limits.sessions_max {
             return Err(RestoreError::Malformed);

@@ -82,6 +82,8 @@ pub(super) struct Session {
     pub(super) bytes: u64,
     /// The wrapping sum of the results' hashes.
     pub(super) results_hash: u64,
+    /// [`Self::hash_as`] of its id, as of the end of the last change.
+    pub(super) hash: u64,
 }
 
 impl Session {
@@ -96,10 +98,11 @@ impl Session {
     fn finish(&mut self, finished: &Ranges) {
         for (first, last) in self.finished.merge(finished) {
             let range = Sequence(first)..=Sequence(last);
-            while let Some((&sequence, recorded)) = self.results.range(range.clone()).next() {
+            while let Some((&sequence, _)) = self.results.range(range.clone()).next()
+                && let Some(recorded) = self.results.remove(&sequence)
+            {
                 self.bytes -= recorded.result.len() as u64;
                 self.results_hash = self.results_hash.wrapping_sub(recorded.hash);
-                self.results.remove(&sequence);
             }
         }
     }
@@ -129,7 +132,7 @@ impl Session {
         Outcome::Applied { index, term, result, is_repeat: false }
     }
 
-    fn hash(&self, id: SessionId) -> u64 {
+    fn hash_as(&self, id: SessionId) -> u64 {
         let fields = Fnv1a::default().u64(id.0.0).u64(self.last_use.0).u64(self.results_hash);
         self.finished.pairs().iter().fold(fields, |hash, &(first, last)| hash.u64(first).u64(last)).finish()
     }
@@ -236,7 +239,7 @@ impl Sessions {
     }
 
     fn open(&mut self, session: SessionId, index: Index) {
-        self.put(session, Arc::new(Session { last_use: index, ..Session::default() }));
+        self.put(session, Session { last_use: index, ..Session::default() });
     }
 
     /// Removes a session unless it was used after `unused_since`; says whether it did.
@@ -248,10 +251,11 @@ impl Sessions {
     /// Changes a session, if it is there, and keeps the sums and the order of use true.
     fn change<T>(&mut self, id: SessionId, change: impl FnOnce(&mut Session) -> T) -> Option<T> {
         let session = Arc::make_mut(self.sessions.get_mut(&id)?);
-        let (bytes, hash, last_use) = (session.bytes, session.hash(id), session.last_use);
+        let (bytes, hash, last_use) = (session.bytes, session.hash, session.last_use);
         let changed = change(session);
+        session.hash = session.hash_as(id);
         self.bytes = self.bytes - bytes + session.bytes;
-        self.sessions_hash = self.sessions_hash.wrapping_sub(hash).wrapping_add(session.hash(id));
+        self.sessions_hash = self.sessions_hash.wrapping_sub(hash).wrapping_add(session.hash);
         if session.last_use != last_use {
             let by_use = self.by_use.remove(&last_use);
             assert_eq!(by_use, Some(id), "{id} last used by entry {last_use}");
@@ -267,17 +271,18 @@ impl Sessions {
         let by_use = self.by_use.remove(&session.last_use);
         assert_eq!(by_use, Some(id), "{id} last used by entry {}", session.last_use);
         self.bytes -= session.bytes;
-        self.sessions_hash = self.sessions_hash.wrapping_sub(session.hash(id));
+        self.sessions_hash = self.sessions_hash.wrapping_sub(session.hash);
         Some(session)
     }
 
     /// Puts a session into the table and into its sums.
-    pub(super) fn put(&mut self, id: SessionId, session: Arc<Session>) {
+    pub(super) fn put(&mut self, id: SessionId, mut session: Session) {
+        session.hash = session.hash_as(id);
         self.bytes += session.bytes;
-        self.sessions_hash = self.sessions_hash.wrapping_add(session.hash(id));
+        self.sessions_hash = self.sessions_hash.wrapping_add(session.hash);
         let by_use = self.by_use.insert(session.last_use, id);
         assert_eq!(by_use, None, "entry {} used {id} and another session", session.last_use);
-        let before = self.sessions.insert(id, session);
+        let before = self.sessions.insert(id, Arc::new(session));
         assert!(before.is_none(), "{id} stands in the table twice");
     }
 
