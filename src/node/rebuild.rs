@@ -22,7 +22,7 @@ pub fn rebuild<M: Machine, D: Disk>(
         if let Payload::Command(command) = &entry.payload {
             state.sessions.apply(entry.index, entry.term, command, machine);
         }
-        let mark_bytes = state.sessions.limits().mark_bytes(machine.state_bytes());
+        let mark_bytes = state.sessions.mark_bytes(machine.state_bytes());
         State::passes_mark(&mut state.since_mark, entry, mark_bytes);
     }
     Ok(state.freeze(machine))

@@ -415,7 +415,7 @@ impl<M: Machine> Node<M> {
 
     /// Counts an entry that was just applied, and freezes the state where the mark is passed.
     pub(super) fn count_applied(&mut self, entry: &Entry) {
-        let mark_bytes = self.sessions.limits().mark_bytes(self.machine.state_bytes());
+        let mark_bytes = self.sessions.mark_bytes(self.machine.state_bytes());
         let is_passed = State::passes_mark(&mut self.snapshots.since_mark, entry, mark_bytes);
         // One may have been asked for right here.
         if is_passed && self.snapshots.newest() < entry.index {

@@ -222,6 +222,25 @@ fn marks_lie_as_far_apart_as_the_state_is_large() {
     }
 }
 
+/// They are written with it: a table full of them, and a snapshot each few entries, would cost more than the log.
+#[test]
+fn results_held_in_sessions_are_state_too() {
+    let mut lone = Lone::with_mark(1_000);
+    let mut write = |sequences: core::ops::RangeInclusive<u64>| {
+        for sequence in sequences {
+            lone.write_as(sequence, Ranges::default(), "k", &[0; 200]);
+            lone.work_all();
+        }
+        (lone.taken().len(), lone.node.sessions.bytes(), lone.node.sessions.mark_bytes(Some(201)))
+    };
+    let (before, held, mark) = write(1..=60);
+    assert!((10_000..16_000).contains(&held), "{held} bytes of results");
+    assert_eq!(mark, held + 201);
+    // Some 25 kB of log.
+    let (after, ..) = write(61..=160);
+    assert!((1..=3).contains(&(after - before)), "{before} and {after} snapshots");
+}
+
 /// The mark is counted through snapshots and restarts, so that two nodes of one log, slow and quick, restarted or not,
 /// end with the same file.
 #[test]

@@ -326,6 +326,13 @@ impl Sessions {
         self.bytes
     }
 
+    /// How many bytes of log lead to the next snapshot of this table and a machine of `machine_bytes`, see
+    /// [`Limits::mark_bytes`]: the results held are a part of what it writes.
+    #[must_use]
+    pub fn mark_bytes(&self, machine_bytes: Option<u64>) -> u64 {
+        self.limits.mark_bytes(machine_bytes.map(|bytes| bytes.saturating_add(self.bytes)))
+    }
+
     /// True when the session is open.
     #[must_use]
     pub fn contains(&self, session: SessionId) -> bool {
