@@ -43,8 +43,8 @@ pub trait Machine {
     }
 
     /// How many bytes the state comes to, about, or `None` from a machine that does not count them. After as many bytes
-    /// of log, sessions counted too and within the replicated limits, the next snapshot is due. Like a result this must follow from the state
-    /// alone, so that all nodes take their snapshots at the same entries.
+    /// of log as this and the results held in sessions, within the replicated limits, the next snapshot is due. Like a
+    /// result it must follow from the state alone, so that all nodes take their snapshots at the same entries.
     fn state_bytes(&self) -> Option<u64> {
         None
     }
